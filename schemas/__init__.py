@@ -1,0 +1,1 @@
+"""Specifications only: data sets, tables, errors. Imports nothing else of this project."""

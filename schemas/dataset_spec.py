@@ -1,0 +1,300 @@
+"""DatasetSpec: one YAML says where a log comes from and how its columns become impressions, fields and scenarios.
+
+`load_dataset(name_or_path)` reads one; every mistake in it is one DatasetSpecError that names file, key, value and remedy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import date, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from schemas.pipeline_spec import SearchSpec, TrainingSpec
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
+
+# Ids of statistic fields are bins of fixed edges, so that they need no fitting: see jobs/transforms/statistics.py.
+STATISTIC_IDS = 18
+STATISTICS = ("impressions", "ctr")
+
+
+class Spec(BaseModel):
+    """Base of all parts of the YAML: immutable, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class GeneratorSpec(Spec):
+    """Size and taste of the generated log (adapter `generated`)."""
+
+    seed: int = 7
+    rows_per_day: int = Field(default=24_000, gt=0)
+    scenario_shares: tuple[float, ...] = (0.5, 0.3, 0.14, 0.06)
+    num_users: int = Field(default=3_000, gt=0)
+    num_items: int = Field(default=800, gt=0)
+    shareable_items: float = Field(default=0.5, ge=0, le=1, description="share of items with one taste everywhere")
+    drift: float = Field(default=0.02, ge=0, description="step of the daily random walk of item tastes")
+    base_logit: float = -1.4
+    broken_rows: float = Field(default=0.001, ge=0, lt=0.5, description="share of records broken on purpose")
+
+
+class SourceSpec(Spec):
+    """Where the raw log lies and which adapter reads it."""
+
+    adapter: Literal["files", "movielens", "generated"]
+    path: str | None = Field(default=None, description="file, folder or glob; {ds} stands for the day; ${VAR} is expanded")
+    format: Literal["csv", "tsv", "parquet", "jsonl"] | None = None
+    header: bool = True
+    delimiter: str | None = Field(default=None, description="csv only; default ','")
+    generator: GeneratorSpec | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> SourceSpec:
+        if self.adapter == "files" and (self.path is None or self.format is None):
+            raise ValueError("adapter 'files' needs path and format (csv, tsv, parquet or jsonl)")
+        if self.adapter == "movielens" and self.path is None:
+            raise ValueError("adapter 'movielens' needs path, the folder with ml-1m.inter, ml-1m.user and ml-1m.item")
+        return self
+
+    @property
+    def is_daily(self) -> bool:
+        """Whether each day has files of its own ({ds} in the path)."""
+        return self.adapter == "generated" or "{ds}" in (self.path or "")
+
+
+class EventTimeSpec(Spec):
+    """The event time's column, how it is written, and its time zone where the text has none."""
+
+    column: str
+    format: str = Field(default="iso", description="iso, epoch_s, epoch_ms, or a Spark datetime pattern")
+    time_zone: str = "UTC"
+
+
+class LabelSpec(Spec):
+    """The label: 0/1 in a column, or `column >= threshold`."""
+
+    column: str
+    threshold: float | None = None
+
+
+class ColumnsSpec(Spec):
+    """Columns of the log that the canonical impression is made of."""
+
+    event_time: EventTimeSpec
+    user: str
+    item: str
+    label: LabelSpec
+    value: str | None = None
+    natural_key: tuple[str, ...] = Field(default=(), description="columns that name a row; default: user, item, time")
+
+
+class BucketsSpec(Spec):
+    """Scenarios as ranges of a numeric column: names[i] holds edges[i-1] <= x < edges[i]."""
+
+    edges: tuple[float, ...] = Field(min_length=1)
+    names: tuple[str, ...]
+
+    @model_validator(mode="after")
+    def _fits(self) -> BucketsSpec:
+        if list(self.edges) != sorted(set(self.edges)):
+            raise ValueError(f"edges {list(self.edges)} must ascend")
+        if len(self.names) != len(self.edges) + 1:
+            raise ValueError(f"{len(self.edges)} edges make {len(self.edges) + 1} buckets, but {len(self.names)} names are given")
+        return self
+
+
+class ScenarioSpec(Spec):
+    """What a scenario is: the values of a column, or buckets of one. Ids follow the order given."""
+
+    column: str
+    values: tuple[str, ...] | None = Field(default=None, min_length=1)
+    buckets: BucketsSpec | None = None
+
+    @model_validator(mode="after")
+    def _one_of(self) -> ScenarioSpec:
+        if (self.values is None) == (self.buckets is None):
+            raise ValueError("give either values (a list of names) or buckets (edges and names)")
+        if len(set(self.names)) != len(self.names):
+            raise ValueError(f"scenario names repeat: {list(self.names)}")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.buckets.names if self.buckets else (self.values or ())
+
+
+class BinningSpec(Spec):
+    """Bins of a numeric field: fixed edges, or quantiles fitted with the first vocabulary of a lineage."""
+
+    edges: tuple[float, ...] | None = Field(default=None, min_length=1)
+    quantiles: int | None = Field(default=None, ge=2, le=1000)
+
+    @model_validator(mode="after")
+    def _one_of(self) -> BinningSpec:
+        if (self.edges is None) == (self.quantiles is None):
+            raise ValueError("give either edges or quantiles")
+        if self.edges is not None and list(self.edges) != sorted(set(self.edges)):
+            raise ValueError(f"edges {list(self.edges)} must ascend")
+        return self
+
+
+class FieldSpec(Spec):
+    """One field of the model's input."""
+
+    name: Name
+    source: str = Field(description="column of the log")
+    kind: Literal["categorical", "numeric", "multi_valued"] = "categorical"
+    min_count: int = Field(default=1, ge=1, description="rarer values stay out of vocabulary")
+    binning: BinningSpec | None = None
+    separator: str = Field(default=" ", description="multi_valued: splits a text column")
+    max_values: int = Field(default=1, ge=1, le=64, description="multi_valued: values kept per row")
+
+    @model_validator(mode="after")
+    def _fits_kind(self) -> FieldSpec:
+        if (self.kind == "numeric") != (self.binning is not None):
+            raise ValueError("kind numeric needs binning (edges or quantiles), and only numeric may have it")
+        if (self.kind == "multi_valued") != (self.max_values > 1):
+            raise ValueError("kind multi_valued needs max_values above 1, and only multi_valued may have it")
+        return self
+
+    @property
+    def raw_column(self) -> str:
+        """Column of `impressions`."""
+        return f"x_{self.name}"
+
+
+class EncodedField(Spec):
+    """A field as the model sees it: a column of `scenario_features`."""
+
+    name: str
+    max_values: int = 1
+    is_statistic: bool = False
+
+    @property
+    def column(self) -> str:
+        return f"f_{self.name}"
+
+
+class SequenceSpec(Spec):
+    """Which events are behaviours, and how many and how old ones an impression sees."""
+
+    behaviour: Literal["positive", "all"] = Field(default="positive", description="events with label 1, or every event")
+    item_field: Name = Field(default="item", description="field whose vocabulary encodes the behaviour's item")
+    attributes: tuple[Name, ...] = Field(default=(), description="further categorical fields kept of each behaviour")
+    max_length: int = Field(default=20, ge=1, le=1000)
+    lookback_days: int = Field(default=7, ge=1, description="behaviours on days >= D - lookback_days")
+
+
+class StatisticsSpec(Spec):
+    """Impressions and CTR per scenario of user and item, over the lookback, from days before D only."""
+
+    of: tuple[Literal["user", "item"], ...] = ("user", "item")
+    lookback_days: int = Field(default=7, ge=1)
+
+
+class VocabularySpec(Spec):
+    """When vocabularies are fitted: version j on the `fit_days` before its first day, a new one every `refresh_days`."""
+
+    fit_days: int = Field(default=3, ge=1)
+    refresh_days: int = Field(default=1, ge=1)
+
+
+class DaysSpec(Spec):
+    """The days of the data set. `start` anchors vocabularies; an `end` is for logs that have one."""
+
+    start: date
+    end: date | None = None
+    allow_empty: bool = Field(default=False, description="a day without rows is published empty instead of refused")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> DaysSpec:
+        if self.end is not None and self.end < self.start:
+            raise ValueError(f"end {self.end} lies before start {self.start}")
+        return self
+
+
+class DatasetSpec(Spec):
+    """One data set. See the modules' classes for each part; `load_dataset` reads it from YAML."""
+
+    name: Name
+    description: str = ""
+    source: SourceSpec
+    columns: ColumnsSpec
+    scenario: ScenarioSpec
+    fields: tuple[FieldSpec, ...] = Field(min_length=1)
+    sequence: SequenceSpec = SequenceSpec()
+    statistics: StatisticsSpec | None = StatisticsSpec()
+    vocabulary: VocabularySpec = VocabularySpec()
+    days: DaysSpec
+    search: SearchSpec = SearchSpec()
+    training: TrainingSpec = TrainingSpec()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> DatasetSpec:
+        names = [f.name for f in self.fields]
+        repeated = sorted({n for n in names if names.count(n) > 1})
+        if repeated:
+            raise ValueError(f"field names repeat: {repeated}")
+        kinds = {f.name: f.kind for f in self.fields}
+        for name in (self.sequence.item_field, *self.sequence.attributes):
+            if kinds.get(name) != "categorical":
+                known = sorted(n for n, k in kinds.items() if k == "categorical")
+                raise ValueError(f"sequence names field {name!r}, which is not a categorical field; use one of {known}")
+        return self
+
+    @property
+    def num_scenarios(self) -> int:
+        return len(self.scenario.names)
+
+    @cached_property
+    def encoded_fields(self) -> tuple[EncodedField, ...]:
+        """The model's fields in order: the data set's, then the statistics'."""
+        own = tuple(EncodedField(name=f.name, max_values=f.max_values) for f in self.fields)
+        if self.statistics is None:
+            return own
+        return own + tuple(
+            EncodedField(name=f"{entity}_scenario_{stat}", is_statistic=True)
+            for entity in self.statistics.of
+            for stat in STATISTICS
+        )
+
+    @cached_property
+    def lineage(self) -> str:
+        """Eight hex digits over all that decides ids: vocabularies of one lineage can be mixed, others cannot."""
+        parts = [self.name, [f.model_dump(mode="json") for f in self.fields], self.vocabulary.model_dump(), str(self.days.start)]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
+
+    @property
+    def first_feature_day(self) -> date:
+        """The first day that has a vocabulary, and so features."""
+        return self.days.start + timedelta(days=self.vocabulary.fit_days)
+
+    def vocabulary_day(self, ds: date) -> date | None:
+        """First day of validity of the version that day `ds` uses; None before the first version."""
+        if ds < self.first_feature_day:
+            return None
+        age = (ds - self.first_feature_day).days % self.vocabulary.refresh_days
+        return ds - timedelta(days=age)
+
+    def vocabulary_version(self, ds: date) -> str | None:
+        """Name of the version that day `ds` uses, a function of the day alone; None before the first version."""
+        day = self.vocabulary_day(ds)
+        return None if day is None else f"{day:%Y%m%d}-{self.lineage}"
+
+    def days_before(self, ds: date, days: int) -> list[date]:
+        """The up to `days` days before `ds`, not before `days.start`, ascending."""
+        return [d for n in range(days, 0, -1) if (d := ds - timedelta(days=n)) >= self.days.start]
+
+    def feature_days_before(self, ds: date, days: int) -> list[date]:
+        """The up to `days` days before `ds` that have features, ascending."""
+        return [d for d in self.days_before(ds, days) if d >= self.first_feature_day]
+
+
+def dataset_path(folder: Path, name: str) -> Path:
+    """Where a data set of this name lies in `folder`."""
+    return folder / f"{name}.yaml"

@@ -1,0 +1,120 @@
+"""Find and read a data set's YAML; turn every mistake in it into one DatasetSpecError."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from schemas.dataset_spec import DatasetSpec, dataset_path
+from schemas.errors import DatasetSpecError
+
+DATASETS_FOLDER = Path(__file__).parent / "datasets"
+
+
+def dataset_folders() -> list[Path]:
+    """Folders that hold data set YAMLs: the user's (MSR_DATASETS_DIR) before the project's."""
+    own = os.environ.get("MSR_DATASETS_DIR")
+    return ([Path(own)] if own else []) + [DATASETS_FOLDER]
+
+
+def known_datasets() -> list[str]:
+    """Names of all data sets that can be found."""
+    return sorted({p.stem for folder in dataset_folders() for p in folder.glob("*.yaml")})
+
+
+def load_dataset(name_or_path: str) -> DatasetSpec:
+    """Read a data set by name or by the path of its YAML.
+
+    Raises DatasetSpecError that names file, key, value and remedy.
+    """
+    path = _find(name_or_path)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetSpecError(f"{path}: cannot be read ({error}); give a readable YAML file") from error
+    except yaml.YAMLError as error:
+        raise DatasetSpecError(f"{path}: is not valid YAML: {' '.join(str(error).split())}; mend the syntax there") from error
+    if not isinstance(raw, dict):
+        raise DatasetSpecError(f"{path}: holds {type(raw).__name__}, not a mapping; begin with 'name:'")
+    try:
+        spec = DatasetSpec.model_validate(raw)
+    except ValidationError as error:
+        raise DatasetSpecError(f"{path}: " + " | ".join(_explain(e) for e in error.errors())) from error
+    return spec.model_copy(update={"source": spec.source.model_copy(update={"path": _expand(spec.source.path, path)})})
+
+
+def _find(name_or_path: str) -> Path:
+    if name_or_path.endswith((".yaml", ".yml")):
+        path = Path(name_or_path)
+        if not path.is_file():
+            raise DatasetSpecError(f"data set file {name_or_path!r} does not exist; check the path")
+        return path
+    for folder in dataset_folders():
+        if (path := dataset_path(folder, name_or_path)).is_file():
+            return path
+    known = known_datasets()
+    near = difflib.get_close_matches(name_or_path, known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise DatasetSpecError(
+        f"data set {name_or_path!r} is not known{hint} Known: {', '.join(known)}. "
+        "Give one of them, the path of a YAML, or set MSR_DATASETS_DIR to a folder of your own"
+    )
+
+
+def _expand(source_path: str | None, yaml_path: Path) -> str | None:
+    """${VAR} in a source path; a relative path counts from the YAML's folder."""
+    if source_path is None:
+        return None
+    env = {"MSR_DATA_DIR": "./data", **os.environ}
+    expanded = source_path
+    for key, value in env.items():
+        expanded = expanded.replace("${" + key + "}", value)
+    if "${" in expanded:
+        raise DatasetSpecError(f"{yaml_path}: source.path: {source_path!r} names a variable that is not set; export it")
+    if source_path.startswith("${") or "://" in expanded or Path(expanded).is_absolute():
+        return expanded
+    return str(yaml_path.parent / expanded)
+
+
+def _explain(error: Any) -> str:
+    """One pydantic error as 'key: value: what is wrong; remedy'."""
+    loc = [part for part in error["loc"]]
+    key = ".".join(str(part) for part in loc) or "(top level)"
+    if error["type"] == "extra_forbidden":
+        allowed = _keys_at(loc[:-1])
+        near = difflib.get_close_matches(str(loc[-1]), allowed, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"allowed keys: {', '.join(allowed)}"
+        return f"{key}: unknown key with value {error['input']!r}; {hint}"
+    if error["type"] == "missing":
+        return f"{key}: is missing; add it"
+    message = error["msg"].removeprefix("Value error, ")
+    value = error["input"]
+    shown = "" if isinstance(value, dict | list) else f"{value!r}: "
+    return f"{key}: {shown}{message}"
+
+
+def _keys_at(loc: list[Any]) -> list[str]:
+    """Keys that the model at `loc` allows."""
+    model: Any = DatasetSpec
+    for part in loc:
+        if isinstance(part, int):
+            continue
+        model = _model_in(model.model_fields[part].annotation)
+        if model is None:
+            return []
+    return sorted(model.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The pydantic model inside an annotation such as `tuple[FieldSpec, ...]` or `BinningSpec | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for part in getattr(annotation, "__args__", ()):
+        if (found := _model_in(part)) is not None:
+            return found
+    return None

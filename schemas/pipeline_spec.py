@@ -1,0 +1,64 @@
+"""Typed settings of search and training: blocks of a data set's YAML."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Rate = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Hidden = Annotated[tuple[int, ...], Field(min_length=1)]
+
+
+class _Spec(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SearchSpec(_Spec):
+    """Search for shared instances (SSIM eq. 7-15). Defaults: the best measured, see docs/decisions.md."""
+
+    window_days: int = Field(default=5, ge=1, description="days before ds that are searched")
+    every_days: int = Field(default=7, ge=1, description="a newer set is due when the last window ended longer ago")
+    backbone: str = "shared_bottom"
+    objective: Literal["reference", "joint"] = "reference"
+    gate_estimator: Literal["straight_through", "relu"] = "straight_through"
+    kl_form: Literal["bernoulli", "linear"] = "bernoulli"
+    kl_weight: float = Field(default=0.5, ge=0, description="lambda of eq. 15")
+    tower_reduction: Literal["mean", "sum"] = "mean"
+    threshold_init: Rate = 0.5
+    threshold_bounds: tuple[Rate, Rate] = (0.05, 0.95)
+    target_share_rate: Rate | None = Field(default=0.3, description="lambda is scheduled towards it; null: lambda is fixed")
+    warmup_epochs: int = Field(default=4, ge=0, description="epochs with g = 0 before the gate learns")
+    epochs: int = Field(default=2, ge=1, description="epochs in which the gate learns")
+    batch_size: int = Field(default=1024, ge=2)
+    learning_rate: Positive = 1e-3
+    selector_learning_rate: Positive = 1e-3
+    weight_decay: float = Field(default=1e-6, ge=0)
+    embedding_dim: int = Field(default=16, ge=1)
+    hidden: Hidden = (128, 64)
+    selector_hidden: Hidden = (128, 64)
+    seed: int = 1
+
+
+class ModelChoice(_Spec):
+    """A target model to train daily: its registered name and its options (checked by the model's own config)."""
+
+    name: str
+    options: dict[str, bool | int | float | str | list[int]] = Field(default_factory=dict)
+
+
+class TrainingSpec(_Spec):
+    """Daily training of target models on the days before D."""
+
+    window_days: int = Field(default=5, ge=2, description="days before D; the last ones validate")
+    validation_days: int = Field(default=1, ge=1)
+    models: tuple[ModelChoice, ...] = Field(default=(ModelChoice(name="shared_bottom"),), min_length=1)
+    ratios: tuple[Rate, ...] = Field(default=(0.0, 0.1, 0.3, 0.5, 1.0), min_length=1, description="grid of eq. 16; holds 0")
+    rank_scope: Literal["global", "scenario"] = Field(default="global", description="which stored rank the ratio cuts")
+    batch_size: int = Field(default=1024, ge=2)
+    max_epochs: int = Field(default=4, ge=1)
+    patience: int = Field(default=1, ge=0, description="epochs without a better validation before stopping")
+    learning_rate: Positive = 1e-3
+    weight_decay: float = Field(default=1e-6, ge=0)
+    seed: int = 1

@@ -1,0 +1,119 @@
+"""TableSpec: what a Delta table must look like, as data. Engines enforce it, see `jobs/`."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from schemas.dataset_spec import DatasetSpec
+
+Severity = Literal["fail", "warn"]
+FieldColumns = Literal["none", "raw", "encoded", "behaviour"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+
+class Column(_Frozen):
+    """One column. `volatile` columns (clocks, durations) may differ between two runs and are left out of content hashes."""
+
+    name: str
+    type: pa.DataType
+    doc: str
+    nullable: bool = False
+    volatile: bool = False
+
+
+class Constraint(_Frozen):
+    """A Delta CHECK constraint; `sql` must be understood by Spark and DataFusion alike."""
+
+    name: str
+    sql: str
+
+
+class Expectation(_Frozen):
+    """A Great Expectations expectation: the class name, its arguments, and what a violation does.
+
+    `fail` stops the day before anything is committed, `warn` is recorded in `audits`.
+    """
+
+    type: str
+    kwargs: dict[str, Any]
+    severity: Severity = "fail"
+
+
+class TableSpec(_Frozen):
+    """One Delta table at `<lake>/<dataset>/<name>`.
+
+    `field_columns` says which of the data set's fields become columns beside the fixed ones: `raw` values (x_*),
+    `encoded` ids (f_*) or the encoded attributes of `behaviour`s (hist_f_*); `for_dataset` puts them in.
+    """
+
+    name: str
+    doc: str
+    columns: tuple[Column, ...]
+    keys: tuple[str, ...]
+    partition_by: tuple[str, ...]
+    constraints: tuple[Constraint, ...] = ()
+    expectations: tuple[Expectation, ...] = ()
+    field_columns: FieldColumns = "none"
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> TableSpec:
+        unknown = (set(self.keys) | set(self.partition_by)) - set(self.column_names)
+        if unknown:
+            raise ValueError(f"table {self.name}: keys or partitions {sorted(unknown)} are not among its columns")
+        return self
+
+    @property
+    def column_names(self) -> list[str]:
+        return [c.name for c in self.columns]
+
+    @property
+    def content_columns(self) -> list[str]:
+        """Columns that a content hash covers: everything but the volatile ones."""
+        return [c.name for c in self.columns if not c.volatile]
+
+    def arrow_schema(self) -> pa.Schema:
+        """The table's schema; `for_dataset` first where the table has field columns."""
+        return pa.schema([pa.field(c.name, c.type, nullable=c.nullable) for c in self.columns])
+
+    def for_dataset(self, dataset: DatasetSpec) -> TableSpec:
+        """This table with the data set's field columns appended (itself where it has none)."""
+        if self.field_columns == "none":
+            return self
+        extra = {
+            "raw": _raw_columns,
+            "encoded": _encoded_columns,
+            "behaviour": _behaviour_columns,
+        }[self.field_columns](dataset)
+        return self.model_copy(update={"columns": self.columns + extra, "field_columns": "none"})
+
+
+def _raw_columns(dataset: DatasetSpec) -> tuple[Column, ...]:
+    kinds = {"categorical": pa.string(), "numeric": pa.float64(), "multi_valued": pa.list_(pa.string())}
+    return tuple(
+        Column(name=f.raw_column, type=kinds[f.kind], nullable=True, doc=f"raw value of field {f.name}")
+        for f in dataset.fields
+    )
+
+
+def _encoded_columns(dataset: DatasetSpec) -> tuple[Column, ...]:
+    return tuple(
+        Column(
+            name=f.column,
+            type=pa.list_(pa.int32()) if f.max_values > 1 else pa.int32(),
+            doc=f"id of field {f.name}, 0 = out of vocabulary",
+        )
+        for f in dataset.encoded_fields
+    )
+
+
+def _behaviour_columns(dataset: DatasetSpec) -> tuple[Column, ...]:
+    return tuple(
+        Column(name=f"hist_f_{name}", type=pa.list_(pa.int32()), doc=f"id of field {name} of each behaviour")
+        for name in dataset.sequence.attributes
+    )
