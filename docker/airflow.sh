@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# The local Airflow: docker/airflow.sh up|down|status|cli ...
+#   up      scheduler, DAG processor, UI/API and (when the Spark connection names a local Connect server) the Spark engine
+#   down    ends just those
+#   cli     any airflow command with the local settings, e.g. docker/airflow.sh cli backfill create --dag-id daily_features ...
+# Ports: MSR_AIRFLOW_PORT (8080), MSR_SPARK_CONNECT_PORT (15002). MSR_DATASET chooses the data set.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source docker/processes.sh
+bin="$(cd "${MSR_VENV:-.venv}" 2>/dev/null && pwd)/bin" || bin=""
+parts=(api-server dag-processor scheduler)
+
+airflow() { "$bin/airflow" "$@"; }
+
+make_database() { # a new database takes a few seconds; one that is there is left as it is
+  [ -e "$AIRFLOW_HOME/.database-ready" ] && return
+  echo "making Airflow's database"
+  airflow db migrate >"$AIRFLOW_HOME/logs/database.log" 2>&1 || { tail -n 15 "$AIRFLOW_HOME/logs/database.log" >&2; exit 1; }
+  airflow pools set gpu "${MSR_GPU_SLOTS:-1}" "Model trainings at a time: one slot per GPU, one on a machine without" >>"$AIRFLOW_HOME/logs/database.log" 2>&1
+  touch "$AIRFLOW_HOME/.database-ready"
+}
+
+up() {
+  local part log
+  mkdir -p "$AIRFLOW_HOME/logs"
+  if ! pid_of api-server >/dev/null && port_open "$MSR_AIRFLOW_PORT"; then
+    echo "port $MSR_AIRFLOW_PORT is taken by another program: choose one with MSR_AIRFLOW_PORT" >&2
+    exit 2
+  fi
+  case "$AIRFLOW_CONN_SPARK_DEFAULT" in *spark_connect*127.0.0.1*) docker/spark_connect.sh start ;; esac
+  make_database
+  for part in "${parts[@]}"; do
+    log="$AIRFLOW_HOME/logs/$part.log"
+    pid_of "$part" >/dev/null || start_process "$part" "$log" "$bin/airflow" "$part"
+  done
+  wait_for_port api-server "$MSR_AIRFLOW_PORT" 120 "$AIRFLOW_HOME/logs/api-server.log"
+  echo "Airflow: http://127.0.0.1:$MSR_AIRFLOW_PORT (data set $MSR_DATASET, no log-in; make down ends it)"
+}
+
+down() {
+  local part
+  # The scheduler first: its running steps end and are retried after the next start
+  for part in scheduler dag-processor api-server; do stop_process "$part"; done
+  docker/spark_connect.sh stop
+}
+
+status() {
+  local part pid
+  for part in "${parts[@]}"; do
+    if pid=$(pid_of "$part"); then echo "$part runs (pid $pid)"; else echo "$part is not running"; fi
+  done
+  docker/spark_connect.sh status
+}
+
+case "${1:-}" in
+  up | cli)
+    [ -x "$bin/airflow" ] || { echo "Airflow is not installed here: run docker/setup.sh (or make setup)" >&2; exit 2; }
+    source docker/airflow-env.sh
+    if [ "$1" = up ]; then up; else shift; airflow "$@"; fi
+    ;;
+  down) down ;;
+  status) status ;;
+  *)
+    echo "usage: docker/airflow.sh up|down|status|cli ..." >&2
+    exit 2
+    ;;
+esac
