@@ -1,6 +1,6 @@
 """DatasetSpec: one YAML says where a log comes from and how its columns become impressions, fields and scenarios.
 
-`load_dataset(name_or_path)` reads one; every mistake in it is one DatasetSpecError that names file, key, value and remedy.
+`load_dataset` reads one; every mistake in it is one DatasetSpecError that names file, key, value and remedy.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class SourceSpec(Spec):
     """Where the raw log lies and which adapter reads it."""
 
     adapter: Literal["files", "movielens", "generated"]
-    path: str | None = Field(default=None, description="file, folder or glob; {ds} stands for the day; ${VAR} is expanded")
+    path: str | None = Field(default=None, description="file, folder or glob; {ds} is the day; ${VAR} is expanded")
     format: Literal["csv", "tsv", "parquet", "jsonl"] | None = None
     header: bool = True
     delimiter: str | None = Field(default=None, description="csv only; default ','")
@@ -104,7 +104,8 @@ class BucketsSpec(Spec):
         if list(self.edges) != sorted(set(self.edges)):
             raise ValueError(f"edges {list(self.edges)} must ascend")
         if len(self.names) != len(self.edges) + 1:
-            raise ValueError(f"{len(self.edges)} edges make {len(self.edges) + 1} buckets, but {len(self.names)} names are given")
+            buckets = len(self.edges) + 1
+            raise ValueError(f"{len(self.edges)} edges make {buckets} buckets, but {len(self.names)} names are given")
         return self
 
 
@@ -198,7 +199,7 @@ class StatisticsSpec(Spec):
 
 
 class VocabularySpec(Spec):
-    """When vocabularies are fitted: version j on the `fit_days` before its first day, a new one every `refresh_days`."""
+    """When vocabularies are fitted: version j on the `fit_days` before it, a new one every `refresh_days`."""
 
     fit_days: int = Field(default=3, ge=1)
     refresh_days: int = Field(default=1, ge=1)
@@ -266,7 +267,8 @@ class DatasetSpec(Spec):
     @cached_property
     def lineage(self) -> str:
         """Eight hex digits over all that decides ids: vocabularies of one lineage can be mixed, others cannot."""
-        parts = [self.name, [f.model_dump(mode="json") for f in self.fields], self.vocabulary.model_dump(), str(self.days.start)]
+        fields = [f.model_dump(mode="json") for f in self.fields]
+        parts = [self.name, fields, self.vocabulary.model_dump(), str(self.days.start)]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
 
     @property

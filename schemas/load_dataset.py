@@ -38,7 +38,7 @@ def load_dataset(name_or_path: str) -> DatasetSpec:
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetSpecError(f"{path}: cannot be read ({error}); give a readable YAML file") from error
     except yaml.YAMLError as error:
-        raise DatasetSpecError(f"{path}: is not valid YAML: {' '.join(str(error).split())}; mend the syntax there") from error
+        raise DatasetSpecError(f"{path}: is not valid YAML: {error}; mend the syntax there") from error
     if not isinstance(raw, dict):
         raise DatasetSpecError(f"{path}: holds {type(raw).__name__}, not a mapping; begin with 'name:'")
     try:
@@ -83,7 +83,7 @@ def _expand(source_path: str | None, yaml_path: Path) -> str | None:
 
 def _explain(error: Any) -> str:
     """One pydantic error as 'key: value: what is wrong; remedy'."""
-    loc = [part for part in error["loc"]]
+    loc = list(error["loc"])
     key = ".".join(str(part) for part in loc) or "(top level)"
     if error["type"] == "extra_forbidden":
         allowed = _keys_at(loc[:-1])

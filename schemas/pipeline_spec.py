@@ -28,7 +28,7 @@ class SearchSpec(_Spec):
     tower_reduction: Literal["mean", "sum"] = "mean"
     threshold_init: Rate = 0.5
     threshold_bounds: tuple[Rate, Rate] = (0.05, 0.95)
-    target_share_rate: Rate | None = Field(default=0.3, description="lambda is scheduled towards it; null: lambda is fixed")
+    target_share_rate: Rate | None = Field(default=0.3, description="lambda is scheduled towards it; null: fixed lambda")
     warmup_epochs: int = Field(default=4, ge=0, description="epochs with g = 0 before the gate learns")
     epochs: int = Field(default=2, ge=1, description="epochs in which the gate learns")
     batch_size: int = Field(default=1024, ge=2)
@@ -54,7 +54,7 @@ class TrainingSpec(_Spec):
     window_days: int = Field(default=5, ge=2, description="days before D; the last ones validate")
     validation_days: int = Field(default=1, ge=1)
     models: tuple[ModelChoice, ...] = Field(default=(ModelChoice(name="shared_bottom"),), min_length=1)
-    ratios: tuple[Rate, ...] = Field(default=(0.0, 0.1, 0.3, 0.5, 1.0), min_length=1, description="grid of eq. 16; holds 0")
+    ratios: tuple[Rate, ...] = Field(default=(0.0, 0.1, 0.3, 0.5, 1.0), min_length=1, description="grid of eq. 16")
     rank_scope: Literal["global", "scenario"] = Field(default="global", description="which stored rank the ratio cuts")
     batch_size: int = Field(default=1024, ge=2)
     max_epochs: int = Field(default=4, ge=1)

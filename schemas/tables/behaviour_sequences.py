@@ -1,4 +1,4 @@
-"""One user's behaviours of the lookback up to the end of the day, oldest first; only users with impressions that day."""
+"""One user's behaviours of the lookback up to the end of the day, oldest first; users with impressions that day."""
 
 import pyarrow as pa
 
@@ -13,7 +13,7 @@ TABLE = TableSpec(
         Column(name="user_id", type=pa.string(), doc="user as in the log"),
         Column(name="hist_item_ids", type=pa.list_(pa.int32()), doc="id of the item field of each behaviour"),
         Column(name="hist_scenario_ids", type=pa.list_(pa.int32()), doc="scenario of each behaviour"),
-        Column(name="hist_event_ts", type=pa.list_(pa.int64()), doc="time of each behaviour, microseconds UTC, ascending"),
+        Column(name="hist_event_ts", type=pa.list_(pa.int64()), doc="time of each, microseconds UTC, ascending"),
         Column(name="vocabulary_version", type=pa.string(), doc="version that the ids were made with"),
     ),
     keys=("ds", "user_key"),

@@ -25,7 +25,7 @@ TABLE = TableSpec(
         Column(name="mean_scenario_auc", type=pa.float64(), nullable=True, doc="scenario -1 only: mean over scenarios"),
         Column(name="single_class_scenarios", type=pa.int32(), doc="scenario -1: scenarios without AUC; else 0 or 1"),
         Column(name="logloss", type=pa.float64(), nullable=True, doc="mean cross entropy, nats; null without rows"),
-        Column(name="calibration", type=pa.float64(), nullable=True, doc="sum of probs / positives; null without positives"),
+        Column(name="calibration", type=pa.float64(), nullable=True, doc="sum of probs / positives, null without any"),
         Column(name="s_gauc", type=pa.float64(), nullable=True, doc="AUC per session weighted by impressions (SFPNet)"),
         Column(name="s_gauc_sessions", type=pa.int64(), doc="sessions with both classes, which s_gauc covers"),
     ),

@@ -9,7 +9,7 @@ TABLE = TableSpec(
     doc=__doc__,
     columns=(
         Column(name="ds", type=pa.string(), doc="the day whose ingest refused the record"),
-        Column(name="reason", type=pa.string(), doc="short code, e.g. null_user, bad_label, duplicate, time_outside_day"),
+        Column(name="reason", type=pa.string(), doc="short code, e.g. null_user, bad_label, duplicate"),
         Column(name="detail", type=pa.string(), doc="the offending column and value"),
         Column(name="raw_record", type=pa.string(), doc="the record as JSON"),
         Column(name="source", type=pa.string(), doc="file or generator that it came from"),

@@ -23,7 +23,7 @@ TABLE = TableSpec(
         Column(name="manifest", type=pa.string(), doc="JSON: everything needed to repeat the run"),
         Column(name="checkpoint_uri", type=pa.string(), doc="weights"),
         Column(name="checkpoint_sha256", type=pa.string(), doc="checksum of the weights file"),
-        Column(name="predictions_uri", type=pa.string(), doc="Parquet: instance_id, scenario_id, user_key, split, label, prob"),
+        Column(name="predictions_uri", type=pa.string(), doc="Parquet: one row per validation and test instance"),
         Column(name="train_seconds", type=pa.float64(), doc="wall time", volatile=True),
         Column(name="created_at", type=pa.timestamp("us", tz="UTC"), doc="clock", volatile=True),
     ),

@@ -1,0 +1,98 @@
+"""Read Delta tables with deltalake and pyarrow: no JVM, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+
+import pyarrow as pa
+import pyarrow.dataset as pds
+from deltalake import DeltaTable
+from deltalake.exceptions import TableNotFoundError
+
+from schemas.errors import TableError
+from schemas.locations import table_uri
+from schemas.tables import get_table
+
+MADE_BY = {
+    "impressions": "ingest_impressions",
+    "quarantine": "ingest_impressions",
+    "audits": "ingest_impressions",
+    "generated_truth": "ingest_impressions",
+    "vocabularies": "build_vocabularies",
+    "behaviour_sequences": "build_behaviour_sequences",
+    "scenario_features": "build_scenario_features",
+    "shared_instance_sets": "search_shared_instances",
+    "shared_instance_masks": "score_shared_instances",
+    "training_runs": "train_target_model",
+    "evaluations": "evaluate",
+}
+
+
+def table_exists(dataset_name: str, table: str) -> bool:
+    """Whether the table has been created."""
+    get_table(table)
+    return DeltaTable.is_deltatable(table_uri(dataset_name, table))
+
+
+def open_table(dataset_name: str, table: str, version: int | None = None) -> DeltaTable:
+    """Open a table, at a version where one is given.
+
+    Raises TableError where it does not exist, naming the step that makes it, or where the version is gone.
+    """
+    get_table(table)
+    uri = table_uri(dataset_name, table)
+    try:
+        return DeltaTable(uri, version=version)
+    except TableNotFoundError as error:
+        raise TableError(
+            f"table {table} does not exist at {uri}; make it with "
+            f"'python -m jobs.{MADE_BY[table]} --dataset {dataset_name} --ds DAY', or check MSR_LAKE_ROOT"
+        ) from error
+    except Exception as error:
+        if version is None:
+            raise
+        raise TableError(f"version {version} of {uri} cannot be opened ({error}); it may have been vacuumed") from error
+
+
+def table_version(dataset_name: str, table: str) -> int:
+    """The newest version of a table."""
+    return open_table(dataset_name, table).version()
+
+
+def published_days(dataset_name: str, table: str, filters: dict[str, str] | None = None) -> set[date]:
+    """Days that have rows, from the Delta log's partition values; empty where the table does not exist."""
+    if not table_exists(dataset_name, table):
+        return set()
+    wanted = filters or {}
+    partitions = open_table(dataset_name, table).partitions()
+    return {date.fromisoformat(p["ds"]) for p in partitions if all(p[key] == value for key, value in wanted.items())}
+
+
+def read_table(
+    dataset_name: str,
+    table: str,
+    *,
+    columns: Sequence[str] | None = None,
+    days: Sequence[date] | None = None,
+    filters: dict[str, str] | None = None,
+    version: int | None = None,
+) -> pa.Table:
+    """Rows of a table: all, or those of some days and partition values. Files of other partitions are not opened.
+
+    Raises TableError where the table or a named column does not exist.
+    """
+    dataset = open_table(dataset_name, table, version).to_pyarrow_dataset()
+    missing = sorted(set(columns or ()) - set(dataset.schema.names))
+    if missing:
+        raise TableError(
+            f"table {table} at {table_uri(dataset_name, table)} has no column {', '.join(missing)} "
+            f"(it has {', '.join(dataset.schema.names)}); was the data set's YAML changed? rebuild the table's days"
+        )
+    condition: pds.Expression | None = None
+    if days is not None:
+        condition = pds.field("ds").isin([f"{d:%Y-%m-%d}" for d in days])
+    for key, value in (filters or {}).items():
+        clause = pds.field(key) == value
+        condition = clause if condition is None else condition & clause
+    return dataset.to_table(columns=list(columns) if columns is not None else None, filter=condition)

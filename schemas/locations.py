@@ -1,0 +1,36 @@
+"""Where things lie: one lake root, one folder per data set in it, one Delta table per folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from schemas.errors import TableError
+
+
+def lake_root() -> str:
+    """MSR_LAKE_ROOT as an absolute path or a URI; default `./lake`."""
+    root = os.environ.get("MSR_LAKE_ROOT") or "lake"
+    return root.rstrip("/") if "://" in root else str(Path(root).absolute())
+
+
+def table_uri(dataset_name: str, table: str) -> str:
+    """`<root>/<dataset>/<table>`."""
+    return f"{lake_root()}/{dataset_name}/{table}"
+
+
+def artifacts_dir(dataset_name: str) -> Path:
+    """Folder of checkpoints, selectors and predictions: MSR_ARTIFACTS_DIR/<dataset>, or `_artifacts` beside the tables.
+
+    Raises TableError where the lake is remote and MSR_ARTIFACTS_DIR is not set: torch writes files.
+    """
+    if own := os.environ.get("MSR_ARTIFACTS_DIR"):
+        return Path(own).absolute() / dataset_name
+    if "://" in lake_root():
+        raise TableError(f"the lake {lake_root()} is remote: set MSR_ARTIFACTS_DIR to a folder that all trainers share")
+    return Path(lake_root()) / dataset_name / "_artifacts"
+
+
+def report_dir() -> Path:
+    """MSR_REPORT_DIR; default `./report`."""
+    return Path(os.environ.get("MSR_REPORT_DIR") or "report").absolute()
