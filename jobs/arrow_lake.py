@@ -47,7 +47,7 @@ def overwrite_rows(rows: pa.Table, dataset: DatasetSpec, table: str, where: dict
     for column, value in where.items():
         outside = pc.sum(pc.not_equal(pc.cast(fitted[column], pa.string()), value)).as_py() or 0
         if outside:
-            raise TableError(f"table {table}: {outside} rows have a {column} other than {value!r}; write each on its own")
+            raise TableError(f"table {table}: {outside} rows have a {column} other than {value!r}")
     _create(spec, dataset)
     predicate = " AND ".join(f"{column} = '{value}'" for column, value in where.items())
     _with_retries(
@@ -55,7 +55,7 @@ def overwrite_rows(rows: pa.Table, dataset: DatasetSpec, table: str, where: dict
             table_uri(dataset.name, table), fitted, mode="overwrite", predicate=predicate, schema_mode=None
         )
     )
-    return fitted.num_rows
+    return int(fitted.num_rows)
 
 
 def _fit(rows: pa.Table, spec: TableSpec) -> pa.Table:
@@ -67,15 +67,14 @@ def _fit(rows: pa.Table, spec: TableSpec) -> pa.Table:
             f"table {spec.name}: rows lack columns {missing} and have unknown columns {surplus}; "
             f"the spec in schemas/tables/{spec.name}.py has {spec.column_names}"
         )
-    try:
-        fitted = rows.select(spec.column_names).cast(spec.arrow_schema())
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
-        raise TableError(f"table {spec.name}: rows do not fit the spec: {error}") from error
     for column in spec.columns:
-        nulls = fitted[column.name].null_count
+        nulls = rows[column.name].null_count
         if nulls and not column.nullable:
             raise TableError(f"table {spec.name}: column {column.name} must not be null, but {nulls} rows are")
-    return fitted
+    try:
+        return rows.select(spec.column_names).cast(spec.arrow_schema())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
+        raise TableError(f"table {spec.name}: rows do not fit the spec: {error}") from error
 
 
 def _create(spec: TableSpec, dataset: DatasetSpec) -> None:

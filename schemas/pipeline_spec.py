@@ -28,7 +28,7 @@ class SearchSpec(_Spec):
     tower_reduction: Literal["mean", "sum"] = "mean"
     threshold_init: Rate = 0.5
     threshold_bounds: tuple[Rate, Rate] = (0.05, 0.95)
-    target_share_rate: Rate | None = Field(default=0.3, description="lambda is scheduled towards it; null: fixed lambda")
+    target_share_rate: Rate | None = Field(default=0.3, description="lambda moves towards it; null: fixed lambda")
     warmup_epochs: int = Field(default=4, ge=0, description="epochs with g = 0 before the gate learns")
     epochs: int = Field(default=2, ge=1, description="epochs in which the gate learns")
     batch_size: int = Field(default=1024, ge=2)

@@ -18,7 +18,7 @@ class _Frozen(BaseModel):
 
 
 class Column(_Frozen):
-    """One column. `volatile` ones (clocks, durations) may differ between two runs and are left out of content hashes."""
+    """One column. `volatile` ones (clocks, durations) may differ between two runs; content hashes leave them out."""
 
     name: str
     type: pa.DataType
