@@ -1,0 +1,101 @@
+"""
+### Daily training
+Starts when a day's features are announced (asset `scenario_features`; the partition key is the day D) and trains every target
+model on the days before D with the shared instances, tests on D, evaluates and reports.
+
+* `needs_search` waits until no `daily_features` run is under way, then asks whether a search is due; if so,
+  `shared_instance_search` runs first.
+* A day whose window has not enough days yet is left out: each step says so and ends well.
+* By hand: *Trigger*, with `ds`.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+from airflow.sdk import DAG, Param, PartitionedAssetTimetable
+
+from msr_dags import assets
+from msr_dags.defaults import GPU_POOL, TAGS, task_defaults
+from msr_dags.settings import load_deployment
+from msr_dags.step_operator import RUN_DAY, StepBranchOperator, StepOperator
+
+deployment = load_deployment()
+
+with DAG(
+    dag_id="daily_training",
+    description="Target models on the days before D with the shared instances, tested on D, compared and reported",
+    doc_md=__doc__,
+    schedule=PartitionedAssetTimetable(assets=assets.SCENARIO_FEATURES),
+    start_date=deployment.first_tick,
+    catchup=False,
+    max_active_runs=1,
+    default_args=task_defaults(),
+    params={"ds": Param(None, type=["null", "string"], format="date", title="Day", description="Only for runs by hand")},
+    tags=[*TAGS, "training", deployment.dataset],
+):
+    needs_search = StepBranchOperator(
+        task_id="needs_search",
+        step="needs_search",
+        dataset=deployment.dataset,
+        engine="arrow",
+        after_dag="daily_features",
+        answers={"yes": "search", "no": "score_shared_instances", "skip": None},
+        execution_timeout=timedelta(minutes=10),
+        doc_md="Is there no accepted set whose window ends before D? `skip`: D has too few days before it to train on.",
+    )
+    search = TriggerDagRunOperator(
+        task_id="search",
+        trigger_dag_id="shared_instance_search",
+        trigger_run_id="{{ dag_run.run_id }}__search",
+        conf={"ds": RUN_DAY},
+        # A try again runs the same search run again instead of one more
+        reset_dag_run=True,
+        logical_date=None,
+        wait_for_completion=True,
+        poke_interval=5,
+        execution_timeout=timedelta(hours=8),
+        doc_md="Runs `shared_instance_search` for D and waits for it.",
+    )
+    score = StepOperator(
+        task_id="score_shared_instances",
+        step="score_shared_instances",
+        dataset=deployment.dataset,
+        engine="torch",
+        pool=GPU_POOL,
+        outlets=[assets.SHARED_INSTANCE_MASKS],
+        trigger_rule="none_failed_min_one_success",
+        execution_timeout=timedelta(hours=1),
+        doc_md="Scores the days of D's window that the set in force has no masks for yet.",
+    )
+    train = StepOperator.partial(
+        task_id="train_target_model",
+        step="train_target_model",
+        dataset=deployment.dataset,
+        engine="torch",
+        pool=GPU_POOL,
+        outlets=[assets.TRAINING_RUNS],
+        execution_timeout=timedelta(hours=6),
+        map_index_template="{{ task.extra_args[-1] }}",
+        doc_md="One task per target model: trains on the days before D for each share ratio, r chosen on validation.",
+    ).expand(extra_args=[["--model", model] for model in deployment.models])
+    evaluate = StepOperator(
+        task_id="evaluate",
+        step="evaluate",
+        dataset=deployment.dataset,
+        engine="torch",
+        outlets=[assets.EVALUATIONS],
+        execution_timeout=timedelta(hours=1),
+        doc_md="AUC, logloss, calibration and S-GAUC per scenario and overall, for each run of D.",
+    )
+    report = StepOperator(
+        task_id="report",
+        step="report",
+        dataset=deployment.dataset,
+        engine="arrow",
+        execution_timeout=timedelta(minutes=30),
+        doc_md="`report/index.html`: what was measured up to D, to look at.",
+    )
+    needs_search >> [search, score]
+    search >> score >> train >> evaluate >> report

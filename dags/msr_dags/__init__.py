@@ -1,0 +1,1 @@
+"""What the DAG files share. Imports neither Spark nor torch: steps run as processes of their own."""

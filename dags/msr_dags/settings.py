@@ -1,0 +1,89 @@
+"""What a deployment chooses: the data set, where the project lies, how steps are started. Read from the environment.
+
+One Airflow runs one data set (MSR_DATASET): its partitions are days, and a day of another data set would have the same key.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+DEFAULT_MODELS = ("shared_bottom",)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Deployment:
+    """One data set on one Airflow.
+
+    dataset: name of its YAML. start, end: its first and last day (end None: the log goes on). models: target models to train.
+    """
+
+    dataset: str
+    start: date
+    end: date | None
+    models: tuple[str, ...]
+
+    @property
+    def first_tick(self) -> datetime:
+        """When the scheduler may begin: the first day's midnight, UTC."""
+        return datetime(self.start.year, self.start.month, self.start.day, tzinfo=UTC)
+
+    @property
+    def last_tick(self) -> datetime | None:
+        """When the scheduler stops: the run that loads the last day; None for a log that goes on."""
+        if self.end is None:
+            return None
+        return datetime(self.end.year, self.end.month, self.end.day, tzinfo=UTC) + timedelta(days=1)
+
+
+def project_dir() -> Path:
+    """The folder that holds `jobs` and `schemas` (MSR_PROJECT_DIR, or the one above `dags`)."""
+    return Path(os.environ.get("MSR_PROJECT_DIR") or Path(__file__).resolve().parents[2])
+
+
+def step_python() -> str:
+    """The interpreter that runs the steps (MSR_STEP_PYTHON, or this one)."""
+    return os.environ.get("MSR_STEP_PYTHON") or sys.executable
+
+
+def dataset_file(name: str) -> Path:
+    """The YAML of a data set: a path, one of MSR_DATASETS_DIR, or one of the project's. Raises FileNotFoundError."""
+    if name.endswith((".yaml", ".yml")):
+        candidates = [Path(name)]
+    else:
+        own = os.environ.get("MSR_DATASETS_DIR")
+        folders = ([Path(own)] if own else []) + [project_dir() / "schemas" / "datasets"]
+        candidates = [folder / f"{name}.yaml" for folder in folders]
+    for path in candidates:
+        if path.is_file():
+            return path
+    raise FileNotFoundError(
+        f"MSR_DATASET={name!r}: no such data set ({', '.join(map(str, candidates))}); name one of schemas/datasets or set MSR_DATASETS_DIR"
+    )
+
+
+def load_deployment() -> Deployment:
+    """Read MSR_DATASET (default: generated) and the few values of its YAML that schedules need.
+
+    The steps validate the whole YAML; here a missing key falls back to what the schema says. MSR_MODELS (comma separated)
+    names other models. Raises FileNotFoundError or ValueError, which Airflow shows as the DAG's import error.
+    """
+    name = os.environ.get("MSR_DATASET") or "generated"
+    path = dataset_file(name)
+    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    days = raw.get("days") if isinstance(raw, dict) else None
+    if not isinstance(days, dict) or not isinstance(days.get("start"), date):
+        raise ValueError(f"{path}: days.start: {days!r} holds no date; write days: {{start: YYYY-MM-DD}}")
+    chosen = [m.strip() for m in os.environ.get("MSR_MODELS", "").split(",") if m.strip()]
+    return Deployment(dataset=name, start=days["start"], end=days.get("end"), models=tuple(chosen) or _models_of(raw))
+
+
+def _models_of(raw: dict[str, Any]) -> tuple[str, ...]:
+    models = (raw.get("training") or {}).get("models") or []
+    return tuple(m["name"] for m in models) or DEFAULT_MODELS

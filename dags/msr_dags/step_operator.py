@@ -1,0 +1,147 @@
+"""Operators that run one step, `python -m jobs.<step> --dataset D --ds DAY`, as a process of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+from airflow.providers.standard.operators.branch import BaseBranchOperator
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowRescheduleException
+
+from msr_dags.child import Child
+from msr_dags.settings import project_dir, step_python
+
+Engine = Literal["spark", "torch", "arrow"]
+SPARK_CONNECTION = "spark_default"
+# The run's own day: the partition it makes or listens to, or the one that a person gave.
+RUN_DAY = "{{ params.get('ds') or dag_run.partition_key or '' }}"
+# Exit codes that another try cannot mend (docs/contracts.md).
+FINAL_EXITS = {2: "the input or the settings are wrong", 3: "an audit stopped the day"}
+
+
+class StepOperator(BaseOperator):
+    """Run a step for one day.
+
+    step: module in `jobs`. dataset, ds: what it works on. engine: what it needs; spark steps learn their engine from the
+    connection `spark_default`, torch steps run under torchrun when MSR_NPROC_PER_NODE is above 1. extra_args: further options.
+    Exit codes 2 and 3 fail the task at once, any other is tried again.
+    """
+
+    template_fields: Sequence[str] = ("ds", "extra_args")
+    ui_color = "#e8f0fb"
+
+    def __init__(
+        self, *, step: str, dataset: str, engine: Engine, ds: str = RUN_DAY, extra_args: Sequence[str] = (), **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.step = step
+        self.dataset = dataset
+        self.engine = engine
+        self.ds = ds
+        self.extra_args = list(extra_args)
+        self._child: Child | None = None
+
+    def execute(self, context: Mapping[str, Any]) -> None:
+        self.run_step()
+
+    def run_step(self) -> str:
+        """Run the step to its end and return its last line.
+
+        Raises AirflowFailException (exit 2 and 3, or no day) and AirflowException (any other exit), with that line.
+        """
+        if not self.ds:
+            raise AirflowFailException("this run has no day: start it with the parameter ds=YYYY-MM-DD, or for a partition")
+        command = step_command(self.step, self.engine) + ["--dataset", self.dataset, "--ds", self.ds, *self.extra_args]
+        self.log.info("%s", " ".join(command))
+        # The connection alone says which Spark: an address in the scheduler's own environment must not
+        inherited = {key: value for key, value in os.environ.items() if key != "SPARK_REMOTE"}
+        env = {**inherited, "PYTHONPATH": _python_path(), "PYTHONUNBUFFERED": "1", **engine_environment(self.engine)}
+        self._child = Child(command, cwd=project_dir(), env=env)
+        ended = self._child.run(lambda line: self.log.info("%s", line))
+        if ended.exit_code == 0:
+            return ended.last_line
+        message = f"{self.step} exit {ended.exit_code}: {ended.last_line or 'it printed nothing'}"
+        if ended.exit_code in FINAL_EXITS:
+            raise AirflowFailException(f"{message} ({FINAL_EXITS[ended.exit_code]}; not tried again)")
+        raise AirflowException(message)
+
+    def on_kill(self) -> None:
+        if self._child is not None:
+            self._child.stop()
+
+
+class StepBranchOperator(BaseBranchOperator, StepOperator):
+    """Run a step that answers in one word and follow the task of that answer.
+
+    answers: word -> task id, or None to end the run there. after_dag: first wait until no run of that DAG is queued or
+    running, without holding a slot (training on a window whose days are still being made would miss rows).
+    """
+
+    # Airflow derives this from the type of execute(); both parents have one.
+    inherits_from_skipmixin = True
+
+    def __init__(
+        self, *, answers: dict[str, str | None], after_dag: str | None = None, poll_s: float = 20.0, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.answers = answers
+        self.after_dag = after_dag
+        self.poll_s = poll_s
+
+    def execute(self, context: Mapping[str, Any]) -> Any:
+        if self.after_dag and context["ti"].get_dr_count(self.after_dag, states=["queued", "running"]):
+            self.log.info("%s has runs under way; looking again in %.0f s", self.after_dag, self.poll_s)
+            raise AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=self.poll_s))
+        return BaseBranchOperator.execute(self, context)  # type: ignore[arg-type]
+
+    def choose_branch(self, context: Mapping[str, Any]) -> list[str]:
+        words = self.run_step().split()
+        answer = words[-1] if words else ""
+        if answer not in self.answers:
+            raise AirflowFailException(f"{self.step} answered {answer!r}, not one of {sorted(self.answers)}")
+        follow = self.answers[answer]
+        return [follow] if follow else []
+
+
+def step_command(step: str, engine: Engine) -> list[str]:
+    """The command of a step without its options; torchrun in front of a torch step on several processes."""
+    processes = int(os.environ.get("MSR_NPROC_PER_NODE", "1"))
+    if engine == "torch" and processes > 1:
+        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+        return [step_python(), *launcher, "-m", f"jobs.{step}"]
+    # torchrun for one process costs its imports and changes nothing
+    return [step_python(), "-m", f"jobs.{step}"]
+
+
+def engine_environment(engine: Engine) -> dict[str, str]:
+    """Which Spark a step uses, from the connection `spark_default`: a Connect server, local[*] or a cluster's master.
+
+    Raises AirflowFailException for a connection that is of another kind or asks for deploy mode cluster.
+    """
+    if engine != "spark":
+        return {}
+    from airflow.sdk import BaseHook
+
+    connection = BaseHook.get_connection(SPARK_CONNECTION)
+    if connection.conn_type in {"spark_connect", "sc"}:
+        from airflow.providers.apache.spark.hooks.spark_connect import SparkConnectHook
+
+        return {"SPARK_REMOTE": SparkConnectHook(conn_id=SPARK_CONNECTION).get_connection_url()}
+    if connection.conn_type != "spark":
+        raise AirflowFailException(
+            f"connection {SPARK_CONNECTION}: type {connection.conn_type!r} is not Spark; make it spark_connect or spark"
+        )
+    if connection.extra_dejson.get("deploy-mode") == "cluster":
+        raise AirflowFailException(
+            f"connection {SPARK_CONNECTION}: deploy-mode 'cluster' would leave the step's exit code behind; use client or spark_connect"
+        )
+    host = connection.host or "local[*]"
+    master = host if "://" in host or not connection.port else f"spark://{host}"
+    return {"MSR_SPARK_MASTER": f"{master}:{connection.port}" if connection.port else master}
+
+
+def _python_path() -> str:
+    return os.pathsep.join([str(project_dir()), *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -1,0 +1,47 @@
+"""
+### Shared-instance search
+Searches the days before `ds` for the impressions whose lesson holds in other scenarios too (SSIM), and keeps the result as an
+immutable set: masks, selector, catalogue row.
+
+* Weekly; when `daily_training` finds no accepted set that ends before its day; or by hand: *Trigger*, with `ds` (the
+  set may use days before it; empty = the day of the run).
+* A search that was done before for the same days and settings is found again, not repeated.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from airflow.sdk import DAG, CronTriggerTimetable, Param
+
+from msr_dags import assets
+from msr_dags.defaults import GPU_POOL, TAGS, task_defaults
+from msr_dags.settings import load_deployment
+from msr_dags.step_operator import StepOperator
+
+deployment = load_deployment()
+
+with DAG(
+    dag_id="shared_instance_search",
+    description="Search of the instances worth sharing across scenarios (SSIM)",
+    doc_md=__doc__,
+    schedule=CronTriggerTimetable("0 4 * * 1", timezone="UTC"),
+    start_date=deployment.first_tick,
+    end_date=deployment.last_tick,
+    catchup=False,
+    max_active_runs=1,
+    default_args=task_defaults(),
+    params={"ds": Param(None, type=["null", "string"], format="date", title="Day", description="Uses days before it only")},
+    tags=[*TAGS, "search", deployment.dataset],
+):
+    StepOperator(
+        task_id="search_shared_instances",
+        step="search_shared_instances",
+        dataset=deployment.dataset,
+        engine="torch",
+        ds="{{ params.ds or dag_run.run_after.strftime('%Y-%m-%d') }}",
+        pool=GPU_POOL,
+        outlets=[assets.SHARED_INSTANCE_SETS, assets.SHARED_INSTANCE_MASKS],
+        execution_timeout=timedelta(hours=6),
+        doc_md="Selector and backbone on the window's impressions -> score, ranks and gate of each, one set in the catalogue.",
+    )
