@@ -18,7 +18,8 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str, step=lambda args: None
 def test_a_day_or_a_range_reaches_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[StepArgs] = []
     assert run(monkeypatch, "--dataset", "generated", "--ds", "2026-01-03", step=seen.append) == 0
-    assert run(monkeypatch, "--dataset", "generated", "--from", "2026-01-03", "--to", "2026-01-05", step=seen.append) == 0
+    range_of_days = ["--from", "2026-01-03", "--to", "2026-01-05"]
+    assert run(monkeypatch, "--dataset", "generated", *range_of_days, step=seen.append) == 0
     assert seen[0].days == [date(2026, 1, 3)]
     assert seen[1].days == [date(2026, 1, n) for n in (3, 4, 5)]
     assert seen[0].dataset.name == "generated"
