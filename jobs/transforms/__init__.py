@@ -1,0 +1,1 @@
+"""Pure transforms: Spark DataFrame -> DataFrame, no reads and no writes."""
