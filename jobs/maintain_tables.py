@@ -1,0 +1,150 @@
+"""Compact the small files of every table and delete the files that no version in use needs.
+
+Kept whatever their age: the table versions that a training run's manifest or a shared-instance set names, so that both
+can be repeated. The log of a table with such versions is kept as long (delta.logRetentionDuration), or they could not
+be opened. Deletes only files that were replaced longer than --retention-hours ago. Running it twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError
+
+from jobs.cli import StepArgs, progress, run_step
+from msr_models.data.lake_reader import open_table, read_table, table_exists
+from schemas.errors import TableError
+from schemas.tables import get_table, table_names
+
+DEFAULT_RETENTION_HOURS = 168
+LOG_RETENTION_KEY = "delta.logRetentionDuration"
+LOG_RETENTION = "interval 3650 days"
+# Columns that name the versions a row depends on: the whole manifest, or its table_versions alone.
+PINNED_BY = {"training_runs": "manifest", "shared_instance_sets": "table_versions"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Maintained:
+    """What was done to one table; bytes are of the newest version's files."""
+
+    table: str
+    files_before: int
+    files_after: int
+    bytes_before: int
+    bytes_after: int
+    deleted: int
+    pinned: int
+
+
+def pinned_versions(dataset_name: str) -> dict[str, set[int]]:
+    """Table -> versions that manifests of training runs and shared-instance sets name.
+
+    Raises TableError where one of them cannot be read: a version that might be pinned must not be deleted.
+    """
+    pinned: dict[str, set[int]] = defaultdict(set)
+    for table, column in PINNED_BY.items():
+        if not table_exists(dataset_name, table):
+            continue
+        key = get_table(table).keys[0]
+        for name, text in zip(*_two_columns(dataset_name, table, key, column), strict=True):
+            try:
+                said = json.loads(text)
+                versions = said["table_versions"] if column == "manifest" else said
+                for read, version in versions.items():
+                    pinned[read].add(int(version))
+            except (ValueError, KeyError, AttributeError, TypeError) as error:
+                raise TableError(
+                    f"{table}.{column} of {name!r} names no table versions ({error!r}); nothing was deleted: mend or "
+                    f"remove that row first"
+                ) from error
+    return dict(pinned)
+
+
+def maintain_table(
+    dataset_name: str, table: str, *, pinned: set[int], retention_hours: int, dry_run: bool = False
+) -> Maintained:
+    """Compact and vacuum one table; with `dry_run` count what would be deleted and change nothing."""
+    delta = open_table(dataset_name, table)
+    files_before, bytes_before = _size(delta)
+    if not dry_run:
+        _keep_log(delta, pinned)
+        _compact(delta)
+    deleted = delta.vacuum(
+        retention_hours,
+        dry_run=dry_run,
+        enforce_retention_duration=False,
+        keep_versions=sorted(v for v in pinned if v <= delta.version()),
+    )
+    files_after, bytes_after = _size(open_table(dataset_name, table))
+    return Maintained(
+        table=table,
+        files_before=files_before,
+        files_after=files_after,
+        bytes_before=bytes_before,
+        bytes_after=bytes_after,
+        deleted=len(deleted),
+        pinned=len(pinned),
+    )
+
+
+def step(args: StepArgs) -> None:
+    hours = args.options.retention_hours
+    if hours < 0:
+        raise TableError(f"--retention-hours {hours} is negative; give 0 or more")
+    name = args.dataset.name
+    tables = [t for t in table_names() if table_exists(name, t)]
+    if not tables:
+        raise TableError(f"data set {name} has no tables yet; run its steps first, or check MSR_LAKE_ROOT")
+    pinned = pinned_versions(name)
+    for table in tables:
+        done = maintain_table(
+            name, table, pinned=pinned.get(table, set()), retention_hours=hours, dry_run=args.options.dry_run
+        )
+        verb = "to delete" if args.options.dry_run else "deleted"
+        progress(
+            f"{table}: files {done.files_before} -> {done.files_after}, {done.bytes_before / 1e6:.1f} MB -> "
+            f"{done.bytes_after / 1e6:.1f} MB, {done.deleted} old files {verb}, {done.pinned} versions pinned"
+        )
+
+
+def _two_columns(dataset_name: str, table: str, first: str, second: str) -> tuple[list[str], list[str]]:
+    rows = read_table(dataset_name, table, columns=[first, second])
+    return rows[first].to_pylist(), rows[second].to_pylist()
+
+
+def _keep_log(delta: DeltaTable, pinned: set[int]) -> None:
+    if pinned and delta.metadata().configuration.get(LOG_RETENTION_KEY) != LOG_RETENTION:
+        delta.alter.set_table_properties({LOG_RETENTION_KEY: LOG_RETENTION})
+
+
+def _compact(delta: DeltaTable) -> None:
+    try:
+        delta.optimize.compact()
+    except CommitFailedError as error:  # a step wrote meanwhile: its write counts, the next maintenance compacts
+        progress(f"{delta.table_uri}: not compacted, another writer was faster ({error})")
+
+
+def _size(delta: DeltaTable) -> tuple[int, int]:
+    """(files, bytes) of the table's version."""
+    sizes = pa.table(delta.get_add_actions(flatten=True))["size_bytes"]
+    return len(sizes), pc.sum(sizes).as_py() or 0
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--retention-hours",
+        type=int,
+        default=DEFAULT_RETENTION_HOURS,
+        help="keep files that were replaced less than this long ago (default %(default)s); 0 only while no step runs",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say what would be deleted, change nothing")
+
+
+if __name__ == "__main__":
+    run_step(__doc__, step, _arguments, needs_days=False)
