@@ -1,0 +1,64 @@
+"""Write a day's behaviour_sequences: each user's behaviours of the lookback up to the end of the day, oldest first.
+
+Which events are behaviours, how many an impression sees and how old they may be stands in the data set's YAML
+(sequence). Days of the lookback and a vocabulary that are missing are made first.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import date
+
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from jobs.build_vocabularies import ensure_vocabulary, load_vocabulary
+from jobs.cli import StepArgs, progress, run_step
+from jobs.ingest_impressions import ensure_ingested
+from jobs.spark_lake import publish, read_days
+from jobs.spark_session import get_session
+from jobs.transforms.sequences import behaviour_sequences
+from msr_models.data.lake_reader import published_days, read_table
+from schemas.dataset_spec import DatasetSpec
+
+TABLE_NAME = "behaviour_sequences"
+
+
+def ensure_sequences(spark: SparkSession, dataset: DatasetSpec, ds: date, version: str) -> None:
+    """Build the day's sequences where they are missing or were made with another vocabulary version."""
+    if ds in published_days(dataset.name, TABLE_NAME):
+        column = read_table(dataset.name, TABLE_NAME, columns=["vocabulary_version"], days=[ds])["vocabulary_version"]
+        if column.unique().to_pylist() == [version]:
+            return
+    build_day(spark, dataset, ds)
+
+
+def build_day(spark: SparkSession, dataset: DatasetSpec, ds: date) -> None:
+    """Write `behaviour_sequences` of one day that has a vocabulary."""
+    started = time.monotonic()
+    days = [*dataset.days_before(ds, dataset.sequence.lookback_days), ds]
+    ensure_ingested(spark, dataset, days)
+    version = ensure_vocabulary(spark, dataset, ds)
+    names = dict.fromkeys([dataset.sequence.item_field, *dataset.sequence.attributes])
+    columns = ["ds", "user_id", "event_ts", "instance_id", "scenario_id", "label", *[f"x_{name}" for name in names]]
+    recent = read_days(spark, dataset, "impressions", days, columns)
+    today = recent.where(F.col("ds") == str(ds))
+    index = load_vocabulary(spark, dataset, version)
+    rows = behaviour_sequences(today, recent, index, dataset, ds, version)
+    num_users = publish(rows, dataset, TABLE_NAME, {"ds": str(ds)})
+    seconds = time.monotonic() - started
+    progress(f"{TABLE_NAME} {dataset.name} {ds}: {num_users} users, vocabulary {version}, {seconds:.1f} s")
+
+
+def step(args: StepArgs) -> None:
+    """One day after another in one session."""
+    spark = get_session("build_behaviour_sequences")
+    for ds in args.days:
+        if ds < args.dataset.first_feature_day:
+            progress(f"{args.dataset.name} {ds}: no features before {args.dataset.first_feature_day}, nothing to do")
+        else:
+            build_day(spark, args.dataset, ds)
+
+
+if __name__ == "__main__":
+    run_step(__doc__, step)

@@ -1,0 +1,96 @@
+"""Write a day's scenario_features: every impression encoded, with statistics of the days before and its hist_end.
+
+Days of the lookback, the vocabulary and the day's behaviour_sequences are made first where they are missing.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import date
+
+from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import functions as F
+
+from jobs.build_behaviour_sequences import ensure_sequences
+from jobs.build_vocabularies import ensure_vocabulary, load_vocabulary
+from jobs.cli import StepArgs, progress, run_step
+from jobs.ingest_impressions import ensure_ingested
+from jobs.spark_lake import publish, read_days
+from jobs.spark_session import get_session
+from jobs.transforms.features import scenario_features
+from jobs.transforms.statistics import scenario_statistics
+from schemas.dataset_spec import DatasetSpec
+from schemas.errors import TableError
+
+TABLE_NAME = "scenario_features"
+
+
+def build_day(spark: SparkSession, dataset: DatasetSpec, ds: date) -> None:
+    """Write `scenario_features` of one day that has a vocabulary.
+
+    Raises TableError where the rows out are not the rows in, or the day's sequences lack one of its users.
+    """
+    started = time.monotonic()
+    lookback_days = dataset.statistics.lookback_days if dataset.statistics else 0
+    past_days = dataset.days_before(ds, lookback_days)
+    ensure_ingested(spark, dataset, [*past_days, ds])
+    version = ensure_vocabulary(spark, dataset, ds)
+    ensure_sequences(spark, dataset, ds, version)
+    impressions = read_days(spark, dataset, "impressions", [ds])
+    past = read_days(spark, dataset, "impressions", past_days, ["scenario_id", "user_id", "item_id", "label"])
+    rows = scenario_features(
+        impressions,
+        load_vocabulary(spark, dataset, version),
+        scenario_statistics(past, dataset),
+        read_days(spark, dataset, "behaviour_sequences", [ds], ["user_id", "hist_event_ts"]),
+        dataset,
+        version,
+    ).persist()  # counted before it is written
+    try:
+        account = _account(rows, impressions.count(), dataset, ds)
+        publish(rows, dataset, TABLE_NAME, {"ds": str(ds)})
+    finally:
+        rows.unpersist()
+    seconds = time.monotonic() - started
+    progress(f"{TABLE_NAME} {dataset.name} {ds}: {account}; vocabulary {version}, {seconds:.1f} s")
+
+
+def _account(rows: DataFrame, num_impressions: int, dataset: DatasetSpec, ds: date) -> str:
+    """Rows per scenario and out-of-vocabulary rate per field as one line; TableError where rows were lost or doubled."""
+    unknown = [
+        F.count_if(F.size(f"f_{f.name}") == 0 if f.kind == "multi_valued" else F.col(f"f_{f.name}") == 0).alias(f.name)
+        for f in dataset.fields
+    ]
+    counts: list[Row] = (
+        rows.groupBy("scenario_id")
+        .agg(F.count(F.lit(1)).alias("rows"), F.count_if(F.col("hist_end").isNull()).alias("no_sequence"), *unknown)
+        .collect()
+    )
+    num_rows = sum(row["rows"] for row in counts)
+    if num_rows != num_impressions:
+        raise TableError(f"features of {dataset.name} {ds}: {num_impressions} impressions made {num_rows} rows; {_REMEDY}")
+    if orphans := sum(row["no_sequence"] for row in counts):
+        command = f"python -m jobs.build_behaviour_sequences --dataset {dataset.name} --ds {ds}"
+        raise TableError(f"{orphans} impressions of {ds} have users without behaviour_sequences; run '{command}' again")
+    names = dataset.scenario.names
+    sizes = {names[row["scenario_id"]]: row["rows"] for row in sorted(counts, key=lambda row: row["scenario_id"])}
+    rates = {f.name: sum(row[f.name] for row in counts) / max(num_rows, 1) for f in dataset.fields}
+    scenarios = ", ".join(f"{name} {size}" for name, size in sizes.items())
+    return f"{num_rows} rows ({scenarios}); OOV " + ", ".join(f"{name} {rate:.2%}" for name, rate in rates.items())
+
+
+_REMEDY = "a vocabulary or sequence key repeats; rebuild behaviour_sequences of the day and report it if that does not help"
+
+
+def step(args: StepArgs) -> None:
+    """One day after another in one session."""
+    spark = get_session("build_scenario_features")
+    for ds in args.days:
+        if ds < args.dataset.first_feature_day:
+            progress(f"{args.dataset.name} {ds}: no features before {args.dataset.first_feature_day}, nothing to do")
+        else:
+            build_day(spark, args.dataset, ds)
+
+
+if __name__ == "__main__":
+    run_step(__doc__, step)

@@ -1,0 +1,106 @@
+"""Make the vocabulary version that a day uses, and the earlier ones of its chain where they are missing.
+
+Version j is fitted on the vocabulary.fit_days days before its first day, keeps every id of version j-1 and appends new
+values. A published version never changes, even if the impressions that it was fitted on do. Days before the first
+version have no features, and this step writes nothing for them.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import date, timedelta
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from jobs.cli import StepArgs, progress, run_step
+from jobs.ingest_impressions import ensure_ingested
+from jobs.spark_lake import open_frame, publish, read_days
+from jobs.spark_session import get_session
+from jobs.transforms.encoding import VocabularyIndex, index_vocabulary
+from jobs.transforms.vocabulary import first_vocabulary, next_vocabulary
+from msr_models.data.lake_reader import open_table, table_exists
+from schemas.dataset_spec import DatasetSpec
+from schemas.errors import TableError
+
+TABLE_NAME = "vocabularies"
+
+
+def ensure_vocabulary(spark: SparkSession, dataset: DatasetSpec, ds: date) -> str:
+    """The version that day `ds` uses, made (with the missing part of its chain) where it is not published.
+
+    Only the fit days of missing versions are read, and ingested first where they are missing. Raises TableError where
+    `ds` lies before the first version or the first version would be empty.
+    """
+    version = dataset.vocabulary_version(ds)
+    if version is None:
+        raise TableError(f"day {ds} of {dataset.name} has no vocabulary: the first is that of {dataset.first_feature_day}")
+    for day in missing_versions(dataset, ds, published_versions(dataset)):
+        _make_version(spark, dataset, day)
+    return version
+
+
+def load_vocabulary(spark: SparkSession, dataset: DatasetSpec, version: str) -> VocabularyIndex:
+    """One published version, ready to encode with."""
+    return index_vocabulary(_read_version(spark, dataset, version), dataset)
+
+
+def published_versions(dataset: DatasetSpec) -> set[str]:
+    """Versions that are in the table, from the Delta log alone."""
+    if not table_exists(dataset.name, TABLE_NAME):
+        return set()
+    return {p["vocabulary_version"] for p in open_table(dataset.name, TABLE_NAME).partitions()}
+
+
+def missing_versions(dataset: DatasetSpec, ds: date, published: set[str]) -> list[date]:
+    """First days of the versions to make for `ds`, ascending: back to the newest one that is published."""
+    missing: list[date] = []
+    day = dataset.vocabulary_day(ds)
+    while day is not None and dataset.vocabulary_version(day) not in published:
+        missing.insert(0, day)
+        day = dataset.vocabulary_day(day - timedelta(days=1))
+    return missing
+
+
+def _make_version(spark: SparkSession, dataset: DatasetSpec, day: date) -> None:
+    started = time.monotonic()
+    version = dataset.vocabulary_version(day)
+    assert version is not None
+    fit_days = dataset.days_before(day, dataset.vocabulary.fit_days)
+    ensure_ingested(spark, dataset, fit_days)
+    raw = [f.raw_column for f in dataset.fields]
+    impressions = read_days(spark, dataset, "impressions", fit_days, raw)
+    previous = dataset.vocabulary_version(day - timedelta(days=1))
+    if previous is None:
+        rows = first_vocabulary(impressions, dataset, version)
+    else:
+        rows = next_vocabulary(_read_version(spark, dataset, previous), impressions, dataset, version)
+    num_rows = publish(rows, dataset, TABLE_NAME, {"vocabulary_version": version})
+    if num_rows == 0:
+        raise TableError(
+            f"vocabulary {version} of {dataset.name} is empty: no value of any field on {fit_days[0]} .. {fit_days[-1]}; "
+            "move days.start in the data set's YAML to a day with rows"
+        )
+    seconds = time.monotonic() - started
+    progress(f"vocabulary {version}: {num_rows} values, fitted on {fit_days[0]} .. {fit_days[-1]}, {seconds:.1f} s")
+
+
+def _read_version(spark: SparkSession, dataset: DatasetSpec, version: str) -> DataFrame:
+    return open_frame(spark, dataset, TABLE_NAME).where(F.col("vocabulary_version") == version)
+
+
+def step(args: StepArgs) -> None:
+    """Versions of all days asked for; a version that is published stays as it is."""
+    spark = get_session("build_vocabularies")
+    for ds in args.days:
+        version = args.dataset.vocabulary_version(ds)
+        if version is None:
+            progress(f"{args.dataset.name} {ds}: no vocabulary before {args.dataset.first_feature_day}, nothing to do")
+        elif version in published_versions(args.dataset):
+            progress(f"{args.dataset.name} {ds}: vocabulary {version} is published and stays as it is")
+        else:
+            ensure_vocabulary(spark, args.dataset, ds)
+
+
+if __name__ == "__main__":
+    run_step(__doc__, step)

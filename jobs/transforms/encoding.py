@@ -1,0 +1,70 @@
+"""Raw values -> ids of one vocabulary version, with joins and expressions only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from schemas.dataset_spec import DatasetSpec, FieldSpec
+
+# Above this many values a field's vocabulary is not sent to every executor but joined by a shuffle.
+BROADCAST_VALUES = 200_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class VocabularyIndex:
+    """One vocabulary version as the encoder needs it: its rows, each field's size, the edges of numeric fields."""
+
+    rows: DataFrame
+    num_values: dict[str, int]
+    lower_edges: dict[str, tuple[float, ...]]
+
+    def values_of(self, field: str) -> DataFrame:
+        """(value, id) of one field, to be broadcast where it is small."""
+        values = self.rows.where(F.col("field") == field).select("value", "id")
+        return F.broadcast(values) if self.num_values.get(field, 0) <= BROADCAST_VALUES else values
+
+
+def index_vocabulary(vocabulary: DataFrame, dataset: DatasetSpec) -> VocabularyIndex:
+    """Look at the rows of one version (one Spark job): sizes per field, and the few edges of numeric fields."""
+    numeric = [f.name for f in dataset.fields if f.kind == "numeric"]
+    is_edge = F.col("field").isin(numeric) if numeric else F.lit(False)
+    edges = F.collect_list(F.when(is_edge, F.struct("id", "value")))
+    rows = vocabulary.groupBy("field").agg(F.count(F.lit(1)).alias("size"), edges.alias("edges")).collect()
+    return VocabularyIndex(
+        rows=vocabulary,
+        num_values={row["field"]: row["size"] for row in rows},
+        lower_edges={row["field"]: tuple(float(e["value"]) for e in sorted(row["edges"])) for row in rows if row["edges"]},
+    )
+
+
+def with_categorical_id(frame: DataFrame, index: VocabularyIndex, field: str, raw_column: str, id_column: str) -> DataFrame:
+    """`frame` with the id (int32) of a single value; 0 where the value is null or unknown."""
+    values = index.values_of(field).select(F.col("value").alias(raw_column), F.col("id").alias("_id"))
+    joined = frame.join(values, raw_column, "left")
+    return joined.withColumn(id_column, F.coalesce(F.col("_id"), F.lit(0)).cast("int")).drop("_id")
+
+
+def with_multi_valued_ids(frame: DataFrame, index: VocabularyIndex, field: FieldSpec, id_column: str) -> DataFrame:
+    """`frame` with the ids of a list of values: distinct, in the list's order, at most max_values; unknown ones are left out.
+
+    Each distinct list is encoded once: lists belong to few items or users, and so need no shuffle of all rows.
+    """
+    raw = field.raw_column
+    lists = frame.where(F.size(raw) > 0).select(raw).distinct()
+    values = lists.select(raw, F.posexplode(F.array_distinct(raw)).alias("_position", "value"))
+    known = values.join(index.values_of(field.name), "value", "inner")
+    in_order = F.sort_array(F.collect_list(F.struct("_position", "id")))
+    ids = F.slice(F.transform(in_order, lambda pair: pair["id"].cast("int")), 1, field.max_values)
+    encoded = known.groupBy(raw).agg(ids.alias("_ids"))
+    joined = frame.join(encoded, raw, "left")
+    return joined.withColumn(id_column, F.coalesce("_ids", F.array().cast("array<int>"))).drop("_ids")
+
+
+def bin_id(raw: Column, lower_edges: tuple[float, ...]) -> Column:
+    """Bin (int32) of a number: how many lower edges it reaches; 0 for null and NaN."""
+    edges = F.array(*[F.lit(edge) for edge in lower_edges]).cast("array<double>")
+    reached = F.size(F.filter(edges, lambda edge: edge <= raw))
+    return F.when(raw.isNull() | F.isnan(raw), F.lit(0)).otherwise(reached).cast("int")
