@@ -1,0 +1,1 @@
+"""From Delta tables to tensors."""

@@ -1,0 +1,37 @@
+"""Batch: the tensors of B impressions, as every model reads them.
+
+Shapes: B rows, S slots, L behaviours, K scenarios, F fields, D width, E = embedded width, V visits (row, scenario).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """slot_ids_BS int32 (0 = out of vocabulary, or padding in slots of a multi-valued field), hist_item_ids_BL int32
+    (0 = padding, newest last), scenario_B int64, label_B float32, shared_B bool (all False where no masks are read).
+    """
+
+    slot_ids_BS: Tensor
+    hist_item_ids_BL: Tensor
+    scenario_B: Tensor
+    label_B: Tensor
+    shared_B: Tensor
+
+    def __len__(self) -> int:
+        return int(self.label_B.shape[0])
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on `device`."""
+        return Batch(
+            slot_ids_BS=self.slot_ids_BS.to(device, non_blocking=True),
+            hist_item_ids_BL=self.hist_item_ids_BL.to(device, non_blocking=True),
+            scenario_B=self.scenario_B.to(device, non_blocking=True),
+            label_B=self.label_B.to(device, non_blocking=True),
+            shared_B=self.shared_B.to(device, non_blocking=True),
+        )

@@ -1,0 +1,119 @@
+"""FieldLayout: where each field's ids lie in a batch's slots and in the one embedding table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from msr_models.data import lake_reader
+from schemas.dataset_spec import STATISTIC_IDS, DatasetSpec
+from schemas.errors import TrainingError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FieldLayout:
+    """Fields in slot order. Field f owns slots [slot_starts[f], slot_starts[f] + num_slots[f]) of `slot_ids_BS` and
+    rows [row_starts[f], row_starts[f] + num_rows[f]) of the embedding table; its row 0 is out of vocabulary.
+    Behaviours use the rows of field `item_field`.
+    """
+
+    names: tuple[str, ...]
+    num_slots: tuple[int, ...]
+    num_rows: tuple[int, ...]
+    item_field: int
+    hist_length: int
+
+    @property
+    def num_fields(self) -> int:
+        return len(self.names)
+
+    @property
+    def slot_starts(self) -> tuple[int, ...]:
+        return _starts(self.num_slots)
+
+    @property
+    def row_starts(self) -> tuple[int, ...]:
+        return _starts(self.num_rows)
+
+    @property
+    def total_slots(self) -> int:
+        """S, the width of `slot_ids_BS`."""
+        return sum(self.num_slots)
+
+    @property
+    def total_rows(self) -> int:
+        """Rows of the embedding table."""
+        return sum(self.num_rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON metadata; `from_dict` reads it back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> FieldLayout:
+        """Inverse of `to_dict`, also after a way through JSON."""
+        return cls(
+            names=tuple(raw["names"]),
+            num_slots=tuple(raw["num_slots"]),
+            num_rows=tuple(raw["num_rows"]),
+            item_field=int(raw["item_field"]),
+            hist_length=int(raw["hist_length"]),
+        )
+
+
+def _starts(sizes: tuple[int, ...]) -> tuple[int, ...]:
+    return (0, *np.cumsum(sizes)[:-1].tolist())
+
+
+def layout_for(dataset: DatasetSpec, vocabulary_version: str, table_version: int | None = None) -> FieldLayout:
+    """The layout whose tables hold every id of `vocabulary_version`.
+
+    Raises TrainingError when that version is not in `vocabularies`.
+    """
+    rows = lake_reader.read_table(
+        dataset.name,
+        "vocabularies",
+        columns=["field", "id"],
+        filters={"vocabulary_version": vocabulary_version},
+        version=table_version,
+    )
+    if rows.num_rows == 0:
+        raise TrainingError(
+            f"vocabulary version {vocabulary_version!r} is not in {dataset.name}/vocabularies; "
+            f"run: python -m jobs.build_vocabularies --dataset {dataset.name} --ds {_first_day(vocabulary_version)}"
+        )
+    largest = rows.group_by("field").aggregate([("id", "max")])
+    max_id = {f: int(i) for f, i in zip(largest["field"].to_pylist(), largest["id_max"].to_pylist(), strict=True)}
+    # A statistic's bins are 0 .. STATISTIC_IDS at most; one row more than needed is cheaper than one too few.
+    num_rows = tuple((STATISTIC_IDS if f.is_statistic else max_id.get(f.name, 0)) + 1 for f in dataset.encoded_fields)
+    names = tuple(f.name for f in dataset.encoded_fields)
+    return FieldLayout(
+        names=names,
+        num_slots=tuple(f.max_values for f in dataset.encoded_fields),
+        num_rows=num_rows,
+        item_field=names.index(dataset.sequence.item_field),
+        hist_length=dataset.sequence.max_length,
+    )
+
+
+def newest_version(dataset: DatasetSpec, found: set[str], where: str) -> str:
+    """The newest of `found` vocabulary versions, all of the data set's lineage.
+
+    Raises TrainingError that names both lineages where they differ.
+    """
+    strange = sorted(v for v in found if v.rpartition("-")[2] != dataset.lineage)
+    if strange:
+        raise TrainingError(
+            f"{where} was encoded with vocabulary {strange[0]!r}, but data set {dataset.name!r} now has lineage "
+            f"{dataset.lineage!r} (fields, vocabulary or days.start were changed): ids of two lineages do not mix; "
+            f"rebuild: python -m jobs.build_scenario_features --dataset {dataset.name} --from .. --to .. (all days)"
+        )
+    return max(found)
+
+
+def _first_day(vocabulary_version: str) -> str:
+    day = vocabulary_version.partition("-")[0]
+    return f"{day[:4]}-{day[4:6]}-{day[6:]}"

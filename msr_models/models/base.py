@@ -1,0 +1,59 @@
+"""MultiScenarioModel: what trainer, search and scoring ask of every model."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from msr_models.data.batch import Batch
+from msr_models.modules.routing import Routing
+
+
+@dataclass(frozen=True, slots=True)
+class VisitLogits:
+    """Logits of V visits, sorted by scenario: visit v is row row_index_V[v] in the tower of scenario_V[v]."""
+
+    row_index_V: Tensor
+    scenario_V: Tensor
+    logits_V: Tensor
+
+
+class MultiScenarioModel(nn.Module, ABC):
+    """A model whose rows can be scored by the part (tower) of any of K scenarios.
+
+    A subclass gives `embed` and `routed_logits`; what it can share among a row's visits it computes once per row.
+    """
+
+    has_towers: ClassVar[bool] = True
+    """False: one output for all scenarios, so sharing rows among them means nothing."""
+
+    def __init__(self, num_scenarios: int) -> None:
+        super().__init__()
+        self.num_scenarios = num_scenarios
+
+    @abstractmethod
+    def embed(self, batch: Batch) -> Tensor:
+        """Concatenated input vectors e_BE."""
+
+    @abstractmethod
+    def routed_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
+        """logits_V, fp32, one per visit of `routing` and in its order."""
+
+    def scenario_logits(self, e_BE: Tensor, batch: Batch) -> Tensor:
+        """Every row through every scenario's part: logits_BK, fp32."""
+        routing = Routing.everywhere(e_BE.shape[0], self.num_scenarios, e_BE.device)
+        return self.routed_logits(e_BE, batch, routing).view(self.num_scenarios, -1).t()
+
+    def forward(self, batch: Batch) -> Tensor:
+        """logits_B of each row's own scenario; no row visits another's part."""
+        routing = Routing.own(batch.scenario_B, self.num_scenarios)
+        return routing.to_rows(self.routed_logits(self.embed(batch), batch, routing))
+
+    def visit(self, batch: Batch) -> VisitLogits:
+        """Every row in its own scenario's part, and rows with shared_B in all others too."""
+        routing = Routing.own_and_shared(batch.scenario_B, batch.shared_B, self.num_scenarios)
+        logits_V = self.routed_logits(self.embed(batch), batch, routing)
+        return VisitLogits(routing.row_index_V, routing.scenario_V, logits_V)

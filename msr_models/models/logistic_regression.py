@@ -1,0 +1,50 @@
+"""Logistic regression on the same fields: a weight per id, a bias per scenario. The floor that models must clear."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from msr_models.data.batch import Batch
+from msr_models.data.layout import FieldLayout
+from msr_models.models.base import MultiScenarioModel
+from msr_models.models.registry import register
+from msr_models.modules.embedding import FieldEmbedding
+from msr_models.modules.routing import Routing
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogisticRegressionConfig:
+    """sequence_pooling: whether the mean weight of past items is one more term."""
+
+    sequence_pooling: Literal["mean", "none"] = "mean"
+
+
+@register("logistic_regression", LogisticRegressionConfig)
+class LogisticRegression(MultiScenarioModel):
+    """logit = Σ_fields w[id] (+ mean over behaviours of w[item]) + bias[scenario]; all weights start at zero."""
+
+    has_towers: ClassVar[bool] = False
+
+    def __init__(
+        self, config: LogisticRegressionConfig, layout: FieldLayout, num_scenarios: int, generator: torch.Generator
+    ) -> None:
+        super().__init__(num_scenarios)
+        self.config = config
+        self.embedding = FieldEmbedding(layout, 1, generator)
+        nn.init.zeros_(self.embedding.weight)
+        self.bias_K = nn.Parameter(torch.zeros(num_scenarios))
+
+    def embed(self, batch: Batch) -> Tensor:
+        """The terms of the sum, e_BE with one column per field."""
+        e_BE = self.embedding.fields(batch).flatten(1)
+        if self.config.sequence_pooling == "none":
+            return e_BE
+        return torch.cat([e_BE, self.embedding.pooled_history(batch)], dim=1)
+
+    def routed_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
+        """logits_V."""
+        return e_BE.float().sum(1)[routing.row_index_V] + self.bias_K.index_select(0, routing.scenario_V)

@@ -1,0 +1,96 @@
+"""FieldEmbedding: one table for all fields, with field offsets."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from msr_models.data.batch import Batch
+from msr_models.data.layout import FieldLayout
+
+
+class FieldEmbedding(nn.Module):
+    """slot ids -> one D-wide vector per field, in field order.
+
+    Id 0 of a single-valued field is a trainable out-of-vocabulary row. In a multi-valued field and in behaviours it is
+    padding and left out of the mean (the mean of nothing is zeros). Ids beyond the table (a newer vocabulary than the
+    model's) count as 0. Initial weights: Xavier-uniform per field.
+    """
+
+    slot_row_start_S: Tensor
+    slot_num_rows_S: Tensor
+
+    def __init__(self, layout: FieldLayout, width: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.layout = layout
+        self.width = width
+        self.weight = nn.Parameter(torch.empty(layout.total_rows, width))
+        with torch.no_grad():
+            for start, rows in zip(layout.row_starts, layout.num_rows, strict=True):
+                bound = math.sqrt(6.0 / (rows + width))
+                self.weight[start : start + rows].uniform_(-bound, bound, generator=generator)
+        slots = torch.tensor(layout.num_slots)
+        self.register_buffer(
+            "slot_row_start_S",
+            torch.tensor(layout.row_starts, dtype=torch.int32).repeat_interleave(slots),
+            persistent=False,
+        )
+        self.register_buffer(
+            "slot_num_rows_S",
+            torch.tensor(layout.num_rows, dtype=torch.int32).repeat_interleave(slots),
+            persistent=False,
+        )
+
+    def fields(self, batch: Batch) -> Tensor:
+        """[B, F, D]."""
+        ids_BS = batch.slot_ids_BS
+        ids_BS = torch.where(ids_BS < self.slot_num_rows_S, ids_BS, 0)
+        e_BSD = F.embedding(ids_BS + self.slot_row_start_S, self.weight)
+        if self.layout.total_slots == self.layout.num_fields:
+            return e_BSD
+        parts: list[Tensor] = []
+        for start, slots in _runs(self.layout):
+            part_BSD = e_BSD[:, start : start + slots]
+            is_multi = self.layout.num_slots[self.layout.slot_starts.index(start)] > 1
+            parts.append(masked_mean(part_BSD, ids_BS[:, start : start + slots] > 0)[:, None] if is_multi else part_BSD)
+        return torch.cat(parts, dim=1)
+
+    def history(self, batch: Batch) -> Tensor:
+        """Item vectors of the behaviours [B, L, D] and `history_mask` says which are real."""
+        return F.embedding(self._history_ids(batch) + self.layout.row_starts[self.layout.item_field], self.weight)
+
+    def history_mask(self, batch: Batch) -> Tensor:
+        """[B, L] bool: False where padding or an item out of vocabulary."""
+        return self._history_ids(batch) > 0
+
+    def pooled_history(self, batch: Batch) -> Tensor:
+        """Mean of the behaviours' item vectors, [B, D]."""
+        return masked_mean(self.history(batch), self.history_mask(batch))
+
+    def _history_ids(self, batch: Batch) -> Tensor:
+        ids_BL = batch.hist_item_ids_BL
+        return torch.where(ids_BL < self.layout.num_rows[self.layout.item_field], ids_BL, 0)
+
+
+def masked_mean(x_BLD: Tensor, keep_BL: Tensor) -> Tensor:
+    """Mean over L of the kept ones, [B, D]; zeros where none is kept."""
+    keep = keep_BL.to(x_BLD.dtype)
+    total_BD = torch.einsum("bld,bl->bd", x_BLD, keep)
+    return total_BD / keep.sum(1, keepdim=True).clamp(min=1)
+
+
+def _runs(layout: FieldLayout) -> list[tuple[int, int]]:
+    """(first slot, slots): each multi-valued field by itself, neighbouring single-valued fields together."""
+    runs: list[tuple[int, int]] = []
+    single = False
+    for start, slots in zip(layout.slot_starts, layout.num_slots, strict=True):
+        if slots == 1 and single:
+            first, length = runs[-1]
+            runs[-1] = (first, length + 1)
+        else:
+            runs.append((start, slots))
+        single = slots == 1
+    return runs
