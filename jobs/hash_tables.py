@@ -100,7 +100,7 @@ def step(args: StepArgs) -> None:
         print(f"{part.table:<24} {part.ds:<20} {part.rows:>10} {part.hash}", flush=True)
         found.append(part)
     if not found:
-        raise TableError(f"no table of data set {args.dataset.name} has rows of these days; check MSR_LAKE_ROOT and days")
+        raise TableError(f"no table of data set {args.dataset.name} has rows of these days; check MSR_LAKE_ROOT")
     if args.options.json:
         _save(args.options.json, args.dataset, found)
     if expected is not None:
@@ -119,7 +119,7 @@ def _ordered(rows: pa.Table, keys: Sequence[str]) -> pa.Table:
 
 
 def _canonical_parts(values: pa.Array) -> Iterator[bytes]:
-    """Bytes that depend on the values alone: validity, then lengths and items of lists and texts, or fixed-width values."""
+    """Bytes that depend on the values alone: validity, then lengths and items of lists and texts, or plain values."""
     yield str(values.type).encode()
     yield np.asarray(pc.is_valid(values)).astype(np.uint8).tobytes()
     if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
@@ -175,7 +175,7 @@ def _load(path: Path) -> list[ContentHash]:
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--table", action="append", help="only this table (may be given several times)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the hashes to FILE")
-    parser.add_argument("--compare", type=Path, metavar="FILE", help="compare with the hashes in FILE; exit 2 on a difference")
+    parser.add_argument("--compare", type=Path, metavar="FILE", help="compare with FILE; exit 2 on a difference")
 
 
 if __name__ == "__main__":

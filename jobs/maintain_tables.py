@@ -2,7 +2,8 @@
 
 Kept whatever their age: the table versions that a training run's manifest or a shared-instance set names, so that both
 can be repeated. The log of a table with such versions is kept as long (delta.logRetentionDuration), or they could not
-be opened. Deletes only files that were replaced longer than --retention-hours ago. Running it twice changes nothing.
+be opened. Deletes only files that were replaced longer than --retention-hours ago, and what killed writers left. Running it
+again at once changes nothing.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import json
 from collections import defaultdict
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -75,12 +77,7 @@ def maintain_table(
     if not dry_run:
         _keep_log(delta, pinned)
         _compact(delta)
-    deleted = delta.vacuum(
-        retention_hours,
-        dry_run=dry_run,
-        enforce_retention_duration=False,
-        keep_versions=sorted(v for v in pinned if v <= delta.version()),
-    )
+    deleted = _vacuum(delta, sorted(v for v in pinned if v <= delta.version()), retention_hours, dry_run=dry_run)
     files_after, bytes_after = _size(open_table(dataset_name, table))
     return Maintained(
         table=table,
@@ -88,7 +85,7 @@ def maintain_table(
         files_after=files_after,
         bytes_before=bytes_before,
         bytes_after=bytes_after,
-        deleted=len(deleted),
+        deleted=deleted,
         pinned=len(pinned),
     )
 
@@ -128,6 +125,26 @@ def _compact(delta: DeltaTable) -> None:
         delta.optimize.compact()
     except CommitFailedError as error:  # a step wrote meanwhile: its write counts, the next maintenance compacts
         progress(f"{delta.table_uri}: not compacted, another writer was faster ({error})")
+
+
+def _vacuum(delta: DeltaTable, keep: list[int], retention_hours: int, *, dry_run: bool) -> int:
+    """Delete files that no kept version needs, those of killed writers too; returns how many there are.
+
+    The log names files long after they went: only such as are still there count, and without any nothing is committed.
+    """
+
+    def vacuum(*, dry_run: bool) -> list[str]:
+        return delta.vacuum(
+            retention_hours, dry_run=dry_run, enforce_retention_duration=False, full=True, keep_versions=keep
+        )
+
+    unneeded = vacuum(dry_run=True)
+    root = delta.table_uri.removeprefix("file://")
+    if "://" not in root:
+        unneeded = [name for name in unneeded if Path(root, name).exists()]
+    if unneeded and not dry_run:
+        vacuum(dry_run=False)
+    return len(unneeded)
 
 
 def _size(delta: DeltaTable) -> tuple[int, int]:

@@ -1,0 +1,106 @@
+"""Maintenance deletes what nothing needs, and never a version that a manifest or a set names."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from deltalake import write_deltalake
+
+from jobs.arrow_lake import overwrite_partition
+from jobs.hash_tables import hash_lake
+from jobs.maintain_tables import LOG_RETENTION, LOG_RETENTION_KEY, maintain_table, pinned_versions
+from msr_models.data.lake_reader import open_table, read_table, table_version
+from schemas.errors import TableError
+from schemas.load_dataset import load_dataset
+from tests.support.report_lake import training_run, write_run
+
+GENERATED = load_dataset("generated")
+TABLE = "quarantine"
+DAY = "2026-01-03"
+
+
+def write(detail: str) -> int:
+    """Overwrite the day; returns the version that holds it."""
+    rows = pa.table({"ds": [DAY], "reason": ["r"], "detail": [detail], "raw_record": ["{}"], "source": ["s"]})
+    overwrite_partition(rows, GENERATED, TABLE, {"ds": DAY})
+    return table_version("generated", TABLE)
+
+
+def details(version: int) -> list[str]:
+    return read_table("generated", TABLE, columns=["detail"], version=version)["detail"].to_pylist()
+
+
+def test_a_pinned_version_survives_and_an_unpinned_one_goes(lake: Path) -> None:
+    unpinned, pinned, newest = write("first"), write("second"), write("third")
+    write_run(GENERATED, training_run(DAY, table_versions={TABLE: pinned}))
+    before = list(hash_lake(GENERATED, [TABLE], []))
+    versions = pinned_versions("generated")
+    assert versions == {TABLE: {pinned}}
+
+    done = maintain_table("generated", TABLE, pinned=versions[TABLE], retention_hours=0)
+
+    assert done.deleted == 1
+    assert details(pinned) == ["second"] and details(newest) == ["third"]
+    with pytest.raises(Exception, match=r"(?i)not found|no such file"):
+        details(unpinned)
+    assert list(hash_lake(GENERATED, [TABLE], [])) == before
+    assert open_table("generated", TABLE).metadata().configuration[LOG_RETENTION_KEY] == LOG_RETENTION
+
+
+def test_recent_versions_stay_within_the_retention(lake: Path) -> None:
+    first = write("first")
+    write("second")
+    assert maintain_table("generated", TABLE, pinned=set(), retention_hours=1).deleted == 0
+    assert details(first) == ["first"]
+
+
+def test_a_dry_run_changes_nothing(lake: Path) -> None:
+    first, second = write("first"), write("second")
+    done = maintain_table("generated", TABLE, pinned=set(), retention_hours=0, dry_run=True)
+    assert done.deleted == 1
+    assert details(first) == ["first"] and table_version("generated", TABLE) == second
+
+
+def test_small_files_are_compacted_and_a_second_run_does_nothing(lake: Path) -> None:
+    write("first")
+    table = open_table("generated", TABLE)
+    rows = table.to_pyarrow_table()
+    for _ in range(3):
+        write_deltalake(table.table_uri, rows, mode="append")
+    before = list(hash_lake(GENERATED, [TABLE], []))
+    done = maintain_table("generated", TABLE, pinned=set(), retention_hours=0)
+    assert (done.files_before, done.files_after) == (4, 1)
+    assert list(hash_lake(GENERATED, [TABLE], [])) == before
+    again = maintain_table("generated", TABLE, pinned=set(), retention_hours=0)
+    assert (again.files_before, again.files_after, again.deleted) == (1, 1, 0)
+
+
+def test_a_killed_writers_file_goes_once_it_is_old(lake: Path) -> None:
+    write("first")
+    folder = next((lake / "generated" / TABLE).glob("ds=*"))
+    orphan = folder / "part-orphan.parquet"
+    orphan.write_bytes(b"half a file")
+    assert maintain_table("generated", TABLE, pinned=set(), retention_hours=1).deleted == 0 and orphan.exists()
+    os.utime(orphan, (0, 0))
+    assert maintain_table("generated", TABLE, pinned=set(), retention_hours=1).deleted == 1 and not orphan.exists()
+
+
+def test_an_unreadable_manifest_stops_everything(lake: Path) -> None:
+    write_run(GENERATED, training_run(DAY, manifest="{}"))
+    with pytest.raises(TableError, match="nothing was deleted"):
+        pinned_versions("generated")
+
+
+def test_the_command_reports_every_table(lake: Path) -> None:
+    write("first")
+    write("second")
+    command = [sys.executable, "-m", "jobs.maintain_tables", "--dataset", "generated", "--retention-hours", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "quarantine: files 1 -> 1" in done.stdout and "1 old files deleted" in done.stdout
+    wrong = subprocess.run([*command[:-1], "-1"], capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2 and "negative" in wrong.stderr

@@ -1,0 +1,230 @@
+"""A small lake written straight into the tables, with what a report reads: seeded, no engine needed."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.arrow_lake import overwrite_partition, overwrite_rows
+from schemas.dataset_spec import DatasetSpec
+from schemas.locations import artifacts_dir
+from schemas.tables import get_table
+
+SET_ID = "shared_bottom-20260107-1a2b3c4d"
+ROWS = 2_000
+CREATED = datetime(2026, 1, 11, tzinfo=UTC)
+
+
+def training_run(ds: str, **columns: Any) -> dict[str, Any]:
+    """A row of training_runs; `table_versions` goes into its manifest, other keywords replace columns."""
+    versions = columns.pop("table_versions", {"scenario_features": 3})
+    row: dict[str, Any] = {
+        "ds": ds,
+        "model": "shared_bottom",
+        "run_id": f"shared_bottom-{ds}-{columns.get('ratio', 0.0)}",
+        "arm": "mt_backbone",
+        "ratio": 0.0,
+        "is_selected": False,
+        "shared_set_id": SET_ID,
+        "seed": 1,
+        "validation_auc": 0.7,
+        "validation_logloss": 0.5,
+        "epochs": 2,
+        "train_rows": 10_000,
+        "manifest": json.dumps({"table_versions": versions, "code_version": "abc1234", "seed": 1}),
+        "checkpoint_uri": "none.pt",
+        "checkpoint_sha256": "0" * 64,
+        "predictions_uri": "none.parquet",
+        "train_seconds": 12.5,
+        "created_at": CREATED,
+    }
+    return row | columns
+
+
+def write_run(dataset: DatasetSpec, *rows: dict[str, Any]) -> None:
+    """Overwrite the partition (ds, model) of the rows, which must all be of one."""
+    partition = {"ds": rows[0]["ds"], "model": rows[0]["model"]}
+    overwrite_partition(_table("training_runs", list(rows)), dataset, "training_runs", partition)
+
+
+def write_audits(dataset: DatasetSpec, days: list[date], refused: int = 24) -> None:
+    """Accounts of `impressions`: ROWS come in per day, `refused` of them go to quarantine."""
+    for n, day in enumerate(days):
+        bad = refused + n if refused else 0
+        reasons = {"bad_label": bad // 2, "duplicate": bad - bad // 2} if bad else {}
+        row = {
+            "table_name": "impressions",
+            "ds": f"{day}",
+            "status": "published",
+            "rows_in": ROWS,
+            "rows_published": ROWS - bad,
+            "rows_quarantined": bad,
+            "rows_per_scenario": json.dumps(_split_rows(dataset, ROWS - bad)),
+            "quarantine_reasons": json.dumps(reasons),
+            "warnings": json.dumps(["label mean 0.96 is above 0.95"] if n == 1 else []),
+            "failures": "[]",
+        }
+        overwrite_partition(_table("audits", [row]), dataset, "audits", {"table_name": "impressions", "ds": f"{day}"})
+
+
+def write_features(dataset: DatasetSpec, days: list[date]) -> None:
+    """ROWS encoded impressions per day; the label follows the first two fields and the scenario."""
+    spec = get_table("scenario_features").for_dataset(dataset)
+    for n, day in enumerate(days):
+        rng = np.random.default_rng(n)
+        scenario = rng.choice(dataset.num_scenarios, ROWS, p=_shares(dataset)).astype(np.int32)
+        columns: dict[str, Any] = {
+            "ds": [f"{day}"] * ROWS,
+            "scenario_id": scenario,
+            "instance_id": np.arange(ROWS) + n * ROWS,
+            "event_ts": pa.array([datetime.combine(day, datetime.min.time(), UTC)] * ROWS, pa.timestamp("us", "UTC")),
+            "user_key": rng.integers(0, 200, ROWS),
+            "value": pa.nulls(ROWS, pa.float64()),
+            "hist_end": np.zeros(ROWS, np.int32),
+            "vocabulary_version": [dataset.vocabulary_version(day)] * ROWS,
+        }
+        for field in dataset.encoded_fields:
+            ids = rng.integers(0, 8, ROWS).astype(np.int32)
+            columns[field.column] = ids if field.max_values == 1 else [[int(i)] * (int(i) % 3) for i in ids]
+        first, second = (np.asarray(columns[f.column]) for f in dataset.encoded_fields[:2])
+        logit = 0.5 * (first - 3.5) + 0.3 * np.where(scenario % 2 == 0, 1, -1) * (second - 3.5) - 0.5
+        columns["label"] = (rng.random(ROWS) < 1 / (1 + np.exp(-logit))).astype(np.int32)
+        rows = pa.table(columns).select(spec.column_names)
+        overwrite_partition(rows, dataset, "scenario_features", {"ds": f"{day}"})
+
+
+def write_set(dataset: DatasetSpec, days: list[date], status: str = "accepted") -> None:
+    """One set searched on `days`, and the masks of those days' instances as write_features makes them."""
+    row = {
+        "shared_set_id": SET_ID,
+        "dataset": dataset.name,
+        "window_start": f"{days[0]}",
+        "window_end": f"{days[-1]}",
+        "source_backbone": "shared_bottom",
+        "objective": "reference",
+        "kl_weight": 0.5,
+        "threshold": 0.52,
+        "gate_estimator": "straight_through",
+        "kl_form": "bernoulli",
+        "seed": 1,
+        "config": "{}",
+        "table_versions": json.dumps({"scenario_features": 2}),
+        "window_fingerprint": "f" * 16,
+        "vocabulary_version": dataset.vocabulary_version(days[-1]) or "",
+        "selector_uri": "none.pt",
+        "selector_sha256": "0" * 64,
+        "share_rate": 0.3,
+        "share_rates": json.dumps({}),
+        "validation_metrics": json.dumps({"auc": 0.71}),
+        "code_version": "abc1234",
+        "created_at": CREATED,
+        "status": status,
+        "status_reason": "" if status == "accepted" else "shares nothing",
+    }
+    overwrite_rows(_table("shared_instance_sets", [row]), dataset, "shared_instance_sets", {"shared_set_id": SET_ID})
+    for n, day in enumerate(days):
+        rng = np.random.default_rng(n)
+        scenario = rng.choice(dataset.num_scenarios, ROWS, p=_shares(dataset)).astype(np.int32)
+        score = rng.beta(4 + scenario, 5, ROWS).astype(np.float32)
+        rank = (np.argsort(np.argsort(score)) + 0.5) / (ROWS + 1)
+        masks = pa.table(
+            {
+                "shared_set_id": [SET_ID] * ROWS,
+                "ds": [f"{day}"] * ROWS,
+                "instance_id": np.arange(ROWS) + n * ROWS,
+                "scenario_id": scenario,
+                "shared_score": score,
+                "rank_pct": np.clip(rank, 1e-6, 1 - 1e-6),
+                "rank_pct_scenario": np.clip(rank, 1e-6, 1 - 1e-6),
+                "is_shared": score > 0.52,
+            }
+        )
+        overwrite_partition(masks, dataset, "shared_instance_masks", {"shared_set_id": SET_ID, "ds": f"{day}"})
+
+
+def write_runs(dataset: DatasetSpec, days: list[date], ratios: tuple[float, ...] = (0, 0.1, 0.3, 0.5, 1)) -> None:
+    """A grid of runs per test day with evaluations and predictions; r = 0.3 is chosen; the last scenario has no AUC
+    on the first day."""
+    for n, day in enumerate(days):
+        rng = np.random.default_rng(100 + n)
+        runs, evaluated = [], []
+        for ratio in ratios:
+            arm = {0: "mt_backbone", 1: "mt_backbone_s"}.get(ratio, "ssim")
+            gain = 0.02 - abs(ratio - 0.3) * 0.06
+            run = training_run(f"{day}", ratio=float(ratio), arm=arm, is_selected=ratio == 0.3)
+            run["validation_auc"] = 0.71 + gain + rng.normal(0, 0.002)
+            run["predictions_uri"] = _write_predictions(dataset, run["run_id"], n)
+            runs.append(run)
+            evaluated += [_evaluation(dataset, run, k, gain, n) for k in (*range(dataset.num_scenarios), -1)]
+        write_run(dataset, *runs)
+        partition = {"ds": f"{day}", "model": "shared_bottom"}
+        overwrite_partition(_table("evaluations", evaluated), dataset, "evaluations", partition)
+
+
+def build_report_lake(dataset: DatasetSpec, days: int = 10) -> list[date]:
+    """Everything of `days` days: a set on days 3-7, runs tested on days 8 and after. Returns the test days."""
+    every = [dataset.days.start + timedelta(days=n) for n in range(days)]
+    window, test = every[2:7], every[7:]
+    write_audits(dataset, every)
+    write_features(dataset, window + test)
+    write_set(dataset, window)
+    write_runs(dataset, test)
+    return test
+
+
+def _evaluation(dataset: DatasetSpec, run: dict[str, Any], scenario_id: int, gain: float, n: int) -> dict[str, Any]:
+    single = n == 0 and scenario_id == dataset.num_scenarios - 1
+    auc = None if single else 0.76 - 0.02 * scenario_id + gain * (scenario_id + 1) / 2 + 0.004 * n
+    half = 0.008 * (scenario_id + 2)
+    return {
+        **{key: run[key] for key in ("ds", "model", "run_id", "arm", "ratio", "is_selected")},
+        "split": "test",
+        "scenario_id": scenario_id,
+        "scenario": "all" if scenario_id < 0 else dataset.scenario.names[scenario_id],
+        "rows": ROWS if scenario_id < 0 else list(_split_rows(dataset, ROWS).values())[scenario_id],
+        "positives": 0 if single else ROWS // 5,
+        "auc": auc,
+        "auc_low": None if auc is None else auc - half,
+        "auc_high": None if auc is None else auc + half,
+        "mean_scenario_auc": 0.73 + gain if scenario_id < 0 else None,
+        "single_class_scenarios": int(n == 0 and scenario_id < 0) or int(single),
+        "logloss": 0.48 - gain,
+        "calibration": None if single else 1.0 + 0.03 * (scenario_id - 1),
+        "s_gauc": 0.66,
+        "s_gauc_sessions": 40,
+    }
+
+
+def _write_predictions(dataset: DatasetSpec, run_id: str, n: int) -> str:
+    rng = np.random.default_rng(n)
+    prob = rng.beta(2, 6, ROWS).astype(np.float32)
+    path = artifacts_dir(dataset.name) / f"{run_id}.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    columns = {
+        "split": ["test"] * ROWS,
+        "scenario_id": rng.choice(dataset.num_scenarios, ROWS, p=_shares(dataset)).astype(np.int32),
+        "label": (rng.random(ROWS) < prob).astype(np.int32),
+        "prob": prob,
+    }
+    pq.write_table(pa.table(columns), path)
+    return str(path)
+
+
+def _shares(dataset: DatasetSpec) -> np.ndarray:
+    shares = 1.0 / np.arange(1, dataset.num_scenarios + 1)
+    return shares / shares.sum()
+
+
+def _split_rows(dataset: DatasetSpec, rows: int) -> dict[str, int]:
+    counts = np.floor(_shares(dataset) * rows).astype(int)
+    counts[0] += rows - counts.sum()
+    return dict(zip(dataset.scenario.names, counts.tolist(), strict=True))
+
+
+def _table(name: str, rows: list[dict[str, Any]]) -> pa.Table:
+    return pa.Table.from_pylist(rows, schema=get_table(name).arrow_schema())
