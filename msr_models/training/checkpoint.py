@@ -1,0 +1,82 @@
+"""A model in one file: its weights and the JSON that says how to build it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from msr_models.data.layout import FieldLayout
+from msr_models.models.base import MultiScenarioModel
+from msr_models.models.registry import build_model
+from msr_models.training.files import write_bytes, write_json
+from schemas.errors import TrainingError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelCard:
+    """How to build the model again, and which ids it knows."""
+
+    model: str
+    options: dict[str, Any]
+    layout: FieldLayout
+    num_scenarios: int
+    seed: int
+    dataset: str
+    vocabulary_version: str
+
+
+def save_checkpoint(path: Path, model: MultiScenarioModel, card: ModelCard) -> str:
+    """Write weights and card atomically, and the card as JSON beside it; returns the file's sha256.
+
+    The same weights give the same bytes.
+    """
+    metadata = {"format": FORMAT, **asdict(card), "layout": card.layout.to_dict()}
+    buffer = io.BytesIO()
+    weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    torch.save({"metadata": json.dumps(metadata, sort_keys=True), "weights": weights}, buffer)
+    sha256 = write_bytes(path, buffer.getvalue())
+    write_json(path.with_suffix(".json"), metadata | {"sha256": sha256})
+    return sha256
+
+
+def load_checkpoint(path: Path, sha256: str | None = None) -> tuple[MultiScenarioModel, ModelCard]:
+    """The model in eval mode and its card.
+
+    Raises TrainingError where the file is missing, truncated, of another format, or not the one of `sha256`.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise TrainingError(f"checkpoint {path} cannot be read ({error}); train the model again") from error
+    found = hashlib.sha256(data).hexdigest()
+    if sha256 is not None and found != sha256:
+        raise TrainingError(
+            f"checkpoint {path} has sha256 {found}, expected {sha256}: it is damaged or another run's; train again"
+        )
+    try:
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        metadata = json.loads(content["metadata"])
+        weights = content["weights"]
+    except Exception as error:
+        raise TrainingError(
+            f"checkpoint {path} is truncated or not a checkpoint ({type(error).__name__}); train again"
+        ) from error
+    if metadata.pop("format") != FORMAT:
+        raise TrainingError(f"checkpoint {path} was written in another format than {FORMAT}; train again")
+    card = ModelCard(**(metadata | {"layout": FieldLayout.from_dict(metadata["layout"])}))
+    model = build_model(card.model, card.options, card.layout, card.num_scenarios, card.seed)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise TrainingError(
+            f"checkpoint {path} does not fit model {card.model!r} of this version; train again"
+        ) from error
+    return model.eval(), card
