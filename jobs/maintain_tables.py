@@ -2,8 +2,8 @@
 
 Kept whatever their age: the table versions that a training run's manifest or a shared-instance set names, so that both
 can be repeated. The log of a table with such versions is kept as long (delta.logRetentionDuration), or they could not
-be opened. Deletes only files that were replaced longer than --retention-hours ago, and what killed writers left. Running it
-again at once changes nothing.
+be opened. Deletes only files that were replaced longer than --retention-hours ago, and what killed writers left.
+Running it again at once changes nothing.
 """
 
 from __future__ import annotations
