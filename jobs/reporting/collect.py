@@ -1,0 +1,193 @@
+"""Read what a report shows from the tables, once: small typed values, no frames. Needs neither Spark nor torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+from jobs.reporting.reliability import Reliability, read_reliability
+from jobs.reporting.shared_set import SetSummary, SharedSet, read_shared_set, read_sets
+from msr_models.data.lake_reader import read_table, table_exists
+from schemas.dataset_spec import DatasetSpec
+
+ALL_ROWS = -1
+SELECTED, NO_SHARING, SHARE_ALL = "selected", "mt_backbone", "mt_backbone_s"
+ARM_NAMES = {SELECTED: "selected ratio", NO_SHARING: "no sharing (r = 0)", SHARE_ALL: "share all (r = 1)"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DayAccount:
+    """One day of `impressions`: rows in = published + quarantined."""
+
+    ds: str
+    status: str
+    rows_in: int
+    rows_published: int
+    rows_quarantined: int
+    per_scenario: dict[str, int]
+    reasons: dict[str, int]
+    warnings: list[str]
+    failures: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One trained model: a row of training_runs, the manifest parsed."""
+
+    ds: str
+    model: str
+    run_id: str
+    arm: str
+    ratio: float
+    is_selected: bool
+    shared_set_id: str | None
+    validation_auc: float | None
+    validation_logloss: float
+    epochs: int
+    train_rows: int
+    train_seconds: float
+    created_at: datetime
+    predictions_uri: str
+    code_version: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """One row of evaluations; AUC is None where the rows have one class."""
+
+    ds: str
+    model: str
+    run_id: str
+    arm: str
+    ratio: float
+    is_selected: bool
+    split: str
+    scenario_id: int
+    rows: int
+    positives: int
+    auc: float | None
+    auc_low: float | None
+    auc_high: float | None
+    mean_scenario_auc: float | None
+    single_class_scenarios: int
+    logloss: float | None
+    calibration: float | None
+    s_gauc: float | None
+
+    def is_arm(self, arm: str) -> bool:
+        """Whether this is a score of the selected ratio, or of one of the two limits."""
+        return self.is_selected if arm == SELECTED else self.arm == arm
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportData:
+    """All that one report shows."""
+
+    dataset: DatasetSpec
+    accounts: list[DayAccount]
+    sets: list[SetSummary]
+    shared: SharedSet | None
+    runs: list[Run]
+    scores: list[Score]
+    reliability: list[Reliability]
+
+    @property
+    def scenario_names(self) -> tuple[str, ...]:
+        return self.dataset.scenario.names
+
+    @property
+    def models(self) -> list[str]:
+        """Models that have scores, in the order of the data set's YAML, others after them."""
+        found = {s.model for s in self.scores}
+        listed = [m.name for m in self.dataset.training.models if m.name in found]
+        return list(dict.fromkeys([*listed, *sorted(found)]))
+
+    def test_days(self, model: str) -> list[str]:
+        return sorted({s.ds for s in self.scores if s.model == model and s.split == "test"})
+
+    def score(self, model: str, ds: str, arm: str, scenario_id: int) -> Score | None:
+        """The test score of one arm in one scenario (ALL_ROWS: all rows), None where there is none."""
+        return next(
+            (
+                s
+                for s in self.scores
+                if (s.model, s.ds, s.scenario_id, s.split) == (model, ds, scenario_id, "test") and s.is_arm(arm)
+            ),
+            None,
+        )
+
+    def mean_auc(self, model: str, arm: str, scenario_id: int) -> float | None:
+        """Mean test AUC over the days that have one."""
+        days = self.test_days(model)
+        values = [s.auc for d in days if (s := self.score(model, d, arm, scenario_id)) and s.auc is not None]
+        return sum(values) / len(values) if values else None
+
+
+def collect(dataset: DatasetSpec, days: Sequence[date]) -> ReportData:
+    """Read the tables of a data set: all days, or only `days` where any are given.
+
+    Tables that do not exist yet give empty parts. Raises TableError where a table's columns are not the spec's.
+    """
+    runs = [_run(row) for row in _rows(dataset, "training_runs", days)]
+    runs.sort(key=lambda r: (r.ds, r.model, r.ratio))
+    sets = read_sets(dataset)
+    used = next((r.shared_set_id for r in reversed(runs) if r.shared_set_id is not None), None)
+    return ReportData(
+        dataset=dataset,
+        accounts=sorted(
+            (_account(r) for r in _rows(dataset, "audits", days) if r["table_name"] == "impressions"),
+            key=lambda a: a.ds,
+        ),
+        sets=sets,
+        shared=read_shared_set(dataset, sets, used),
+        runs=runs,
+        scores=[_score(row) for row in _rows(dataset, "evaluations", days)],
+        reliability=read_reliability([(r.model, r.ds, arm, r.predictions_uri) for r, arm in _newest_arms(runs)]),
+    )
+
+
+def _newest_arms(runs: Sequence[Run]) -> list[tuple[Run, str]]:
+    """The selected and the no-sharing run of each model's newest day."""
+    newest = {r.model: r.ds for r in runs}  # runs ascend by day
+    last = [r for r in runs if r.ds == newest[r.model]]
+    selected = [(r, SELECTED) for r in last if r.is_selected]
+    return selected + [(r, NO_SHARING) for r in last if r.arm == NO_SHARING]
+
+
+def _rows(dataset: DatasetSpec, table: str, days: Sequence[date]) -> list[dict[str, Any]]:
+    """Rows of a small table as dicts; none where the table does not exist."""
+    if not table_exists(dataset.name, table):
+        return []
+    rows: list[dict[str, Any]] = read_table(dataset.name, table, days=days or None).to_pylist()
+    return rows
+
+
+def _account(row: dict[str, Any]) -> DayAccount:
+    return DayAccount(
+        ds=row["ds"],
+        status=row["status"],
+        rows_in=row["rows_in"],
+        rows_published=row["rows_published"],
+        rows_quarantined=row["rows_quarantined"],
+        per_scenario=json.loads(row["rows_per_scenario"]),
+        reasons=json.loads(row["quarantine_reasons"]),
+        warnings=[_words(w) for w in json.loads(row["warnings"])],
+        failures=[_words(f) for f in json.loads(row["failures"])],
+    )
+
+
+def _words(finding: Any) -> str:
+    return finding if isinstance(finding, str) else json.dumps(finding)
+
+
+def _run(row: dict[str, Any]) -> Run:
+    manifest = json.loads(row["manifest"])
+    kept = {name: row[name] for name in Run.__dataclass_fields__ if name in row}
+    return Run(**kept, code_version=str(manifest.get("code_version", "unknown")))
+
+
+def _score(row: dict[str, Any]) -> Score:
+    return Score(**{name: row[name] for name in Score.__dataclass_fields__})
