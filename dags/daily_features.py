@@ -6,7 +6,8 @@ From the impression log of one day to audited Delta tables: ingest, vocabulary, 
 * A rerun of a day writes the same rows. Days may run in any order and side by side.
 * Over a range: `airflow backfill create --dag-id daily_features --from-date A --to-date B` (add
   `--reprocess-behavior completed` to make days again that are done). Training follows by itself.
-* Exit code 2 (wrong input) and 3 (an audit stopped the day) fail at once; anything else is tried again with growing pauses.
+* Exit code 2 (wrong input) and 3 (an audit stopped the day) fail at once; anything else is tried again, with growing
+  pauses.
 """
 
 from __future__ import annotations

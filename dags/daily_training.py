@@ -1,7 +1,7 @@
 """
 ### Daily training
-Starts when a day's features are announced (asset `scenario_features`; the partition key is the day D) and trains every target
-model on the days before D with the shared instances, tests on D, evaluates and reports.
+Starts when a day's features are announced (asset `scenario_features`; the partition key is the day D) and trains every
+target model on the days before D with the shared instances, tests on D, evaluates and reports.
 
 * `needs_search` waits until no `daily_features` run is under way, then asks whether a search is due; if so,
   `shared_instance_search` runs first.
@@ -14,10 +14,10 @@ from __future__ import annotations
 from datetime import timedelta
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
-from airflow.sdk import DAG, Param, PartitionedAssetTimetable
+from airflow.sdk import DAG, PartitionedAssetTimetable
 
 from msr_dags import assets
-from msr_dags.defaults import GPU_POOL, TAGS, task_defaults
+from msr_dags.defaults import GPU_POOL, TAGS, day_param, task_defaults
 from msr_dags.settings import load_deployment
 from msr_dags.step_operator import RUN_DAY, StepBranchOperator, StepOperator
 
@@ -32,7 +32,7 @@ with DAG(
     catchup=False,
     max_active_runs=1,
     default_args=task_defaults(),
-    params={"ds": Param(None, type=["null", "string"], format="date", title="Day", description="Only for runs by hand")},
+    params={"ds": day_param("Only for runs by hand: the day D")},
     tags=[*TAGS, "training", deployment.dataset],
 ):
     needs_search = StepBranchOperator(

@@ -1,7 +1,7 @@
 """
 ### Shared-instance search
-Searches the days before `ds` for the impressions whose lesson holds in other scenarios too (SSIM), and keeps the result as an
-immutable set: masks, selector, catalogue row.
+Searches the days before `ds` for the impressions whose lesson holds in other scenarios too (SSIM), and keeps the result
+as an immutable set: masks, selector, catalogue row.
 
 * Weekly; when `daily_training` finds no accepted set that ends before its day; or by hand: *Trigger*, with `ds` (the
   set may use days before it; empty = the day of the run).
@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from airflow.sdk import DAG, CronTriggerTimetable, Param
+from airflow.sdk import DAG, CronTriggerTimetable
 
 from msr_dags import assets
-from msr_dags.defaults import GPU_POOL, TAGS, task_defaults
+from msr_dags.defaults import GPU_POOL, TAGS, day_param, task_defaults
 from msr_dags.settings import load_deployment
 from msr_dags.step_operator import StepOperator
 
@@ -26,12 +26,11 @@ with DAG(
     description="Search of the instances worth sharing across scenarios (SSIM)",
     doc_md=__doc__,
     schedule=CronTriggerTimetable("0 4 * * 1", timezone="UTC"),
-    start_date=deployment.first_tick,
     end_date=deployment.last_tick,
     catchup=False,
     max_active_runs=1,
     default_args=task_defaults(),
-    params={"ds": Param(None, type=["null", "string"], format="date", title="Day", description="Uses days before it only")},
+    params={"ds": day_param("Days before it are searched; empty: the day of the run")},
     tags=[*TAGS, "search", deployment.dataset],
 ):
     StepOperator(
@@ -43,5 +42,5 @@ with DAG(
         pool=GPU_POOL,
         outlets=[assets.SHARED_INSTANCE_SETS, assets.SHARED_INSTANCE_MASKS],
         execution_timeout=timedelta(hours=6),
-        doc_md="Selector and backbone on the window's impressions -> score, ranks and gate of each, one set in the catalogue.",
+        doc_md="Selector and backbone on the window -> score, ranks and gate of each, one catalogue row.",
     )

@@ -1,6 +1,7 @@
 """
 ### Table maintenance
-Compacts small files and removes old versions (OPTIMIZE, VACUUM) of all tables of the data set, weekly, when little else runs.
+Compacts small files and removes old versions (OPTIMIZE, VACUUM) of all tables of the data set, weekly, when little else
+runs.
 
 * Versions that a kept manifest or set still pins stay, so an old run can still be repeated.
 * By hand: *Trigger*; it may run beside the other DAGs.
@@ -23,7 +24,6 @@ with DAG(
     description="OPTIMIZE and VACUUM that keep every pinned version",
     doc_md=__doc__,
     schedule=CronTriggerTimetable("30 5 * * 0", timezone="UTC"),
-    start_date=deployment.first_tick,
     catchup=False,
     max_active_runs=1,
     default_args=task_defaults(),

@@ -6,7 +6,8 @@ setting() { [ -n "${!1+set}" ] || export "$1=$2"; }
 setting MSR_AIRFLOW_PORT 8080
 setting MSR_SPARK_CONNECT_PORT 15002
 setting MSR_DATASET generated
-setting AIRFLOW_HOME "${MSR_AIRFLOW_HOME:-$PWD/.airflow}"
+# Each data set has its own scheduler state: the same day of two of them would be the same partition
+setting AIRFLOW_HOME "${MSR_AIRFLOW_HOME:-$PWD/.airflow}/$(basename "$MSR_DATASET" .yaml)"
 # Steps run with the project's folder as working directory, from wherever the scheduler was started
 setting MSR_PROJECT_DIR "$PWD"
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The local Airflow: docker/airflow.sh up|down|status|cli ...
+# The local Airflow: docker/airflow.sh up|down|status|is-up|cli ...
 #   up      scheduler, DAG processor, UI/API and (when the Spark connection names a local Connect server) the Spark engine
 #   down    ends just those
 #   cli     any airflow command with the local settings, e.g. docker/airflow.sh cli backfill create --dag-id daily_features ...
@@ -22,13 +22,18 @@ make_database() { # a new database takes a few seconds; one that is there is lef
 
 up() {
   local part log
-  mkdir -p "$AIRFLOW_HOME/logs"
+  mkdir -p "$AIRFLOW_HOME/logs" "$run_dir"
+  if pid_of scheduler >/dev/null && [ "$(cat "$run_dir/dataset" 2>/dev/null)" != "$MSR_DATASET" ]; then
+    echo "Airflow is up for data set $(cat "$run_dir/dataset"): make down first" >&2
+    exit 2
+  fi
   if ! pid_of api-server >/dev/null && port_open "$MSR_AIRFLOW_PORT"; then
     echo "port $MSR_AIRFLOW_PORT is taken by another program: choose one with MSR_AIRFLOW_PORT" >&2
     exit 2
   fi
   case "$AIRFLOW_CONN_SPARK_DEFAULT" in *spark_connect*127.0.0.1*) docker/spark_connect.sh start ;; esac
   make_database
+  echo "$MSR_DATASET" >"$run_dir/dataset"
   for part in "${parts[@]}"; do
     log="$AIRFLOW_HOME/logs/$part.log"
     pid_of "$part" >/dev/null || start_process "$part" "$log" "$bin/airflow" "$part"
@@ -59,9 +64,10 @@ case "${1:-}" in
     if [ "$1" = up ]; then up; else shift; airflow "$@"; fi
     ;;
   down) down ;;
+  is-up) pid_of scheduler >/dev/null ;;
   status) status ;;
   *)
-    echo "usage: docker/airflow.sh up|down|status|cli ..." >&2
+    echo "usage: docker/airflow.sh up|down|status|is-up|cli ..." >&2
     exit 2
     ;;
 esac

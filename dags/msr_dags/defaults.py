@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from airflow.sdk import Param
+
 from msr_dags.failures import tell_failure
 
 GPU_POOL = "gpu"
@@ -22,3 +24,8 @@ def task_defaults() -> dict[str, Any]:
         "execution_timeout": timedelta(hours=2),
         "on_failure_callback": tell_failure,
     }
+
+
+def day_param(description: str) -> Param:
+    """The parameter `ds` of a run that a person starts: a date, or nothing."""
+    return Param(None, type=["null", "string"], format="date", title="Day", description=description)

@@ -22,7 +22,7 @@ def failure_line(context: Mapping[str, Any]) -> str:
 
 
 def tell_failure(context: Mapping[str, Any]) -> None:
-    """on_failure_callback: the line goes to the task's log and to failures.log in Airflow's folder (MSR_FAILURES_LOG)."""
+    """on_failure_callback: the line goes to the log and to failures.log in Airflow's folder (MSR_FAILURES_LOG)."""
     line = failure_line(context)
     log.error(line)
     home = os.environ.get("AIRFLOW_HOME") or os.path.expanduser("~/airflow")

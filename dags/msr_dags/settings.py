@@ -1,6 +1,6 @@
 """What a deployment chooses: the data set, where the project lies, how steps are started. Read from the environment.
 
-One Airflow runs one data set (MSR_DATASET): its partitions are days, and a day of another data set would have the same key.
+One Airflow runs one data set (MSR_DATASET): its partitions are days, and a day of another would have the same key.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DEFAULT_MODELS = ("shared_bottom",)
 class Deployment:
     """One data set on one Airflow.
 
-    dataset: name of its YAML. start, end: its first and last day (end None: the log goes on). models: target models to train.
+    dataset: name of its YAML. start, end: first and last day (end None: it goes on). models: target models to train.
     """
 
     dataset: str
@@ -64,15 +64,16 @@ def dataset_file(name: str) -> Path:
         if path.is_file():
             return path
     raise FileNotFoundError(
-        f"MSR_DATASET={name!r}: no such data set ({', '.join(map(str, candidates))}); name one of schemas/datasets or set MSR_DATASETS_DIR"
+        f"MSR_DATASET={name!r}: no such data set ({', '.join(map(str, candidates))}); "
+        "name one of schemas/datasets, or set MSR_DATASETS_DIR to a folder of your own"
     )
 
 
 def load_deployment() -> Deployment:
     """Read MSR_DATASET (default: generated) and the few values of its YAML that schedules need.
 
-    The steps validate the whole YAML; here a missing key falls back to what the schema says. MSR_MODELS (comma separated)
-    names other models. Raises FileNotFoundError or ValueError, which Airflow shows as the DAG's import error.
+    The steps validate the whole YAML; here a missing key falls back to what the schema says. MSR_MODELS (comma
+    separated) names other models. Raises FileNotFoundError or ValueError, which Airflow shows as an import error.
     """
     name = os.environ.get("MSR_DATASET") or "generated"
     path = dataset_file(name)

@@ -25,16 +25,23 @@ FINAL_EXITS = {2: "the input or the settings are wrong", 3: "an audit stopped th
 class StepOperator(BaseOperator):
     """Run a step for one day.
 
-    step: module in `jobs`. dataset, ds: what it works on. engine: what it needs; spark steps learn their engine from the
-    connection `spark_default`, torch steps run under torchrun when MSR_NPROC_PER_NODE is above 1. extra_args: further options.
-    Exit codes 2 and 3 fail the task at once, any other is tried again.
+    step: module in `jobs`. dataset, ds: what it works on. engine: what it needs; spark steps learn theirs from the
+    connection `spark_default`, torch steps run under torchrun when MSR_NPROC_PER_NODE is above 1. extra_args: further
+    options. Exit codes 2 and 3 fail the task at once, any other is tried again.
     """
 
     template_fields: Sequence[str] = ("ds", "extra_args")
     ui_color = "#e8f0fb"
 
     def __init__(
-        self, *, step: str, dataset: str, engine: Engine, ds: str = RUN_DAY, extra_args: Sequence[str] = (), **kwargs: Any
+        self,
+        *,
+        step: str,
+        dataset: str,
+        engine: Engine,
+        ds: str = RUN_DAY,
+        extra_args: Sequence[str] = (),
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.step = step
@@ -53,8 +60,8 @@ class StepOperator(BaseOperator):
         Raises AirflowFailException (exit 2 and 3, or no day) and AirflowException (any other exit), with that line.
         """
         if not self.ds:
-            raise AirflowFailException("this run has no day: start it with the parameter ds=YYYY-MM-DD, or for a partition")
-        command = step_command(self.step, self.engine) + ["--dataset", self.dataset, "--ds", self.ds, *self.extra_args]
+            raise AirflowFailException("this run has no day: start it with the parameter ds=YYYY-MM-DD")
+        command = [*step_command(self.step, self.engine), "--dataset", self.dataset, "--ds", self.ds, *self.extra_args]
         self.log.info("%s", " ".join(command))
         # The connection alone says which Spark: an address in the scheduler's own environment must not
         inherited = {key: value for key, value in os.environ.items() if key != "SPARK_REMOTE"}
@@ -84,7 +91,7 @@ class StepBranchOperator(BaseBranchOperator, StepOperator):
     inherits_from_skipmixin = True
 
     def __init__(
-        self, *, answers: dict[str, str | None], after_dag: str | None = None, poll_s: float = 20.0, **kwargs: Any
+        self, *, answers: dict[str, str | None], after_dag: str | None = None, poll_s: float = 10.0, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         self.answers = answers
@@ -136,7 +143,8 @@ def engine_environment(engine: Engine) -> dict[str, str]:
         )
     if connection.extra_dejson.get("deploy-mode") == "cluster":
         raise AirflowFailException(
-            f"connection {SPARK_CONNECTION}: deploy-mode 'cluster' would leave the step's exit code behind; use client or spark_connect"
+            f"connection {SPARK_CONNECTION}: deploy-mode 'cluster' would lose the step's exit code; "
+            "use client mode or spark_connect"
         )
     host = connection.host or "local[*]"
     master = host if "://" in host or not connection.port else f"spark://{host}"
