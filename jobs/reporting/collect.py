@@ -9,7 +9,7 @@ from datetime import date, datetime
 from typing import Any
 
 from jobs.reporting.reliability import Reliability, read_reliability
-from jobs.reporting.shared_set import SetSummary, SharedSet, read_shared_set, read_sets
+from jobs.reporting.shared_set import SetSummary, SharedSet, read_sets, read_shared_set
 from msr_models.data.lake_reader import read_table, table_exists
 from schemas.dataset_spec import DatasetSpec
 

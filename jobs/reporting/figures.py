@@ -67,7 +67,7 @@ def auc_by_day(data: ReportData, model: str) -> str | None:
     return svg.legend([ARM_NAMES[a] for a in ARMS]) + picture
 
 
-def ratiosvg.grid(data: ReportData, model: str) -> str | None:
+def ratio_grid(data: ReportData, model: str) -> str | None:
     """Validation AUC over the sharing ratio, a line per test day, the chosen ratio marked."""
     runs = [r for r in data.runs if r.model == model and r.validation_auc is not None]
     days = sorted({r.ds for r in runs})
@@ -120,7 +120,7 @@ def calibration(data: ReportData, model: str, ds: str) -> str | None:
         panel.add(svg.marker(panel.x(value), panel.y(k + 0.22 * (series - 1)), series, tip))
     picture = svg.figure(
         [panel], width=svg.WIDTH, height=panel.height + 60, title=f"Calibration per scenario on {ds}, {model}",
-        description="Sum of predicted probabilities over number of positives, per scenario and arm; the dashed line is 1.",
+        description="Sum of predicted probabilities over number of positives, per scenario and arm; dashed line: 1.",
     )  # fmt: skip
     return svg.legend([ARM_NAMES[a] for a in ARMS]) + picture
 

@@ -35,11 +35,11 @@ def share_rates(shared: SharedSet) -> str:
             f"{s.scenario}: negatives {_rate(s.rate(0))}, positives {_rate(s.rate(1))}" for s in shared.shares
         ),
     )  # fmt: skip
-    boxes = "".join(
-        f'<li><svg viewBox="0 0 14 14" class="key" aria-hidden="true">{svg.rectangle(1, 1, 12, 12, css)}</svg>{name}</li>'
-        for css, name in (("fill s1", "label 0 (negative)"), ("fill s0", "label 1 (positive)"))
-    )
-    return f'<ul class="legend">{boxes}</ul>' + picture
+    boxes = {
+        "label 0 (negative)": svg.rectangle(1, 1, 12, 12, "fill s1"),
+        "label 1 (positive)": svg.rectangle(1, 1, 12, 12, "fill s0"),
+    }
+    return svg.key_list(boxes) + picture
 
 
 def score_distribution(data: ReportData, shared: SharedSet) -> str:
@@ -58,12 +58,16 @@ def score_distribution(data: ReportData, shared: SharedSet) -> str:
             panel.add(_outline(panel, shared.later_histogram[k]))
         cut = panel.x(shared.summary.threshold)
         panel.add(svg.line(cut, panel.top, cut, panel.top + panel.height, "cut"))
-    picture = svg.figure(
-        panels, width=svg.WIDTH, height=svg.grid_height(panels), title="Distribution of the shared score per scenario",
-        description=f"Share of rows per bin of the score, {SCORE_BINS} bins from 0 to 1. The dashed line is the threshold "
-        f"{shared.summary.threshold:.3f}: rows above it are shared. The outline, where there is one, is the later days'.",
-    )  # fmt: skip
-    return picture
+    words = (
+        f"Share of rows per bin of the score, {SCORE_BINS} bins from 0 to 1. The dashed line is the threshold "
+        f"{shared.summary.threshold:.3f}: rows above it are shared."
+    )
+    height, title = svg.grid_height(panels), "Distribution of the shared score per scenario"
+    picture = svg.figure(panels, width=svg.WIDTH, height=height, title=title, description=words)
+    keys = {"window of the search": svg.rectangle(1, 1, 12, 12, "fill s1")}
+    if shared.later_days:
+        keys["days scored later"] = svg.line(0, 7, 14, 7, "curve s0")
+    return svg.key_list({**keys, "threshold": svg.line(7, 0, 7, 14, "cut")}) + picture
 
 
 def _bars(panel: Panel, shares: np.ndarray) -> list[str]:

@@ -1,4 +1,4 @@
-"""Small inline SVG: panels with axes and marks. Colours are CSS classes (s0, s1, ...), so that light and dark both work.
+"""Small inline SVG: panels with axes and marks. Colours are CSS classes (s0, s1, ...), so that light and dark work.
 
 A figure is one <svg role="img"> with <title> and <desc>; every series has a colour and a marker shape of its own.
 """
@@ -6,7 +6,7 @@ A figure is one <svg role="img"> with <title> and <desc>; every series has a col
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
@@ -168,8 +168,13 @@ def figure(panels: Sequence[Panel], *, width: float, height: float, title: str, 
 
 def legend(names: Sequence[str], *, first: int = 0) -> str:
     """HTML legend: the marker of each series and its name."""
+    return key_list({name: marker(7, 7, first + n) for n, name in enumerate(names)})
+
+
+def key_list(keys: Mapping[str, str]) -> str:
+    """HTML legend: name -> mark drawn in a box of 14 by 14."""
     items = "".join(
-        f'<li><svg viewBox="0 0 14 14" class="key" aria-hidden="true">{marker(7, 7, first + n)}</svg>{escape(name)}</li>'
-        for n, name in enumerate(names)
+        f'<li><svg viewBox="0 0 14 14" class="key" aria-hidden="true">{mark}</svg>{escape(name)}</li>'
+        for name, mark in keys.items()
     )
     return f'<ul class="legend">{items}</ul>'
