@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import date
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +23,7 @@ from msr_models.data.masks import RankScope, load_ranks
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
 
-__all__ = ["FieldLayout", "Window", "load_window"]
+__all__ = ["FieldLayout", "Window", "load_window", "published_empty"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,8 +78,14 @@ class Window:
 
     def rows_of(self, days: Sequence[date]) -> Tensor:
         """Positions of the rows of these days, ascending, int64."""
-        wanted = torch.tensor([d in set(days) for d in self.days])
+        wanted = torch.tensor([d in set(days) for d in self.days], device=self.day_N.device)
         return wanted[self.day_N.long()].nonzero().squeeze(1)
+
+    def to(self, device: torch.device | str) -> Window:
+        """The same window with its tensors on `device`."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved: dict[str, Any] = {name: v.to(device) for name, v in values.items() if isinstance(v, Tensor)}
+        return replace(self, **moved)
 
     def with_ratio(self, ratio: float) -> Window:
         """Rows with rank >= 1 - ratio are shared (ratio 1: all; rows without a mask: never)."""
@@ -177,7 +184,9 @@ def _read_features(dataset: DatasetSpec, days: Sequence[date], version: int) -> 
 
 def _check_days(dataset: DatasetSpec, days: Sequence[date], day_N: Array) -> None:
     rows_D = np.bincount(day_N, minlength=len(days))
-    missing = [d for d, rows in zip(days, rows_D.tolist(), strict=True) if rows == 0 and not _is_empty(dataset, d)]
+    missing = [
+        d for d, rows in zip(days, rows_D.tolist(), strict=True) if rows == 0 and not published_empty(dataset, d)
+    ]
     if missing:
         raise TrainingError(
             f"{dataset.name}/scenario_features has no rows of {', '.join(map(str, missing))}; run: "
@@ -190,7 +199,7 @@ def _check_days(dataset: DatasetSpec, days: Sequence[date], day_N: Array) -> Non
         )
 
 
-def _is_empty(dataset: DatasetSpec, ds: date) -> bool:
+def published_empty(dataset: DatasetSpec, ds: date) -> bool:
     """Whether `ds` was published without rows, which the data set must allow."""
     if not dataset.days.allow_empty or not lake_reader.table_exists(dataset.name, "audits"):
         return False

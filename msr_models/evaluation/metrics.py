@@ -1,4 +1,4 @@
-"""Exact AUC with its DeLong interval, logloss, calibration and S-GAUC, per group by one sort, without a loop over groups.
+"""Exact AUC with its DeLong interval, logloss, calibration and S-GAUC, per group by one sort, no loop over groups.
 
 Suffixes: N rows, G groups.
 """

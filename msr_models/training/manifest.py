@@ -1,0 +1,127 @@
+"""RunManifest: everything needed to repeat one training run, as JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from datetime import date
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from schemas.errors import TrainingError
+
+FORMAT = 1
+LIBRARIES = ("torch", "numpy", "pyarrow", "deltalake", "pydantic")
+# What a run's result depends on; Delta versions do not belong to it (a rewritten day of equal content has a new one),
+# nor do code and libraries: a run keeps its name when those change, and its manifest says which made it.
+_IDENTITY = (
+    "dataset",
+    "lineage",
+    "num_scenarios",
+    "ds",
+    "model",
+    "options",
+    "ratio",
+    "rank_scope",
+    "shared_set_id",
+    "trainer",
+    "train_days",
+    "validation_days",
+    "vocabulary_version",
+    "fingerprints",
+    "threads",
+    "world_size",
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunManifest:
+    """ds: test day. fingerprints: content of `window` (training and validation rows), `masks` (null without a set),
+    `test`. trainer: TrainerConfig as a dict. metrics: what the run measured, to compare a repetition with.
+    """
+
+    format: int = FORMAT
+    run_id: str = ""
+    dataset: str
+    lineage: str
+    num_scenarios: int
+    ds: str
+    model: str
+    options: Mapping[str, Any]
+    arm: str
+    ratio: float
+    rank_scope: str
+    shared_set_id: str | None
+    trainer: Mapping[str, Any]
+    train_days: list[str]
+    validation_days: list[str]
+    vocabulary_version: str
+    table_versions: Mapping[str, int]
+    test_table_versions: Mapping[str, int]
+    fingerprints: Mapping[str, str | None]
+    threads: int
+    world_size: int
+    device: str
+    code_version: str
+    library_versions: Mapping[str, str]
+    metrics: Mapping[str, float | None]
+
+    def identity(self) -> str:
+        """`<model>-<ds>-<12 hex digits>`: the same for the same inputs, whatever the clock or the file layout."""
+        inputs = {name: getattr(self, name) for name in _IDENTITY}
+        digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+        return f"{self.model}-{self.ds}-{digest[:12]}"
+
+    def to_json(self) -> str:
+        """Sorted keys, one line."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    def days(self, which: str) -> list[date]:
+        """`train_days` or `validation_days` as dates."""
+        return [date.fromisoformat(d) for d in getattr(self, which)]
+
+
+def read_manifest(path: Path) -> RunManifest:
+    """Raises TrainingError where the file is missing, not JSON or lacks something."""
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"manifest {path} cannot be read ({error}); give a run's manifest.json") from error
+    known = {f.name for f in fields(RunManifest)}
+    if not isinstance(raw, dict) or set(raw) != known or raw["format"] != FORMAT:
+        wrong = sorted(set(raw) ^ known) if isinstance(raw, dict) else type(raw).__name__
+        raise TrainingError(
+            f"manifest {path} is not of format {FORMAT} (keys that differ: {wrong}); give a run's manifest.json"
+        )
+    return RunManifest(**raw)
+
+
+@cache
+def code_version() -> str:
+    """Git commit of this checkout, with + where tracked files were changed; else the package's version."""
+    here = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=here, check=True, capture_output=True, text=True).stdout.strip()
+
+    try:
+        # A checkout that merely lies inside another repository (an installed copy) is not that repository's commit.
+        if not git("ls-files", Path(__file__).name):
+            raise OSError("not tracked")
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        try:
+            return importlib.metadata.version("msr-pipeline")
+        except importlib.metadata.PackageNotFoundError:
+            return "unknown"
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in LIBRARIES}

@@ -1,0 +1,61 @@
+"""Predictions of a run as one Parquet file: the rows that its metrics are computed from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from msr_models.evaluation.metrics import Floats
+from msr_models.training.files import write_bytes
+from schemas.errors import TrainingError
+
+if TYPE_CHECKING:  # readers of predictions need no torch
+    from torch import Tensor
+
+    from msr_models.data.window import Window
+
+SCHEMA = pa.schema(
+    [
+        ("ds", pa.string()),
+        ("instance_id", pa.int64()),
+        ("scenario_id", pa.int32()),
+        ("user_key", pa.int64()),
+        ("split", pa.string()),
+        ("label", pa.int32()),
+        ("prob", pa.float64()),
+    ]
+)
+
+
+def prediction_rows(window: Window, rows: Tensor, probs: Floats, split: str) -> pa.Table:
+    """Predictions of some rows of a window; split is validation or test."""
+    days = pa.array([str(d) for d in window.days])
+    columns = [
+        days.take(pa.array(window.day_N[rows].cpu().numpy())),
+        window.instance_id_N[rows].cpu().numpy(),
+        window.scenario_N[rows].cpu().numpy().astype("int32"),
+        window.user_key_N[rows].cpu().numpy(),
+        pa.repeat(split, len(rows)),
+        window.label_N[rows].cpu().numpy().astype("int32"),
+        probs,
+    ]
+    return pa.table([pa.array(c) if not isinstance(c, pa.Array) else c for c in columns], schema=SCHEMA)
+
+
+def write_predictions(path: Path, parts: list[pa.Table]) -> None:
+    """Write atomically; the same rows give the same bytes."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.concat_tables(parts), sink, compression="zstd")
+    write_bytes(path, sink.getvalue().to_pybytes())
+
+
+def read_predictions(path: Path) -> pa.Table:
+    """Raises TrainingError where the file is missing or damaged."""
+    try:
+        return pq.read_table(path, schema=SCHEMA)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise TrainingError(
+            f"predictions {path} cannot be read ({error}); run jobs.train_target_model again"
+        ) from error

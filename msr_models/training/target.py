@@ -1,0 +1,228 @@
+"""Train one target model for one day: each share ratio from the same fresh weights, the best on validation selected."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from msr_models.data.window import Window, load_window
+from msr_models.evaluation.metrics import logloss, mean_scenario_auc
+from msr_models.models.base import MultiScenarioModel
+from msr_models.models.registry import build_model, model_class
+from msr_models.training.checkpoint import ModelCard
+from msr_models.training.manifest import RunManifest, code_version, library_versions
+from msr_models.training.predictions import prediction_rows
+from msr_models.training.processes import Processes
+from msr_models.training.trainer import TrainerConfig, TrainResult, predict, train
+from schemas.dataset_spec import DatasetSpec
+from schemas.errors import TrainingError
+from schemas.pipeline_spec import ModelChoice
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TargetData:
+    """What all arms of a day share: the window with its ranks, the test day, and which rows train."""
+
+    dataset: DatasetSpec
+    ds: date
+    window: Window
+    test: Window
+    train_days: list[date]
+    validation_days: list[date]
+    shared_set_id: str | None
+
+    @property
+    def train_rows(self) -> Tensor:
+        return self.window.rows_of(self.train_days)
+
+    @property
+    def validation_rows(self) -> Tensor:
+        return self.window.rows_of(self.validation_days)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Arm:
+    """One trained ratio: `mt_backbone` (r = 0), `mt_backbone_s` (r = 1) or `ssim`."""
+
+    manifest: RunManifest
+    card: ModelCard
+    model: MultiScenarioModel
+    result: TrainResult
+    predictions: list[pa.Table]
+
+
+def split_days(dataset: DatasetSpec, ds: date) -> tuple[list[date], list[date]] | None:
+    """(training days, validation days) before `ds`; None where fewer than two days have features."""
+    days = dataset.feature_days_before(ds, dataset.training.window_days)
+    if len(days) < 2:
+        return None
+    held_out = min(dataset.training.validation_days, len(days) - 1)
+    return days[:-held_out], days[-held_out:]
+
+
+def load_target_data(
+    dataset: DatasetSpec,
+    ds: date,
+    train_days: list[date],
+    validation_days: list[date],
+    shared_set_id: str | None,
+    *,
+    versions: tuple[dict[str, int], dict[str, int]] | None = None,
+    device: str = "cpu",
+) -> TargetData:
+    """Read the window (ranks for the training days only) and the test day. `versions`: of window and test to pin."""
+    pinned_window, pinned_test = versions or (None, None)
+    window = load_window(
+        dataset,
+        [*train_days, *validation_days],
+        shared_set_id=shared_set_id,
+        mask_days=train_days,
+        rank_scope=dataset.training.rank_scope,
+        versions=pinned_window,
+    )
+    # The test day is read from the same table versions, so that one manifest names one state of the lake.
+    test = load_window(dataset, [ds], versions=pinned_test or window.table_versions)
+    return TargetData(
+        dataset=dataset,
+        ds=ds,
+        window=window.to(device),
+        test=test.to(device),
+        train_days=train_days,
+        validation_days=validation_days,
+        shared_set_id=shared_set_id,
+    )
+
+
+def arm_name(ratio: float) -> str:
+    """The slides' name of training with this ratio."""
+    return {0.0: "mt_backbone", 1.0: "mt_backbone_s"}.get(ratio, "ssim")
+
+
+def ratio_grid(dataset: DatasetSpec, model: str, shared_set_id: str | None, fixed: float | None) -> list[float]:
+    """Ratios to train: 0 always; with a set those of the data set and 1, or only the fixed one.
+
+    Raises TrainingError where a ratio above 0 is asked for without a set or of a model without towers.
+    """
+    if fixed is not None and not 0 <= fixed <= 1:
+        raise TrainingError(f"--ratio {fixed} lies outside 0 .. 1; give the share of instances to share")
+    if not model_class(model).has_towers:
+        if fixed:
+            raise TrainingError(
+                f"--ratio {fixed}: model {model!r} has no towers to share rows among; leave --ratio out"
+            )
+        return [0.0]
+    if shared_set_id is None:
+        if fixed:
+            raise TrainingError(f"--ratio {fixed} needs a shared set; run: python -m jobs.search_shared_instances")
+        return [0.0]
+    if fixed is not None:
+        return sorted({0.0, fixed})
+    return sorted({0.0, 1.0, *dataset.training.ratios})
+
+
+def plan_arm(
+    data: TargetData, choice: ModelChoice, ratio: float, trainer: TrainerConfig, world: int, device: str
+) -> RunManifest:
+    """The manifest of an arm before it is trained: all inputs, no metrics yet."""
+    window, is_shared = data.window, ratio > 0
+    # What the r = 0 arm does not read must not be part of its name: it is the same run with and without a set.
+    versions = {t: v for t, v in window.table_versions.items() if is_shared or t != "shared_instance_masks"}
+    manifest = RunManifest(
+        dataset=data.dataset.name,
+        lineage=data.dataset.lineage,
+        num_scenarios=window.num_scenarios,
+        ds=str(data.ds),
+        model=choice.name,
+        options=dict(choice.options),
+        arm=arm_name(ratio),
+        ratio=ratio,
+        rank_scope=data.dataset.training.rank_scope,
+        shared_set_id=data.shared_set_id if is_shared else None,
+        trainer=asdict(trainer),
+        train_days=[str(d) for d in data.train_days],
+        validation_days=[str(d) for d in data.validation_days],
+        vocabulary_version=window.vocabulary_version,
+        table_versions=versions,
+        test_table_versions=dict(data.test.table_versions),
+        fingerprints={
+            "window": window.fingerprint,
+            "masks": window.mask_fingerprint if is_shared else None,
+            "test": data.test.fingerprint,
+        },
+        threads=torch.get_num_threads(),
+        world_size=world,
+        device=device,
+        code_version=code_version(),
+        library_versions=library_versions(),
+        metrics={},
+    )
+    return replace(manifest, run_id=manifest.identity())
+
+
+def train_arm(data: TargetData, planned: RunManifest, processes: Processes, on_progress: Progress) -> Arm:
+    """Train one planned arm from fresh weights and predict validation and test rows."""
+    window = data.window.with_ratio(planned.ratio) if planned.ratio > 0 else data.window
+    trainer = TrainerConfig(**planned.trainer)
+    model = build_model(planned.model, planned.options, window.layout, window.num_scenarios, trainer.seed)
+    model = model.to(window.label_N.device)
+    train_rows, validation_rows = data.train_rows, data.validation_rows
+    result = train(model, window, train_rows, validation_rows, trainer, processes=processes, on_progress=on_progress)
+    test_rows = torch.arange(len(data.test), device=window.label_N.device)
+    test_probs = predict(model, data.test, test_rows)
+    metrics = {
+        "validation_auc": result.validation_auc,
+        "validation_logloss": result.validation_logloss,
+        **_test_metrics(data.test, test_probs),
+    }
+    card = ModelCard(
+        model=planned.model,
+        options=dict(planned.options),
+        layout=window.layout,
+        num_scenarios=window.num_scenarios,
+        seed=trainer.seed,
+        dataset=planned.dataset,
+        vocabulary_version=window.vocabulary_version,
+    )
+    predictions = [
+        prediction_rows(window, validation_rows, predict(model, window, validation_rows), "validation"),
+        prediction_rows(data.test, test_rows, test_probs, "test"),
+    ]
+    return Arm(
+        manifest=replace(planned, metrics=metrics), card=card, model=model, result=result, predictions=predictions
+    )
+
+
+def _test_metrics(test: Window, probs: Any) -> dict[str, float | None]:
+    labels, scenarios = test.label_N.cpu().numpy(), test.scenario_N.cpu().numpy()
+    return {
+        "test_auc": mean_scenario_auc(probs, labels, scenarios, test.num_scenarios),
+        "test_logloss": logloss(probs, labels),
+    }
+
+
+def select(manifests: Sequence[RunManifest]) -> RunManifest:
+    """The best mean scenario AUC on validation (best logloss where no arm has one); ties go to the smaller ratio."""
+    by_auc = all(m.metrics["validation_auc"] is not None for m in manifests)
+
+    def score(manifest: RunManifest) -> tuple[float, float]:
+        auc, cross_entropy = manifest.metrics["validation_auc"], manifest.metrics["validation_logloss"]
+        value = auc if by_auc else -(cross_entropy if cross_entropy is not None else sys.float_info.max)
+        assert value is not None
+        return value, -manifest.ratio
+
+    return max(manifests, key=score)
+
+
+def run_folder(artifacts: Path, run_id: str) -> Path:
+    """Where a run's files lie."""
+    return artifacts / "runs" / run_id
