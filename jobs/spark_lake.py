@@ -127,7 +127,9 @@ def _check_columns(actual: StructType, spec: TableSpec) -> None:
         if _plain(actual[field.name].dataType) != _plain(field.dataType)
     ]
     if wrong:
-        raise TableError(f"table {spec.name}: wrong types: {'; '.join(wrong)}; cast them as schemas/tables/{spec.name}.py says")
+        raise TableError(
+            f"table {spec.name}: wrong types: {'; '.join(wrong)}; cast them as schemas/tables/{spec.name}.py says"
+        )
 
 
 def _plain(kind: DataType) -> DataType:
@@ -149,10 +151,14 @@ def _check_rows(frame: DataFrame, spec: TableSpec, partition: dict[str, str]) ->
     counts: Row = frame.agg(*columns).collect()[0]
     for name in solid:
         if nulls := counts[f"null {name}"]:
-            raise TableError(f"table {spec.name}: column {name} must not be null, but {nulls} of {counts['rows']} rows are")
+            raise TableError(
+                f"table {spec.name}: column {name} must not be null, but {nulls} of {counts['rows']} rows are"
+            )
     for name, value in partition.items():
         if outside := counts[f"outside {name}"]:
-            raise TableError(f"table {spec.name}: {outside} rows have a {name} other than {value!r}; write them to their own")
+            raise TableError(
+                f"table {spec.name}: {outside} rows have a {name} other than {value!r}; write them to their own"
+            )
     if spec.keys and counts["keys"] != counts["rows"]:
         raise TableError(
             f"table {spec.name}: {counts['rows'] - counts['keys']} of {counts['rows']} rows repeat a key {spec.keys}; "
@@ -185,7 +191,9 @@ def _create_statement(uri: str, spec: TableSpec) -> str:
     pairs = ", ".join(f"{_quoted(key)} = {_quoted(value)}" for key, value in properties.items())
     partitions = f" PARTITIONED BY ({', '.join(spec.partition_by)})" if spec.partition_by else ""
     comment = f" COMMENT {_quoted(' '.join(spec.doc.split()))}"
-    return f"CREATE TABLE IF NOT EXISTS delta.`{uri}` ({columns}) USING delta{partitions}{comment} TBLPROPERTIES ({pairs})"
+    return (
+        f"CREATE TABLE IF NOT EXISTS delta.`{uri}` ({columns}) USING delta{partitions}{comment} TBLPROPERTIES ({pairs})"
+    )
 
 
 def _quoted(text: str) -> str:

@@ -69,7 +69,9 @@ def _jars() -> str:
     folder = Path(os.environ.get("MSR_SPARK_JARS", ".jars"))
     jars = sorted(folder.glob("*.jar"))
     if not any(jar.name.startswith("delta-spark_") for jar in jars):
-        raise MsrError(f"no delta-spark_*.jar in {folder.resolve()}; run docker/setup.sh or set MSR_SPARK_JARS to a folder of jars")
+        raise MsrError(
+            f"no delta-spark_*.jar in {folder.resolve()}; run docker/setup.sh or set MSR_SPARK_JARS to a folder of jars"
+        )
     return ",".join(str(jar.resolve()) for jar in jars)
 
 

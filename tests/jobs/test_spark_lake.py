@@ -92,9 +92,14 @@ def test_integer_partitions_are_replaced_one_by_one(spark, lake, dataset) -> Non
         columns = [F.lit(values.get(f.name)).cast(f.dataType).alias(f.name) for f in spark_schema(spec)]
         filled = spark.range(1).select(*columns)
         return filled.select(
-            *[F.coalesce(f.name, F.lit(1).cast("int")) if f.dataType.simpleString() == "int" and f.name.startswith("f_")
-              else F.coalesce(f.name, F.array(F.lit(1).cast("int"))) if f.dataType.simpleString() == "array<int>"
-              else F.col(f.name) for f in spark_schema(spec)]
+            *[
+                F.coalesce(f.name, F.lit(1).cast("int"))
+                if f.dataType.simpleString() == "int" and f.name.startswith("f_")
+                else F.coalesce(f.name, F.array(F.lit(1).cast("int")))
+                if f.dataType.simpleString() == "array<int>"
+                else F.col(f.name)
+                for f in spark_schema(spec)
+            ]
         ).toDF(*spec.column_names)
 
     for scenario_id, instance_id in [(0, 10), (1, 11), (1, 12)]:
@@ -102,7 +107,9 @@ def test_integer_partitions_are_replaced_one_by_one(spark, lake, dataset) -> Non
     found = read_days(spark, dataset, table, [date(2026, 1, 3)], ["scenario_id", "instance_id"])
     assert sorted(map(tuple, found.collect())) == [(0, 10), (1, 12)]
     publish(rows(2, 13), dataset, table, {"ds": "2026-01-03"})
-    assert [tuple(r) for r in read_days(spark, dataset, table, [date(2026, 1, 3)], ["instance_id"]).collect()] == [(13,)]
+    assert [tuple(r) for r in read_days(spark, dataset, table, [date(2026, 1, 3)], ["instance_id"]).collect()] == [
+        (13,)
+    ]
 
 
 def test_parallel_writers_of_a_table_that_does_not_exist_yet(spark, lake, dataset) -> None:

@@ -1,0 +1,42 @@
+"""Adapters read one day of a raw log. A new raw format = one module here and its line in `ADAPTERS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date
+
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from jobs.adapters import files, generated, movielens
+from jobs.adapters.raw_log import check_columns, source_error
+from jobs.transforms.event_time import event_time
+from schemas.dataset_spec import DatasetSpec
+
+# Each gives the log's columns and the adapter's (jobs/transforms/canonical.py); of daily sources those of the day,
+# of others all rows.
+ADAPTERS: dict[str, Callable[[SparkSession, DatasetSpec, date], DataFrame]] = {
+    "files": files.read,
+    "movielens": movielens.read,
+    "generated": generated.read,
+}
+
+
+def read_raw(spark: SparkSession, dataset: DatasetSpec, ds: date) -> DataFrame:
+    """One day's rows of the raw log, kept in memory (`unpersist` it), with at least the columns that the YAML names.
+
+    Of a source that has no file per day: the rows whose event time lies in `ds`; those whose time cannot be read belong to
+    the first day of the data set. Raises SourceError where the log is missing, unreadable or lacks a column.
+    """
+    try:
+        raw = ADAPTERS[dataset.source.adapter](spark, dataset, ds)
+        check_columns(raw, dataset)
+        if not dataset.source.is_daily:
+            day = F.coalesce(F.to_date(event_time(raw, dataset.columns.event_time)), F.lit(dataset.days.start))
+            raw = raw.where(day == F.lit(ds))
+        raw = raw.persist()
+        raw.count()  # reads the files, so that a broken one shows here
+    except PySparkException as error:
+        raise source_error(error, dataset, ds) from error
+    return raw

@@ -1,0 +1,62 @@
+"""Adapter `files`: CSV, TSV, Parquet or JSON lines with any columns, in a file, a folder or a glob, per day or all in one."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import StringType, StructField, StructType
+
+from jobs.adapters.raw_log import UNREADABLE, check_reserved, source_path
+from jobs.transforms.canonical import REFUSED_DETAIL, REFUSED_REASON, SOURCE
+from schemas.dataset_spec import DatasetSpec
+
+_CORRUPT = "_corrupt_record"
+
+
+def read(spark: SparkSession, dataset: DatasetSpec, ds: date) -> DataFrame:
+    """Rows of the day's files (of all files where the path has no {ds}); a line that cannot be parsed is a refused row."""
+    source = dataset.source
+    path = source_path(dataset, ds)
+    if source.format == "parquet":
+        return _with_adapter_columns(spark.read.parquet(path), path)
+    if source.format == "jsonl":
+        return _with_adapter_columns(_read_json_lines(spark, path), path)
+    delimiter = "\t" if source.format == "tsv" else source.delimiter or ","
+    return read_delimited(spark, path, delimiter=delimiter, header=source.header, quoted=source.format == "csv")
+
+
+def read_delimited(spark: SparkSession, path: str, *, delimiter: str, header: bool, quoted: bool) -> DataFrame:
+    """A delimited text file, all columns as text. A line with another number of columns is a refused row.
+
+    Several files must have one header; Spark stops with an error where they differ.
+    """
+    options = {"sep": delimiter, "header": header, "quote": '"' if quoted else "", "escape": '"', "encoding": "UTF-8"}
+    columns = spark.read.options(**options).csv(path).columns
+    schema = StructType([StructField(name, StringType()) for name in [*columns, _CORRUPT]])
+    reader = spark.read.options(
+        **options, mode="PERMISSIVE", columnNameOfCorruptRecord=_CORRUPT, enforceSchema=not header
+    )
+    return _with_adapter_columns(reader.schema(schema).csv(path), path)
+
+
+def _read_json_lines(spark: SparkSession, path: str) -> DataFrame:
+    """JSON lines, plain values as text: a type that changes between days does not matter."""
+    reader = spark.read.options(primitivesAsString=True, mode="PERMISSIVE", columnNameOfCorruptRecord=_CORRUPT)
+    inferred = reader.json(path).schema
+    if _CORRUPT not in inferred.names:
+        inferred = StructType([*inferred.fields, StructField(_CORRUPT, StringType())])
+    return reader.schema(inferred).json(path)
+
+
+def _with_adapter_columns(frame: DataFrame, path: str) -> DataFrame:
+    own = [name for name in frame.columns if name != _CORRUPT]
+    check_reserved(own, path)
+    corrupt = F.col(_CORRUPT) if _CORRUPT in frame.columns else F.lit(None).cast("string")
+    return frame.select(
+        *[F.col("`" + name.replace("`", "``") + "`") for name in own],
+        F.col("_metadata.file_name").alias(SOURCE),
+        F.when(corrupt.isNotNull(), F.lit(UNREADABLE)).alias(REFUSED_REASON),
+        corrupt.alias(REFUSED_DETAIL),
+    )

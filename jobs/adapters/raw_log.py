@@ -1,0 +1,61 @@
+"""What adapters share: the columns every raw log must have, and errors that name the place."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame
+
+from jobs.transforms.canonical import ADAPTER_COLUMNS, required_columns
+from schemas.dataset_spec import DatasetSpec
+from schemas.errors import DatasetSpecError, MsrError, SourceError
+
+UNREADABLE = "unreadable_record"
+
+
+def source_path(dataset: DatasetSpec, ds: date) -> str:
+    """The source's path with the day put in."""
+    return (dataset.source.path or "").replace("{ds}", str(ds))
+
+
+def check_columns(raw: DataFrame, dataset: DatasetSpec) -> None:
+    """Raise SourceError where the log lacks a column that the data set's YAML names."""
+    actual = [name for name in raw.columns if name not in ADAPTER_COLUMNS]
+    missing = [name for name in required_columns(dataset) if name not in actual]
+    if missing:
+        found = f"it has {actual}" if actual else "it is empty"
+        raise SourceError(
+            f"the log of {dataset.name} at {dataset.source.path} lacks columns {missing}; {found}; mend the file or the "
+            f"column names in the data set's YAML"
+        )
+
+
+def check_reserved(columns: list[str], path: str) -> None:
+    """Raise SourceError where the log has a column with a name that the adapters use."""
+    if taken := [name for name in columns if name in ADAPTER_COLUMNS]:
+        raise SourceError(f"{path}: columns {taken} have names that are kept for the pipeline; rename them in the log")
+
+
+def source_error(error: PySparkException, dataset: DatasetSpec, ds: date) -> MsrError:
+    """What Spark says about a source, in one line with place and remedy."""
+    path = source_path(dataset, ds)
+    text = str(error)
+    first_line = " ".join(text.split("\n")[0].split())
+    if "PATH_NOT_FOUND" in text:
+        return SourceError(
+            f"the log of {dataset.name} for {ds} is missing: nothing at {path}; deliver it or mend source.path"
+        )
+    if "DATETIME_PATTERN" in text:
+        return DatasetSpecError(
+            f"columns.event_time.format: {dataset.columns.event_time.format!r} is no datetime pattern ({first_line}); "
+            "write iso, epoch_s, epoch_ms or a Spark datetime pattern"
+        )
+    if "UNABLE_TO_INFER_SCHEMA" in text:
+        return SourceError(
+            f"the log of {dataset.name} for {ds} at {path} holds no rows and no columns; deliver it again"
+        )
+    return SourceError(
+        f"the log of {dataset.name} for {ds} at {path} cannot be read as {dataset.source.format or dataset.source.adapter}: "
+        f"{first_line[:300]}; deliver it again or mend source.format"
+    )
