@@ -1,0 +1,21 @@
+"""D_KL(1 || G) of SSIM eq. 14: the pull towards sharing. For a hard gate of 0 it is infinite, so it has a form."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor
+
+KlForm = Literal["bernoulli", "linear"]
+
+
+def divergence_from_all_shared(form: KlForm, gate_B: Tensor, share_logits_B: Tensor) -> Tensor:
+    """Scalar divergence of the gate from the mask of ones.
+
+    `bernoulli`: mean_i KL(Bernoulli(1) || Bernoulli(p_i)) = mean_i -log p_i, from logits (finite for every p).
+    `linear`: 1 - mean_i g_i, the authors' e * (1 - share rate) without its constant; its gradient is the gate's.
+    """
+    if form == "bernoulli":
+        return F.softplus(-share_logits_B).mean()
+    return 1.0 - gate_B.mean()

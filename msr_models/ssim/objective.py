@@ -1,0 +1,60 @@
+"""What the gate is trained on: SSIM eq. 6 and 13 (`joint`), and the excess loss under kept towers (`reference`)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor
+
+TowerReduction = Literal["mean", "sum"]
+
+
+def tower_losses(logits_BK: Tensor, label_B: Tensor) -> Tensor:
+    """Cross entropy [B, K] of every tower on every row's label, in nats."""
+    return F.binary_cross_entropy_with_logits(logits_BK, label_B[:, None].expand_as(logits_BK), reduction="none")
+
+
+def of_own_tower(values_BK: Tensor, scenario_B: Tensor) -> Tensor:
+    """Column [B] of each row's own scenario."""
+    return values_BK.gather(1, scenario_B[:, None]).squeeze(1)
+
+
+def shared_instance_loss(
+    gate_B: Tensor, losses_BK: Tensor, scenario_B: Tensor, reduction: TowerReduction = "mean"
+) -> Tensor:
+    """Eq. 13, mean over rows: (1 - g_i) * own loss + g_i * (mean or sum of all towers' losses).
+
+    Differentiable in g in both terms: B * dL/dg_i = reduced tower loss - own loss. The slides sum over towers,
+    `mean` puts the 1/K in front that keeps a shared row's weight that of any other row.
+    """
+    own_B = of_own_tower(losses_BK, scenario_B)
+    all_B = losses_BK.mean(dim=1) if reduction == "mean" else losses_BK.sum(dim=1)
+    return ((1.0 - gate_B) * own_B + gate_B * all_B).mean()
+
+
+def pair_weights(rows_K: Tensor) -> Tensor:
+    """How far the disagreement of two towers can be believed, [K, K] float64, zero diagonal, sum 1 (0 without pairs).
+
+    n_j n_k / (n_j + n_k) of the rows they were trained on: the inverse variance of a difference of two means.
+    """
+    n_K = rows_K.double()
+    weights_KK = n_K[:, None] * n_K[None, :] / (n_K[:, None] + n_K[None, :]).clamp(min=1.0)
+    weights_KK.fill_diagonal_(0.0)
+    total = weights_KK.sum()
+    return weights_KK / total if float(total) > 0 else weights_KK
+
+
+def expected_excess(logits_BK: Tensor, weights_KK: Tensor) -> Tensor:
+    """Label-free excess loss [B] of sharing a row, float64, nats: what towers lose under each other's probabilities.
+
+    Weighted mean over pairs of (KL(p_j || p_k) + KL(p_k || p_j)) / 2 = (p_j - p_k)(z_j - z_k) / 2 for weights that sum
+    to 1. Multiplied out with symmetric w it needs no [B, K, K]: sum_j W_j p_j z_j - p w z, with W_j = sum_k w_jk.
+    """
+    z_BK = logits_BK.double()
+    p_BK = z_BK.sigmoid()
+    # Only differences count: centred logits keep the two terms small beside what is left of them.
+    z_BK = z_BK - z_BK.mean(dim=1, keepdim=True)
+    own_B = (p_BK * z_BK) @ weights_KK.sum(dim=1)
+    cross_B = (p_BK * (z_BK @ weights_KK)).sum(dim=1)
+    return (own_B - cross_B).clamp(min=0.0)

@@ -1,0 +1,96 @@
+"""The selection network of SSIM eq. 7-9: field vectors -> trunk -> one linear head per scenario -> share logit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from msr_models.data.batch import Batch
+from msr_models.data.layout import FieldLayout
+from msr_models.modules.embedding import FieldEmbedding
+from msr_models.modules.stacked import StackedLinear
+
+TrunkKind = Literal["dense", "field_wise"]
+
+
+def field_vectors(embedding: FieldEmbedding, batch: Batch) -> Tensor:
+    """e of eq. 7 before concatenation: vectors of all fields and the mean of the behaviours' items, [B, F + 1, D]."""
+    return torch.cat([embedding.fields(batch), embedding.pooled_history(batch)[:, None]], dim=1)
+
+
+class Selector(nn.Module):
+    """p = sigmoid(head of the row's own scenario), eq. 8 and 9, with a frozen embedding table of its own.
+
+    trunk `dense`: eq. 8, an MLP over the concatenation. `field_wise`: the same with block-diagonal weights, an MLP per
+    field; the heads then add up what each field says, so that a row's score pools over all rows that share a field's
+    value with it instead of following one row's noise.
+    Ids beyond the table (a newer vocabulary) count as out of vocabulary. No dropout: a score depends on the row alone.
+    """
+
+    input_scale_F: Tensor
+
+    def __init__(
+        self,
+        layout: FieldLayout,
+        width: int,
+        num_scenarios: int,
+        hidden: Sequence[int],
+        trunk: TrunkKind,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.embedding = FieldEmbedding(layout, width, generator)
+        self.embedding.weight.requires_grad_(False)
+        num_inputs = layout.num_fields + 1
+        blocks, in_width = (num_inputs, width) if trunk == "field_wise" else (1, num_inputs * width)
+        sizes = [in_width, *hidden]
+        self.layers = nn.ModuleList(StackedLinear(blocks, i, o, generator) for i, o in pairwise(sizes))
+        self.head_weight = nn.Parameter(torch.empty(num_scenarios, blocks * sizes[-1]))
+        self.head_bias = nn.Parameter(torch.zeros(num_scenarios))
+        bound = math.sqrt(6.0 / (blocks * sizes[-1] + 1))
+        with torch.no_grad():
+            self.head_weight.uniform_(-bound, bound, generator=generator)
+        self.register_buffer("input_scale_F", torch.ones(num_inputs))
+
+    @torch.no_grad()
+    def adopt_embeddings(self, trained: FieldEmbedding, *, standardise: bool) -> None:
+        """Take a frozen copy of a trained table; `standardise`: scale each field's vectors to unit spread.
+
+        Tables of many rows start and stay small (Xavier), and would reach the trunk as almost nothing.
+        """
+        self.embedding.weight.copy_(trained.weight)
+        if not standardise:
+            return
+        layout = trained.layout
+        spread = [
+            float(trained.weight[start : start + rows].std(correction=0))
+            for start, rows in zip(layout.row_starts, layout.num_rows, strict=True)
+        ]
+        # The last input, the behaviours' mean, is made of the item field's vectors.
+        self.input_scale_F.copy_(1.0 / torch.tensor([*spread, spread[layout.item_field]]).clamp(min=1e-6))
+
+    def trainable(self) -> list[nn.Parameter]:
+        """Parameters of trunk and heads: all but the embedding table."""
+        return [p for p in self.parameters() if p.requires_grad]
+
+    def forward(self, vectors_BFD: Tensor, scenario_B: Tensor) -> Tensor:
+        """Share logits [B] of each row's own head, from `field_vectors`."""
+        h_BFD = vectors_BFD * self.input_scale_F[:, None]
+        h = h_BFD.transpose(0, 1) if self.trunk == "field_wise" else h_BFD.flatten(1)[None]
+        for layer in self.layers:
+            assert isinstance(layer, StackedLinear)
+            h = F.relu(layer.every(h))
+        h_BH = h.transpose(0, 1).flatten(1)
+        logits_BK = torch.addmm(self.head_bias, h_BH, self.head_weight.t())
+        return logits_BK.gather(1, scenario_B[:, None]).squeeze(1)
+
+    def score_batch(self, batch: Batch) -> Tensor:
+        """Share logits [B] from the selector's own embeddings."""
+        return self(field_vectors(self.embedding, batch), batch.scenario_B)
