@@ -27,8 +27,9 @@ from schemas.tables import get_table, table_names
 DEFAULT_RETENTION_HOURS = 168
 LOG_RETENTION_KEY = "delta.logRetentionDuration"
 LOG_RETENTION = "interval 3650 days"
-# Columns that name the versions a row depends on: the whole manifest, or its table_versions alone.
+# Columns that name the versions a row depends on, as JSON; in a manifest under these keys.
 PINNED_BY = {"training_runs": "manifest", "shared_instance_sets": "table_versions"}
+MANIFEST_KEYS = ("table_versions", "test_table_versions")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +58,9 @@ def pinned_versions(dataset_name: str) -> dict[str, set[int]]:
         for name, text in zip(*_two_columns(dataset_name, table, key, column), strict=True):
             try:
                 said = json.loads(text)
-                versions = said["table_versions"] if column == "manifest" else said
-                for read, version in versions.items():
-                    pinned[read].add(int(version))
+                for versions in [said[k] for k in MANIFEST_KEYS] if column == "manifest" else [said]:
+                    for read, version in versions.items():
+                        pinned[read].add(int(version))
             except (ValueError, KeyError, AttributeError, TypeError) as error:
                 raise TableError(
                     f"{table}.{column} of {name!r} names no table versions ({error!r}); nothing was deleted: mend or "

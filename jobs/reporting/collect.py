@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import cached_property
 from typing import Any
 
 from jobs.reporting.reliability import Reliability, read_reliability
@@ -13,7 +14,7 @@ from jobs.reporting.shared_set import SetSummary, SharedSet, read_sets, read_sha
 from msr_models.data.lake_reader import read_table, table_exists
 from schemas.dataset_spec import DatasetSpec
 
-ALL_ROWS = -1
+ALL_ROWS, MEAN = -1, -2  # beside the scenarios: all rows together, the mean over scenarios
 SELECTED, NO_SHARING, SHARE_ALL = "selected", "mt_backbone", "mt_backbone_s"
 ARM_NAMES = {SELECTED: "selected ratio", NO_SHARING: "no sharing (r = 0)", SHARE_ALL: "share all (r = 1)"}
 
@@ -51,6 +52,7 @@ class Run:
     train_seconds: float
     created_at: datetime
     predictions_uri: str
+    checkpoint_uri: str
     code_version: str
 
 
@@ -99,6 +101,11 @@ class ReportData:
         return self.dataset.scenario.names
 
     @property
+    def scenarios_and_totals(self) -> list[tuple[int, str]]:
+        """(id, name) of each scenario, then of the mean over scenarios and of all rows together."""
+        return [*enumerate(self.scenario_names), (MEAN, "mean of scenarios"), (ALL_ROWS, "all rows")]
+
+    @property
     def models(self) -> list[str]:
         """Models that have scores, in the order of the data set's YAML, others after them."""
         found = {s.model for s in self.scores}
@@ -110,19 +117,23 @@ class ReportData:
 
     def score(self, model: str, ds: str, arm: str, scenario_id: int) -> Score | None:
         """The test score of one arm in one scenario (ALL_ROWS: all rows), None where there is none."""
-        return next(
-            (
-                s
-                for s in self.scores
-                if (s.model, s.ds, s.scenario_id, s.split) == (model, ds, scenario_id, "test") and s.is_arm(arm)
-            ),
-            None,
-        )
+        return self._test_scores.get((model, ds, arm, scenario_id))
+
+    @cached_property
+    def _test_scores(self) -> dict[tuple[str, str, str, int], Score]:
+        tests = [s for s in self.scores if s.split == "test"]
+        return {(s.model, s.ds, arm, s.scenario_id): s for s in tests for arm in ARM_NAMES if s.is_arm(arm)}
+
+    def auc(self, model: str, ds: str, arm: str, scenario_id: int) -> float | None:
+        """Test AUC; MEAN as scenario is the mean over scenarios. None where there is none."""
+        score = self.score(model, ds, arm, max(scenario_id, ALL_ROWS))
+        if score is None:
+            return None
+        return score.mean_scenario_auc if scenario_id == MEAN else score.auc
 
     def mean_auc(self, model: str, arm: str, scenario_id: int) -> float | None:
-        """Mean test AUC over the days that have one."""
-        days = self.test_days(model)
-        values = [s.auc for d in days if (s := self.score(model, d, arm, scenario_id)) and s.auc is not None]
+        """Mean of `auc` over the test days that have one."""
+        values = [v for d in self.test_days(model) if (v := self.auc(model, d, arm, scenario_id)) is not None]
         return sum(values) / len(values) if values else None
 
 

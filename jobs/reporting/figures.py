@@ -51,7 +51,7 @@ def auc_by_day(data: ReportData, model: str) -> str | None:
     panels = svg.grid(len(data.scenario_names), 120, (-0.4, len(days) - 0.6), y_range)
     for scenario_id, panel in enumerate(panels):
         panel.title(data.scenario_names[scenario_id])
-        panel.y_axis(svg.decimals(3))
+        panel.y_axis(svg.decimals(3), count=5)
         panel.x_axis(lambda n: days[round(n)][5:], _few(len(days)), grid=False)
         for arm in reversed(ARMS):
             series = ARMS.index(arm)

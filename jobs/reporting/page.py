@@ -41,14 +41,14 @@ def render_links(names: list[str]) -> str:
 
 def repeat_command(data: ReportData, run: Run) -> str:
     """The command that trains a run again from its manifest."""
-    return f"python -m jobs.train_target_model --dataset {data.dataset.name} --ds {run.ds} --repeat {run.run_id}"
+    manifest = run.checkpoint_uri.rpartition("/")[0] + "/manifest.json"
+    return f"python -m jobs.train_target_model --dataset {data.dataset.name} --manifest {manifest}"
 
 
 def _header(data: ReportData) -> str:
     days = [a.ds for a in data.accounts] or sorted({s.ds for s in data.scores})
     test_days = sorted({s.ds for s in data.scores if s.split == "test"})
-    versions = sorted({r.code_version for r in data.runs})
-    trained = max((r.created_at for r in data.runs), default=None)
+    versions = sorted({_short(r.code_version) for r in data.runs})
     tiles = [
         ("days", f"{days[0]} .. {days[-1]} ({len(days)})" if days else "none yet"),
         ("rows in", f"{sum(a.rows_in for a in data.accounts):,}"),
@@ -58,7 +58,6 @@ def _header(data: ReportData) -> str:
         ("models", ", ".join(data.models) or "none yet"),
         ("shared-instance set", data.shared.summary.shared_set_id if data.shared else "none yet"),
         ("code version", ", ".join(versions) or "unknown"),
-        ("last run trained", f"{trained:%Y-%m-%d %H:%M} UTC" if trained else MISSING),
     ]
     about = escape(data.dataset.description)
     return f"<h1>{escape(data.dataset.name)}</h1>\n<p class=lead>{about}</p>{facts(tiles)}"
@@ -98,10 +97,10 @@ def _model(data: ReportData, model: str) -> str:
 
 def _auc_table(data: ReportData, model: str, last: str) -> str:
     rows = []
-    for k, name in [*enumerate(data.scenario_names), (ALL_ROWS, "all rows")]:
-        arms = [data.score(model, last, arm, k) for arm in (SELECTED, NO_SHARING, SHARE_ALL)]
-        aucs = [s.auc if s else None for s in arms]
-        count = next((f"{s.rows:,}" for s in arms if s), "0")
+    for k, name in data.scenarios_and_totals:
+        aucs = [data.auc(model, last, arm, k) for arm in (SELECTED, NO_SHARING, SHARE_ALL)]
+        score = data.score(model, last, NO_SHARING, k) or data.score(model, last, SELECTED, k)
+        count = f"{score.rows:,}" if score else ""
         means = [data.mean_auc(model, arm, k) for arm in (SELECTED, NO_SHARING)]
         rows.append(
             [name, count, *map(number, aucs), signed(difference(aucs[0], aucs[1])), *map(number, means),
@@ -209,6 +208,11 @@ def _accounts(data: ReportData) -> str:
     )
 
 
+def _short(code_version: str) -> str:
+    """A commit's first digits; + marks changed files."""
+    return code_version[:10] + ("+" if code_version[10:].endswith("+") else "")
+
+
 def _runs(data: ReportData) -> str:
     title = "<h2>Runs, and how to repeat them</h2>"
     if not data.runs:
@@ -216,14 +220,15 @@ def _runs(data: ReportData) -> str:
     chosen = [r for r in data.runs if r.is_selected] or data.runs
     rows = [
         [r.ds, r.model, f"{r.ratio:g}", r.arm, r.shared_set_id or MISSING, f"{r.train_rows:,}", str(r.epochs),
-         f"{r.train_seconds:.1f}", r.code_version, r.run_id]
+         f"{r.train_seconds:.1f}", _short(r.code_version), r.run_id]
         for r in data.runs
     ]  # fmt: skip
     head = ["day", "model", "r", "arm", "set", "rows", "epochs", "seconds", "code", "run"]
     commands = "\n".join(repeat_command(data, r) for r in chosen)
     how = (
         "Each run's manifest (table training_runs) names the versions of all tables, the set, settings and seed."
-        " The selected runs are repeated from theirs by:"
+        f" The newest was trained {max(r.created_at for r in data.runs):%Y-%m-%d %H:%M} UTC."
+        " The selected runs are repeated, and their metrics compared, by:"
     )
     all_runs = folded(f"All {len(rows)} runs", table(head, rows, caption="training_runs", words=[4]))
     return f"{title}<p>{escape(how)}</p><pre><code>{escape(commands)}</code></pre>{all_runs}"

@@ -10,8 +10,6 @@ import numpy as np
 import pyarrow.parquet as pq
 
 BINS = 10
-# Names under which a prediction may stand in the file
-PREDICTION_COLUMNS = ("prob", "probs", "prediction")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,13 +48,9 @@ def bin_means(prob: np.ndarray, label: np.ndarray, bins: int = BINS) -> tuple[np
 
 
 def _of_file(path: Path, model: str, ds: str, arm: str) -> list[Reliability]:
-    names = pq.read_schema(path).names
-    prob_name = next((name for name in PREDICTION_COLUMNS if name in names), None)
-    if prob_name is None or not {"split", "scenario_id", "label"} <= set(names):
-        return []
-    columns = ["split", "scenario_id", "label", prob_name]
+    columns = ["prob", "label", "scenario_id"]
     rows = pq.read_table(path, columns=columns, filters=[("split", "=", "test")])
-    prob, label, scenario = (rows[name].to_numpy() for name in (prob_name, "label", "scenario_id"))
+    prob, label, scenario = (rows[name].to_numpy() for name in columns)
     found = []
     for scenario_id in np.unique(scenario):
         own = scenario == scenario_id

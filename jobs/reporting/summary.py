@@ -57,9 +57,9 @@ def _model(data: ReportData, model: str) -> list[str]:
     if not days:
         return [f"{model}: no test day yet"]
     rows = [["scenario", "no sharing", "share all", "selected", "gain", f"{days[-1]}: no sharing", "selected"]]
-    for k, name in [*enumerate(data.scenario_names), (ALL_ROWS, "all rows")]:
+    for k, name in data.scenarios_and_totals:
         none, every, chosen = (data.mean_auc(model, arm, k) for arm in (NO_SHARING, SHARE_ALL, SELECTED))
-        last = [s.auc if (s := data.score(model, days[-1], arm, k)) else None for arm in (NO_SHARING, SELECTED)]
+        last = [data.auc(model, days[-1], arm, k) for arm in (NO_SHARING, SELECTED)]
         gain = signed(difference(chosen, none))
         rows.append([name, *map(number, (none, every, chosen)), gain, *map(number, last)])
     ratios = ", ".join(

@@ -142,7 +142,7 @@ class Panel:
 
 def grid(count: int, height: float, x_range: Range, y_range: Range) -> list[Panel]:
     """`count` equal panels, COLUMNS side by side."""
-    width = (WIDTH - 60 - (COLUMNS - 1) * PANEL_GAP - 10) / COLUMNS
+    width = (WIDTH - 60 - (COLUMNS - 1) * PANEL_GAP - 24) / COLUMNS
     return [
         Panel(
             left=60 + (n % COLUMNS) * (width + PANEL_GAP), top=28 + (n // COLUMNS) * (height + 62),

@@ -36,16 +36,16 @@ def details(version: int) -> list[str]:
 
 
 def test_a_pinned_version_survives_and_an_unpinned_one_goes(lake: Path) -> None:
-    unpinned, pinned, newest = write("first"), write("second"), write("third")
-    write_run(GENERATED, training_run(DAY, table_versions={TABLE: pinned}))
+    unpinned, pinned, tested, newest = write("first"), write("second"), write("third"), write("fourth")
+    write_run(GENERATED, training_run(DAY, table_versions={TABLE: pinned}, test_table_versions={TABLE: tested}))
     before = list(hash_lake(GENERATED, [TABLE], []))
     versions = pinned_versions("generated")
-    assert versions == {TABLE: {pinned}}
+    assert versions == {TABLE: {pinned, tested}}
 
     done = maintain_table("generated", TABLE, pinned=versions[TABLE], retention_hours=0)
 
     assert done.deleted == 1
-    assert details(pinned) == ["second"] and details(newest) == ["third"]
+    assert [*details(pinned), *details(tested), *details(newest)] == ["second", "third", "fourth"]
     with pytest.raises(Exception, match=r"(?i)not found|no such file"):
         details(unpinned)
     assert list(hash_lake(GENERATED, [TABLE], [])) == before

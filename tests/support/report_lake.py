@@ -21,8 +21,10 @@ CREATED = datetime(2026, 1, 11, tzinfo=UTC)
 
 
 def training_run(ds: str, **columns: Any) -> dict[str, Any]:
-    """A row of training_runs; `table_versions` goes into its manifest, other keywords replace columns."""
+    """A row of training_runs; (test_)table_versions go into its manifest, other keywords replace columns."""
     versions = columns.pop("table_versions", {"scenario_features": 3})
+    tested = columns.pop("test_table_versions", {})
+    manifest = {"table_versions": versions, "test_table_versions": tested, "code_version": "abc1234" * 5, "seed": 1}
     row: dict[str, Any] = {
         "ds": ds,
         "model": "shared_bottom",
@@ -36,8 +38,8 @@ def training_run(ds: str, **columns: Any) -> dict[str, Any]:
         "validation_logloss": 0.5,
         "epochs": 2,
         "train_rows": 10_000,
-        "manifest": json.dumps({"table_versions": versions, "code_version": "abc1234", "seed": 1}),
-        "checkpoint_uri": "none.pt",
+        "manifest": json.dumps(manifest),
+        "checkpoint_uri": f"artifacts/{ds}/weights.pt",
         "checkpoint_sha256": "0" * 64,
         "predictions_uri": "none.parquet",
         "train_seconds": 12.5,
@@ -158,7 +160,7 @@ def write_runs(dataset: DatasetSpec, days: list[date], ratios: tuple[float, ...]
             gain = 0.02 - abs(ratio - 0.3) * 0.06
             run = training_run(f"{day}", ratio=float(ratio), arm=arm, is_selected=ratio == 0.3)
             run["validation_auc"] = 0.71 + gain + rng.normal(0, 0.002)
-            run["predictions_uri"] = _write_predictions(dataset, run["run_id"], n)
+            run["predictions_uri"] = _write_predictions(dataset, run["run_id"], n, 1 + ratio / 5)
             runs.append(run)
             evaluated += [_evaluation(dataset, run, k, gain, n) for k in (*range(dataset.num_scenarios), -1)]
         write_run(dataset, *runs)
@@ -200,7 +202,7 @@ def _evaluation(dataset: DatasetSpec, run: dict[str, Any], scenario_id: int, gai
     }
 
 
-def _write_predictions(dataset: DatasetSpec, run_id: str, n: int) -> str:
+def _write_predictions(dataset: DatasetSpec, run_id: str, n: int, bias: float) -> str:
     rng = np.random.default_rng(n)
     prob = rng.beta(2, 6, ROWS).astype(np.float32)
     path = artifacts_dir(dataset.name) / f"{run_id}.parquet"
@@ -209,7 +211,7 @@ def _write_predictions(dataset: DatasetSpec, run_id: str, n: int) -> str:
         "split": ["test"] * ROWS,
         "scenario_id": rng.choice(dataset.num_scenarios, ROWS, p=_shares(dataset)).astype(np.int32),
         "label": (rng.random(ROWS) < prob).astype(np.int32),
-        "prob": prob,
+        "prob": np.clip(prob * bias, 0, 1).astype(np.float64),
     }
     pq.write_table(pa.table(columns), path)
     return str(path)

@@ -1,0 +1,204 @@
+"""The report shows what the tables hold, says what is missing, and stands on its own."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from datetime import date, timedelta
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from jobs.report import write_report
+from jobs.reporting import svg
+from jobs.reporting.collect import ALL_ROWS, MEAN, NO_SHARING, SELECTED, SHARE_ALL, ReportData, collect
+from jobs.reporting.page import render
+from jobs.reporting.reliability import bin_means
+from jobs.reporting.summary import summarise
+from msr_models.data.lake_reader import read_table
+from schemas.load_dataset import load_dataset
+from tests.support.report_lake import (
+    ROWS,
+    SET_ID,
+    build_report_lake,
+    training_run,
+    write_audits,
+    write_features,
+    write_run,
+    write_runs,
+    write_set,
+)  # fmt: skip
+
+GENERATED = load_dataset("generated")
+FIRST = GENERATED.days.start
+MODEL = "shared_bottom"
+
+
+def day(number: int) -> date:
+    return FIRST + timedelta(days=number - 1)
+
+
+@pytest.fixture(scope="module")
+def data(module_lake: Path) -> ReportData:
+    build_report_lake(GENERATED)
+    return collect(GENERATED, [])
+
+
+class Balance(HTMLParser):
+    """Collects open tags that are never closed, and everything that a browser would fetch."""
+
+    VOID = ("meta", "line", "rect", "circle", "polygon", "polyline", "br", "link", "img")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.wrong: list[str] = []
+        self.fetched: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.fetched += [value or "" for name, value in attrs if name in ("src", "href") and tag != "a"]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in self.VOID:
+            return
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append(tag)
+
+
+def test_the_page_is_self_contained_and_well_formed(data: ReportData) -> None:
+    html = render(data)
+    balance = Balance()
+    balance.feed(html)
+    assert balance.open == [] and balance.wrong == [] and balance.fetched == []
+    assert "<script" not in html and "url(" not in html and "@import" not in html
+
+
+def test_every_picture_is_valid_and_says_what_it_shows(data: ReportData) -> None:
+    pictures = re.findall(r'<svg viewBox="[^"]*" role="img".*?</svg>', render(data), flags=re.DOTALL)
+    assert len(pictures) == 8
+    for picture in pictures:
+        root = ElementTree.fromstring(picture)
+        assert root[0].tag == "title" and root[1].tag == "desc" and root[0].text and root[1].text
+        width, height = (float(v) for v in root.attrib["viewBox"].split()[2:])
+        for mark in root.iter("circle"):
+            assert 0 <= float(mark.attrib["cx"]) <= width and 0 <= float(mark.attrib["cy"]) <= height
+        assert "nan" not in picture
+
+
+def test_the_numbers_are_those_of_the_tables(data: ReportData) -> None:
+    rows = read_table("generated", "evaluations", days=[day(10)]).to_pylist()
+    auc = {(r["arm"], r["is_selected"], r["scenario_id"]): r["auc"] for r in rows if r["split"] == "test"}
+    assert data.auc(MODEL, "2026-01-10", NO_SHARING, 0) == auc["mt_backbone", False, 0]
+    assert data.auc(MODEL, "2026-01-10", SELECTED, 3) == auc["ssim", True, 3]
+    assert data.auc(MODEL, "2026-01-10", SHARE_ALL, ALL_ROWS) == auc["mt_backbone_s", False, -1]
+    means = [r["mean_scenario_auc"] for r in rows if r["is_selected"] and r["scenario_id"] == -1]
+    assert [data.auc(MODEL, "2026-01-10", SELECTED, MEAN)] == means
+    assert f"<td>{auc['ssim', True, 3]:.4f}</td>" in render(data)
+
+
+def test_a_scenario_without_auc_is_left_out_of_means_and_counted(data: ReportData) -> None:
+    assert data.auc(MODEL, "2026-01-08", SELECTED, 3) is None
+    known = [data.auc(MODEL, f"2026-01-{d}", SELECTED, 3) for d in ("09", "10")]
+    assert data.mean_auc(MODEL, SELECTED, 3) == pytest.approx(np.mean([v for v in known if v is not None]))
+    assert "all rows have one class: 1." in render(data)
+
+
+def test_share_rates_are_counted_from_masks_and_labels(data: ReportData) -> None:
+    assert data.shared is not None and data.shared.unlabelled_rows == 0
+    masks = read_table("generated", "shared_instance_masks").to_pandas()
+    features = read_table("generated", "scenario_features", columns=["ds", "instance_id", "label"]).to_pandas()
+    joined = masks.merge(features, on=["ds", "instance_id"])
+    for k, share in enumerate(data.shared.shares):
+        own = joined[joined.scenario_id == k]
+        assert share.rate() == pytest.approx(own.is_shared.mean())
+        assert share.rate(1) == pytest.approx(own[own.label == 1].is_shared.mean())
+    assert np.allclose(data.shared.window_histogram.sum(axis=1), 1)
+
+
+def test_the_summary_accounts_for_every_row(data: ReportData) -> None:
+    text = summarise(data)
+    assert f"  total       {10 * ROWS:>7}" in text and "quarantined for: bad_label 140, duplicate 145" in text
+    assert SET_ID in text and "ratio chosen: 2026-01-08: 0.3" in text
+    assert sum(a.rows_in - a.rows_published - a.rows_quarantined for a in data.accounts) == 0
+
+
+def test_a_range_narrows_the_days(data: ReportData) -> None:
+    assert [a.ds for a in collect(GENERATED, [day(9), day(10)]).accounts] == ["2026-01-09", "2026-01-10"]
+
+
+def test_bins_hold_equally_many_rows() -> None:
+    prob = np.array([0.4, 0.1, 0.3, 0.2])
+    predicted, observed, rows = bin_means(prob, np.array([1, 0, 0, 1]), bins=2)
+    assert predicted == pytest.approx([0.15, 0.35]) and observed == pytest.approx([0.5, 0.5]) and list(rows) == [2, 2]
+    assert len(bin_means(np.array([]), np.array([]))[0]) == 0
+    assert sum(bin_means(prob, prob > 0.2, bins=10)[2]) == 4
+
+
+@pytest.mark.parametrize(
+    ("span", "expected"),
+    [((0.0, 1.0), [0, 0.2, 0.4, 0.6, 0.8, 1.0]), ((0.71, 0.74), [0.71, 0.72, 0.73, 0.74]), ((0, 24_000), None)],
+)
+def test_ticks_are_round_and_inside(span: svg.Range, expected: list[float] | None) -> None:
+    ticks = svg.nice_ticks(span, 5 if expected != [0.71, 0.72, 0.73, 0.74] else 3)
+    assert all(span[0] <= t <= span[1] for t in ticks) and 3 <= len(ticks) <= 7
+    assert expected is None or ticks == pytest.approx(expected)
+
+
+def test_each_part_may_be_missing(lake: Path) -> None:
+    write_audits(GENERATED, [day(1), day(2)], refused=0)
+    html = render(collect(GENERATED, []))
+    assert "No evaluation yet" in html and "No set with masks yet" in html and "No run yet" in html
+    write_features(GENERATED, [day(3)])
+    write_set(GENERATED, [day(3)], status="rejected")
+    assert "Rejected: " + SET_ID + " (shares nothing)" in render(collect(GENERATED, []))
+    write_run(GENERATED, training_run("2026-01-05", shared_set_id=None))
+    assert "No evaluation yet" in render(collect(GENERATED, []))
+    assert "none with masks yet" in summarise(collect(GENERATED, []))
+    write_runs(GENERATED, [day(8)], ratios=(0.0,))
+    html = render(collect(GENERATED, []))
+    assert "One ratio only" in html and "One test day only" in html
+    assert "no AUC: the day&#x27;s rows have one class" in html
+
+
+def test_a_failed_audit_and_warnings_are_shown(lake: Path) -> None:
+    write_audits(GENERATED, [day(1), day(2)])
+    assert "2026-01-02: label mean 0.96 is above 0.95" in render(collect(GENERATED, []))
+
+
+def test_text_of_the_log_cannot_become_markup(data: ReportData) -> None:
+    named = GENERATED.model_copy(update={"description": "<b>bold & wild</b>"})
+    assert "&lt;b&gt;bold &amp; wild&lt;/b&gt;" in render(collect(named, []))
+
+
+def test_one_data_set_is_the_index_and_several_are_linked(lake: Path) -> None:
+    index = write_report("<p>one</p>", "generated")
+    assert index == lake / "report" / "index.html" and index.read_text() == "<p>one</p>"
+    write_report("<p>two</p>", "movielens_age")
+    assert (lake / "report" / "generated" / "index.html").read_text() == "<p>one</p>"
+    assert 'href="generated/index.html"' in index.read_text() and 'href="movielens_age/index.html"' in index.read_text()
+    assert not list((lake / "report").rglob(".*"))
+
+
+def test_the_command_prints_the_summary_and_the_path(data: ReportData, module_lake: Path) -> None:
+    command = [sys.executable, "-m", "jobs.report", "--dataset", "generated", "--ds", "2026-01-09"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    page = module_lake / "report" / "index.html"
+    assert str(page) in done.stdout and "mean of scenarios" in done.stdout
+    first = page.read_bytes()
+    subprocess.run(command, capture_output=True, check=True)
+    assert page.read_bytes() == first
+
+
+def test_an_empty_lake_is_one_line(lake: Path) -> None:
+    command = [sys.executable, "-m", "jobs.report", "--dataset", "generated"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "ingest_impressions" in done.stderr and done.stderr.count("\n") == 1
