@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# The local Airflow: docker/airflow.sh up|down|status|is-up|cli ...
+# The local Airflow: docker/airflow.sh up|down|run|status|is-up|cli ...
 #   up      scheduler, DAG processor, UI/API and (when the Spark connection names a local Connect server) the Spark engine
 #   down    ends just those
+#   run     up, and stay in the foreground until the scheduler ends (images)
 #   cli     any airflow command with the local settings, e.g. docker/airflow.sh cli backfill create --dag-id daily_features ...
 # Ports: MSR_AIRFLOW_PORT (8080), MSR_SPARK_CONNECT_PORT (15002). MSR_DATASET chooses the data set.
 set -euo pipefail
@@ -57,17 +58,30 @@ status() {
   docker/spark_connect.sh status
 }
 
+run() {
+  up
+  trap 'down; exit 0' TERM INT
+  while pid_of scheduler >/dev/null; do sleep 2; done
+  tail -n 20 "$AIRFLOW_HOME/logs/scheduler.log" >&2
+  down
+  return 1
+}
+
 case "${1:-}" in
-  up | cli)
+  up | run | cli)
     [ -x "$bin/airflow" ] || { echo "Airflow is not installed here: run docker/setup.sh (or make setup)" >&2; exit 2; }
     source docker/airflow-env.sh
-    if [ "$1" = up ]; then up; else shift; airflow "$@"; fi
+    case "$1" in
+      up) up ;;
+      run) run ;;
+      cli) shift && airflow "$@" ;;
+    esac
     ;;
   down) down ;;
   is-up) pid_of scheduler >/dev/null ;;
   status) status ;;
   *)
-    echo "usage: docker/airflow.sh up|down|status|is-up|cli ..." >&2
+    echo "usage: docker/airflow.sh up|down|run|status|is-up|cli ..." >&2
     exit 2
     ;;
 esac

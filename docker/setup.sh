@@ -1,6 +1,10 @@
 #!/usr/bin/env bash
 # Makes what the pipeline needs in this folder; the images run the same file.
-#   docker/setup.sh [all|airflow|spark|train]     (default: all, for make demo and make test)
+#   docker/setup.sh [all|airflow|spark|train]
+#   all      everything, for make demo and make test (default)
+#   airflow  Airflow and what the steps that it runs need; their Spark is a Connect server elsewhere: no JVM
+#   spark    a Spark Connect server: Java, pyspark, Delta's jars
+#   train    the torch steps alone
 # Python packages go to .venv (MSR_VENV), Spark's Delta jars to .jars. Both are skipped when they are up to date.
 # MSR_SPARK_JARS=FOLDER uses jars that are already there. pip, uv and Maven use your own index and mirror settings.
 set -euo pipefail
@@ -18,10 +22,11 @@ apt_install() { # apt_install COMMAND-TO-HAVE PACKAGE...: true when the packages
 }
 
 find_python() {
-  local name
-  for name in ${MSR_PYTHON:-} python3.11 python3 python /usr/bin/python3.11; do
-    if "$name" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then
-      command -v "$name"
+  # every one on PATH: a version manager's shim may come first and fail
+  local candidate
+  for candidate in ${MSR_PYTHON:-} $(type -ap python3.11 python3 python); do
+    if "$candidate" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then
+      echo "$candidate"
       return
     fi
   done
@@ -29,7 +34,7 @@ find_python() {
 }
 
 install_python_packages() {
-  local stamp python base
+  local stamp python base extras=()
   stamp="$venv/.installed-$part-$(cat requirements.lock pyproject.toml | sha256sum | cut -c1-16)"
   [ -e "$stamp" ] && return
   if [ ! -x "$venv/bin/python" ]; then
@@ -50,8 +55,10 @@ install_python_packages() {
   if [ "$part" = all ]; then
     "$venv/bin/uv" pip sync --quiet --python "$venv/bin/python" --require-hashes --compile-bytecode requirements.lock
   else
+    extras=(--extra "$part")
+    [ "$part" = airflow ] && extras+=(--extra spark --extra train)
     "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --verify-hashes --compile-bytecode \
-      -r pyproject.toml --extra "$part" --constraint requirements.lock
+      -r pyproject.toml "${extras[@]}" --constraint requirements.lock
   fi
   rm -f "$venv"/.installed-*
   touch "$stamp"
@@ -75,10 +82,7 @@ check_jars() { # check_jars FOLDER: one clear line when Spark could not use it
 
 install_jars() {
   local stamp
-  if [ -n "${MSR_SPARK_JARS:-}" ]; then
-    check_jars "$MSR_SPARK_JARS"
-    return
-  fi
+  [ -n "${MSR_SPARK_JARS:-}" ] && return
   stamp=".jars/.from-$(sha256sum <docker/pom.xml | cut -c1-16)"
   [ -e "$stamp" ] && return
   command -v mvn >/dev/null || apt_install maven ||
@@ -92,7 +96,13 @@ install_jars() {
 }
 
 case "$part" in
-  all | spark) install_python_packages; require_java; install_jars ;;
+  all | spark)
+    # What can be told at once before what takes a minute
+    [ -z "${MSR_SPARK_JARS:-}" ] || check_jars "$MSR_SPARK_JARS"
+    install_python_packages
+    require_java
+    install_jars
+    ;;
   airflow | train) install_python_packages ;;
   *) die "unknown part '$part': all, airflow, spark or train" ;;
 esac
