@@ -12,50 +12,51 @@ SERIES = 6  # colours that a stack can show; further parts are put together
 REST = "other"
 
 
-def rows_per_day(data: ReportData) -> str | None:
-    """Published rows per day, stacked by scenario; refused rows per day on a scale of their own, stacked by reason."""
+def rows_published(data: ReportData) -> str | None:
+    """Published rows per day, stacked by scenario."""
     if not data.accounts:
         return None
-    published = [a.per_scenario if a.status == "published" else {} for a in data.accounts]
-    refused = [a.reasons for a in data.accounts]
-    names = _largest(published, [n for n in data.scenario_names if any(n in p for p in published)])
-    reasons = _largest(refused, sorted({r for day in refused for r in day}))
-    upper = _stack(data.accounts, published, names, top=28, height=170, title="rows published", dates=not reasons)
-    panels = [upper]
-    legends = svg.key_list({n: svg.rectangle(1, 1, 12, 12, f"fill s{k}") for k, n in enumerate(names)})
+    parts = [a.per_scenario if a.status == "published" else {} for a in data.accounts]
+    names = _largest(parts, [n for n in data.scenario_names if any(n in p for p in parts)])
+    panel = _stack(data.accounts, parts, names, 170)
     for n, account in enumerate(data.accounts):
         if account.status != "published":
-            upper.add(svg.text(upper.x(n), upper.y(0) - 6, "failed", anchor="middle", css="missing"))
-    if reasons:
-        panels.append(_stack(data.accounts, refused, reasons, top=240, height=90, title="rows quarantined", dates=True))
-    words = "; ".join(f"{a.ds}: {a.rows_published} published, {a.rows_quarantined} quarantined" for a in data.accounts)
-    height, title = svg.grid_height(panels) + 4, "Rows per day: published and quarantined"
-    picture = svg.figure(panels, width=svg.WIDTH, height=height, title=title, description=words)
-    below = {n: svg.rectangle(1, 1, 12, 12, f"fill s{k}") for k, n in enumerate(reasons)}
-    return legends + picture + (f"<p class=note>Reasons of quarantine:</p>{svg.key_list(below)}" if reasons else "")
+            panel.add(svg.text(panel.x(n), panel.y(0) - 6, "failed", anchor="middle", css="missing"))
+    words = "; ".join(f"{a.ds}: {a.rows_published}" for a in data.accounts)
+    return _keys(names) + _picture(panel, "Rows published per day and scenario", words)
+
+
+def rows_quarantined(data: ReportData) -> str | None:
+    """Refused rows per day, stacked by reason; None where no row was refused."""
+    parts = [a.reasons for a in data.accounts]
+    names = _largest(parts, sorted({reason for day in parts for reason in day}))
+    if not names:
+        return None
+    words = "; ".join(f"{a.ds}: {a.rows_quarantined}" for a in data.accounts)
+    panel = _stack(data.accounts, parts, names, 100)
+    return _keys(names) + _picture(panel, "Rows quarantined per day and reason", words)
+
+
+def _keys(names: Sequence[str]) -> str:
+    return svg.key_list({name: svg.rectangle(1, 1, 12, 12, f"fill s{n}") for n, name in enumerate(names)})
+
+
+def _picture(panel: Panel, title: str, words: str) -> str:
+    return svg.figure([panel], width=svg.WIDTH, height=panel.height + 44, title=title, description=words)
 
 
 def _stack(
-    accounts: Sequence[DayAccount],
-    parts: Sequence[dict[str, int]],
-    names: Sequence[str],
-    *,
-    top: float,
-    height: float,
-    title: str,
-    dates: bool,
+    accounts: Sequence[DayAccount], parts: Sequence[dict[str, int]], names: Sequence[str], height: float
 ) -> Panel:
     """One bar per day, its parts from the bottom up in the order of `names`."""
     tallest = max([sum(p.values()) for p in parts] or [0]) or 1
     panel = Panel(
-        left=60, top=top, width=svg.WIDTH - 80, height=height,
+        left=60, top=14, width=svg.WIDTH - 80, height=height,
         x_range=(-0.6, len(accounts) - 0.4), y_range=(0, tallest * 1.05),
     )  # fmt: skip
-    panel.title(title)
     panel.y_axis(svg.thousands, count=3)
     step = -(-len(accounts) // 12)
-    shown = [float(n) for n in range(0, len(accounts), step)] if dates else []
-    panel.x_axis(lambda n: accounts[round(n)].ds[5:], shown, grid=False)
+    panel.x_axis(lambda n: accounts[round(n)].ds[5:], list(range(0, len(accounts), step)), grid=False)
     width = panel.width / (len(accounts) + 0.2) * 0.7
     for n, day in enumerate(parts):
         base = 0

@@ -202,7 +202,10 @@ def _accounts(data: ReportData) -> str:
         [
             title,
             *said,
-            figure(account_figures.rows_per_day(data), ""),
+            "<h3>Published, by scenario</h3>",
+            figure(account_figures.rows_published(data), ""),
+            "<h3>Quarantined, by reason</h3>",
+            figure(account_figures.rows_quarantined(data), "No row was refused."),
             folded("Numbers of all days", table(head, rows, caption="Accounts of impressions", words=[5])),
         ]
     )

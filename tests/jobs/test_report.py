@@ -84,7 +84,7 @@ def test_the_page_is_self_contained_and_well_formed(data: ReportData) -> None:
 
 def test_every_picture_is_valid_and_says_what_it_shows(data: ReportData) -> None:
     pictures = re.findall(r'<svg viewBox="[^"]*" role="img".*?</svg>', render(data), flags=re.DOTALL)
-    assert len(pictures) == 8
+    assert len(pictures) == 9
     for picture in pictures:
         root = ElementTree.fromstring(picture)
         assert root[0].tag == "title" and root[1].tag == "desc" and root[0].text and root[1].text
