@@ -1,1 +1,1 @@
-"""Scenario shared instances (SSIM): search for rows worth training every scenario with, score them, store the result."""
+"""Scenario shared instances (SSIM): search for rows worth training every scenario with, score and store them."""

@@ -1,8 +1,8 @@
 """The search phase of SSIM: backbone, selector and gate trained on a window, then every row of it scored once.
 
-`joint` is the paper's objective (eq. 15), backbone and gate end to end. `reference` trains the backbone's towers without
-sharing, keeps them, and trains the gate on their label-free excess loss: joint towers that share everything become
-equal, and then nothing tells a shareable row from a harmful one.
+`joint` is the paper's objective (eq. 15), backbone and gate end to end (after `warmup_epochs` with g = 0; 0: literally).
+`reference` trains the backbone's towers without sharing, keeps them, and trains the gate on their label-free excess
+loss: joint towers that share everything become equal, and then nothing tells a shareable row from a harmful one.
 """
 
 from __future__ import annotations
@@ -116,7 +116,9 @@ class _Search:
             for epoch in range(1, self.spec.epochs + 1):
                 self._epoch("joint", epoch, self.spec.epochs, self.rows, self._joint_step)
             self.selector.adopt_embeddings(self.embedding, standardise=False)
-        mean_auc, cross_entropy = validate(self.model, self.window, self.held_out) if len(self.held_out) else (None, None)
+        metrics: dict[str, float | int | None] = {"rows": len(self.held_out)}
+        if len(self.held_out):
+            metrics["mean_scenario_auc"], metrics["logloss"] = validate(self.model, self.window, self.held_out)
         self.selector.eval()
         probs_N = score_rows(self.selector, self.window)
         result = SearchResult(
@@ -124,7 +126,7 @@ class _Search:
             threshold=float(np.float32(self.gate.threshold.item())),
             kl_weight=self.kl_weight,
             probs_N=probs_N,
-            metrics={"rows": len(self.held_out), "mean_scenario_auc": mean_auc, "logloss": cross_entropy},
+            metrics=metrics,
             status="accepted",
             reason="",
             curves=self.curves,
@@ -149,7 +151,7 @@ class _Search:
     def _epoch(
         self, phase: str, epoch: int, of: int, rows: Tensor, step: Callable[[Tensor], tuple[Tensor, Tensor]]
     ) -> None:
-        """One pass of `step` (rows -> loss, gate) with its record in the curves. Raises TrainingError on a broken loss."""
+        """One pass of `step` (rows -> loss, gate), recorded in the curves. Raises TrainingError on a broken loss."""
         self.model.train()
         self.selector.train()
         # Every phase has an order of its own
@@ -176,7 +178,8 @@ class _Search:
                 "kl_weight": self.kl_weight,
             }
         )
-        shown = "" if phase == "warm-up" else f", share rate {rate:.1%}, threshold {threshold:.3f}, lambda {self.kl_weight:.3g}"
+        shown = f", share rate {rate:.1%}, threshold {threshold:.3f}, lambda {self.kl_weight:.3g}"
+        shown = "" if phase == "warm-up" else shown
         self.say(f"{phase} epoch {epoch}/{of}: loss {total:.4f}{shown}")
 
     def _warm_up_step(self, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -252,5 +255,7 @@ class _Search:
 def _embedding_of(model: MultiScenarioModel, name: str) -> FieldEmbedding:
     embedding = getattr(model, "embedding", None)
     if not isinstance(embedding, FieldEmbedding):
-        raise TrainingError(f"search.backbone {name!r} has no field embedding that a selector could keep; use shared_bottom")
+        raise TrainingError(
+            f"search.backbone {name!r} has no field embedding that a selector could keep; use shared_bottom"
+        )
     return embedding

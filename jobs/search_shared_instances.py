@@ -1,0 +1,160 @@
+"""Search the days before ds for instances worth sharing across scenarios (SSIM), score them, keep the set.
+
+The window is the search.window_days days with features before ds. The set's id follows from window, configuration and
+seed: a set that exists is left as it is, and a search that was cut off and runs again ends in the same set. A search
+that collapsed is kept with status `rejected` and its reason; training never uses it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from datetime import UTC, date, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from jobs.arrow_lake import overwrite_partition, overwrite_rows
+from jobs.cli import StepArgs, progress, run_step
+from msr_models.data import lake_reader
+from msr_models.data.window import Window, load_window
+from msr_models.ssim.search import SearchResult, run_search
+from msr_models.ssim.store import make_scorer, save_scorer
+from msr_models.training.manifest import code_version
+from schemas.dataset_spec import DatasetSpec
+from schemas.errors import SharedSetError
+from schemas.locations import artifacts_dir
+from schemas.pipeline_spec import SearchSpec
+
+# Settings that say when a search is due or which days it takes, not what it does with them
+_NOT_IN_ID = {"every_days", "window_days"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of this step."""
+    parser.add_argument("--seed", type=int, help="seed instead of search.seed")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads; scores depend on it in their last digits")
+
+
+def step(args: StepArgs) -> None:
+    """Search for every day asked for."""
+    torch.set_num_threads(getattr(args.options, "threads", 2))
+    seed = getattr(args.options, "seed", None)
+    spec = args.dataset.search if seed is None else args.dataset.search.model_copy(update={"seed": seed})
+    for ds in args.days:
+        search_day(args.dataset, ds, spec)
+
+
+def search_day(dataset: DatasetSpec, ds: date, spec: SearchSpec) -> str | None:
+    """Search the window before `ds`; returns the set's id, None where no day before `ds` has features."""
+    days = dataset.feature_days_before(ds, spec.window_days)
+    if not days:
+        progress(f"{ds}: no day before it has features (the first is {dataset.first_feature_day}): nothing to search")
+        return None
+    progress(f"{ds}: reading {days[0]} .. {days[-1]}")
+    window = load_window(dataset, days)
+    set_id = shared_set_id(window, spec)
+    if _exists(dataset, set_id):
+        progress(f"{ds}: shared set {set_id} exists, nothing to do")
+        return set_id
+    rows_K = torch.bincount(window.scenario_N, minlength=window.num_scenarios).tolist()
+    shown = ", ".join(f"{name} {rows:,}" for name, rows in zip(window.scenario_names, rows_K, strict=True))
+    progress(f"{ds}: {len(window):,} rows ({shown}); vocabulary {window.vocabulary_version}; set {set_id}")
+    result = run_search(window, spec, progress)
+    _publish(dataset, window, spec, set_id, result)
+    return set_id
+
+
+def shared_set_id(window: Window, spec: SearchSpec) -> str:
+    """<backbone>-<window end>-<8 hex digits of rows and configuration>."""
+    config = spec.model_dump_json(exclude=_NOT_IN_ID)
+    digest = hashlib.sha256(f"{window.dataset_name}|{config}|{window.fingerprint}".encode()).hexdigest()[:8]
+    return f"{spec.backbone}-{window.days[-1]:%Y%m%d}-{digest}"
+
+
+def share_rates(window: Window, result: SearchResult) -> dict[str, dict[str, float | None]]:
+    """Scenario name -> {all, label_0, label_1} -> share of its rows with is_shared; None without such rows."""
+    scenario_N, label_N = window.scenario_N.numpy(), window.label_N.numpy()
+
+    def rate(at_N: Any) -> float | None:
+        return float(result.shared_N[at_N].mean()) if at_N.any() else None
+
+    return {
+        name: {
+            "all": rate(scenario_N == k),
+            "label_0": rate((scenario_N == k) & (label_N == 0)),
+            "label_1": rate((scenario_N == k) & (label_N == 1)),
+        }
+        for k, name in enumerate(window.scenario_names)
+    }
+
+
+def _exists(dataset: DatasetSpec, set_id: str) -> bool:
+    if not lake_reader.table_exists(dataset.name, "shared_instance_sets"):
+        return False
+    rows = lake_reader.read_table(
+        dataset.name, "shared_instance_sets", columns=["status"], filters={"shared_set_id": set_id}
+    )
+    return rows.num_rows > 0
+
+
+def _publish(dataset: DatasetSpec, window: Window, spec: SearchSpec, set_id: str, result: SearchResult) -> None:
+    """File, then masks day by day, then the catalogue row: a set that is listed is complete."""
+    rates = share_rates(window, result)
+    record = {"curves": result.curves, "share_rates": rates, "status": result.status, "status_reason": result.reason}
+    path = artifacts_dir(dataset.name) / "selectors" / set_id / "selector.pt"
+    scorer = make_scorer(set_id, window, result)
+    sha256 = save_scorer(path, scorer, spec, record)
+    masks = scorer.masks(window, result.probs_N)
+    for index, day in enumerate(window.days):
+        rows = masks.filter(pa.array(window.day_N.numpy() == index))
+        if rows.num_rows:
+            written = overwrite_partition(
+                rows, dataset, "shared_instance_masks", {"shared_set_id": set_id, "ds": str(day)}
+            )
+            progress(f"{day}: {written:,} masks")
+    row = _catalogue_row(window, spec, set_id, result, rates) | {"selector_uri": str(path), "selector_sha256": sha256}
+    overwrite_rows(pa.Table.from_pylist([row]), dataset, "shared_instance_sets", {"shared_set_id": set_id})
+    for name, rate in rates.items():
+        parts = ", ".join(f"{key} {'no rows' if value is None else f'{value:.1%}'}" for key, value in rate.items())
+        progress(f"share rate {name}: {parts}")
+    words = "accepted" if result.status == "accepted" else f"REJECTED: {result.reason}"
+    progress(f"shared set {set_id}: {words}; shares {row['share_rate']:.1%} of {len(window):,} rows")
+
+
+def _catalogue_row(
+    window: Window, spec: SearchSpec, set_id: str, result: SearchResult, rates: dict[str, Any]
+) -> dict[str, Any]:
+    if not np.isfinite(result.probs_N).all():
+        raise SharedSetError(f"shared set {set_id}: scores are not finite; lower search.selector_learning_rate")
+    return {
+        "shared_set_id": set_id,
+        "dataset": window.dataset_name,
+        "window_start": str(window.days[0]),
+        "window_end": str(window.days[-1]),
+        "source_backbone": spec.backbone,
+        "objective": spec.objective,
+        "kl_weight": result.kl_weight,
+        "threshold": result.threshold,
+        "gate_estimator": spec.gate_estimator,
+        "kl_form": spec.kl_form,
+        "seed": spec.seed,
+        "config": spec.model_dump_json(),
+        "table_versions": json.dumps(dict(window.table_versions), sort_keys=True),
+        "window_fingerprint": window.fingerprint,
+        "vocabulary_version": window.vocabulary_version,
+        "share_rate": float(result.shared_N.mean()),
+        "share_rates": json.dumps(rates, sort_keys=True),
+        "validation_metrics": json.dumps(result.metrics, sort_keys=True),
+        "code_version": code_version(),
+        "created_at": datetime.now(UTC),
+        "status": result.status,
+        "status_reason": result.reason,
+    }
+
+
+if __name__ == "__main__":
+    run_step(__doc__, step, add_arguments)

@@ -1,0 +1,167 @@
+"""A search's result as one file: selector with its embeddings, threshold, and the window's sorted scores."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from msr_models.data.layout import FieldLayout
+from msr_models.data.window import Window
+from msr_models.ssim.ranks import rank_pct
+from msr_models.ssim.scoring import score_rows
+from msr_models.ssim.search import SearchResult
+from msr_models.ssim.selector import Selector
+from msr_models.training.files import write_bytes, write_json
+from schemas.errors import SharedSetError
+from schemas.pipeline_spec import SearchSpec
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scorer:
+    """All that scoring needs: the selector, its threshold and the window's scores that ranks are taken among.
+
+    sorted_scores [N] and sorted_scores_by_scenario (K arrays) are float32, ascending.
+    """
+
+    shared_set_id: str
+    dataset: str
+    vocabulary_version: str
+    num_scenarios: int
+    threshold: float
+    selector: Selector
+    sorted_scores: NDArray[np.float32]
+    sorted_scores_by_scenario: tuple[NDArray[np.float32], ...]
+
+    @property
+    def lineage(self) -> str:
+        """Lineage of the vocabularies that the selector knows."""
+        return self.vocabulary_version.rpartition("-")[2]
+
+    def require_fit(self, window: Window) -> None:
+        """Raises SharedSetError that names both sides where the window is of another data set, lineage or shape."""
+        here = (window.dataset_name, window.vocabulary_version.rpartition("-")[2], window.num_scenarios)
+        there = (self.dataset, self.lineage, self.num_scenarios)
+        if here != there:
+            raise SharedSetError(
+                f"shared set {self.shared_set_id} was searched in data set {there[0]!r} (vocabulary lineage "
+                f"{there[1]}, {there[2]} scenarios) and cannot score {here[0]!r} (lineage {here[1]}, {here[2]} "
+                f"scenarios); search a new set: python -m jobs.search_shared_instances --dataset {here[0]} --ds DAY"
+            )
+
+    def masks(self, window: Window, probs_N: NDArray[np.float32] | None = None) -> pa.Table:
+        """Rows of `shared_instance_masks` in the window's order. `probs_N`: scores that are known already."""
+        self.require_fit(window)
+        scores_N = score_rows(self.selector, window) if probs_N is None else probs_N
+        scenario_N = window.scenario_N.cpu().numpy()
+        in_scenario_N = np.empty(len(scores_N), dtype=np.float64)
+        for scenario, reference in enumerate(self.sorted_scores_by_scenario):
+            at = scenario_N == scenario
+            in_scenario_N[at] = rank_pct(scores_N[at], reference)
+        days = pa.array([str(d) for d in window.days], pa.string())
+        return pa.table(
+            {
+                "shared_set_id": pa.repeat(pa.scalar(self.shared_set_id, pa.string()), len(scores_N)),
+                "ds": days.take(pa.array(window.day_N.cpu().numpy())),
+                "instance_id": window.instance_id_N.cpu().numpy(),
+                "scenario_id": scenario_N.astype(np.int32),
+                "shared_score": scores_N,
+                "rank_pct": rank_pct(scores_N, self.sorted_scores),
+                "rank_pct_scenario": in_scenario_N,
+                "is_shared": scores_N > np.float32(self.threshold),
+            }
+        )
+
+
+def make_scorer(shared_set_id: str, window: Window, result: SearchResult) -> Scorer:
+    """The scorer of a finished search."""
+    scenario_N = window.scenario_N.cpu().numpy()
+    return Scorer(
+        shared_set_id=shared_set_id,
+        dataset=window.dataset_name,
+        vocabulary_version=window.vocabulary_version,
+        num_scenarios=window.num_scenarios,
+        threshold=result.threshold,
+        selector=result.selector,
+        sorted_scores=np.sort(result.probs_N),
+        sorted_scores_by_scenario=tuple(np.sort(result.probs_N[scenario_N == k]) for k in range(window.num_scenarios)),
+    )
+
+
+def save_scorer(path: Path, scorer: Scorer, spec: SearchSpec, record: Mapping[str, Any]) -> str:
+    """Write the scorer atomically, with a JSON of its metadata and `record` beside it; returns the file's sha256.
+
+    The same search gives the same bytes.
+    """
+    metadata = {
+        "format": FORMAT,
+        "shared_set_id": scorer.shared_set_id,
+        "dataset": scorer.dataset,
+        "vocabulary_version": scorer.vocabulary_version,
+        "num_scenarios": scorer.num_scenarios,
+        "threshold": scorer.threshold,
+        "layout": scorer.selector.embedding.layout.to_dict(),
+        "embedding_dim": scorer.selector.embedding.width,
+        "selector_hidden": list(spec.selector_hidden),
+        "trunk": scorer.selector.trunk,
+    }
+    content = {
+        "metadata": json.dumps(metadata, sort_keys=True),
+        "selector": {name: tensor.detach().cpu() for name, tensor in scorer.selector.state_dict().items()},
+        "scores": torch.from_numpy(scorer.sorted_scores),
+        "scores_by_scenario": [torch.from_numpy(s) for s in scorer.sorted_scores_by_scenario],
+    }
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    sha256 = write_bytes(path, buffer.getvalue())
+    write_json(path.with_suffix(".json"), {**metadata, **record, "sha256": sha256})
+    return sha256
+
+
+def load_scorer(path: Path, sha256: str) -> Scorer:
+    """Read a scorer back, its selector in eval mode.
+
+    Raises SharedSetError where the file is missing, is not the one of `sha256`, or is of another format.
+    """
+    again = "restore the file, or retire the set and search a new one with jobs.search_shared_instances"
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise SharedSetError(f"selector {path} cannot be read ({error}); {again}") from error
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256:
+        raise SharedSetError(f"selector {path} has sha256 {found}, its set says {sha256}: it was changed; {again}")
+    content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    meta = json.loads(content["metadata"])
+    if meta["format"] != FORMAT:
+        raise SharedSetError(f"selector {path} is of format {meta['format']}, this version reads {FORMAT}; {again}")
+    selector = Selector(
+        FieldLayout.from_dict(meta["layout"]),
+        meta["embedding_dim"],
+        meta["num_scenarios"],
+        meta["selector_hidden"],
+        meta["trunk"],
+        torch.Generator(),
+    )
+    selector.load_state_dict(content["selector"])
+    return Scorer(
+        shared_set_id=meta["shared_set_id"],
+        dataset=meta["dataset"],
+        vocabulary_version=meta["vocabulary_version"],
+        num_scenarios=meta["num_scenarios"],
+        threshold=meta["threshold"],
+        selector=selector.eval(),
+        sorted_scores=content["scores"].numpy(),
+        sorted_scores_by_scenario=tuple(s.numpy() for s in content["scores_by_scenario"]),
+    )
