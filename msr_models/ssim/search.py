@@ -1,6 +1,6 @@
 """The search phase of SSIM: backbone, selector and gate trained on a window, then every row of it scored once.
 
-`joint` is the paper's objective (eq. 15), backbone and gate end to end (after `warmup_epochs` with g = 0; 0: literally).
+`joint` is the paper's objective (eq. 15), backbone and gate end to end (warmup_epochs: 0 is the literal form).
 `reference` trains the backbone's towers without sharing, keeps them, and trains the gate on their label-free excess
 loss: joint towers that share everything become equal, and then nothing tells a shareable row from a harmful one.
 """
@@ -187,7 +187,7 @@ class _Search:
         batch = self.window.batch(rows)
         loss = F.binary_cross_entropy_with_logits(self.model(batch), batch.label_B)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         self.optimiser.step()
         return loss, torch.zeros(len(rows))
 

@@ -93,4 +93,5 @@ class Selector(nn.Module):
 
     def score_batch(self, batch: Batch) -> Tensor:
         """Share logits [B] from the selector's own embeddings."""
-        return self(field_vectors(self.embedding, batch), batch.scenario_B)
+        logits_B: Tensor = self(field_vectors(self.embedding, batch), batch.scenario_B)
+        return logits_B
