@@ -75,7 +75,7 @@ def test_importing_the_steps_of_one_engine_loads_nothing_of_the_other(engine: se
 def test_importing_a_step_without_an_engine_loads_neither() -> None:
     modules = [m for m in steps() if not reached_from(m) & (SPARK | TORCH)]
     assert "jobs.report" in modules
-    assert _loaded_by(modules) & (SPARK | TORCH | {"airflow", "pandas", "sklearn"}) == set()
+    assert _loaded_by(modules) & (SPARK | TORCH | {"airflow", "sklearn"}) == set()
 
 
 def test_nobody_imports_a_step_from_models() -> None:
