@@ -52,7 +52,7 @@ def parse_options(name: str, options: Mapping[str, Any]) -> Any:
     Raises TrainingError that names model, option, value and what is allowed.
     """
     config = _find(name)[1]
-    hints = typing.get_type_hints(config)
+    hints = typing.get_type_hints(config, include_extras=True)
     allowed = [f.name for f in dataclasses.fields(config)]
     values: dict[str, Any] = {}
     for option, value in options.items():

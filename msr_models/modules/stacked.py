@@ -27,6 +27,9 @@ def routed_product(x_VI: Tensor, weight_KIO: Tensor, ends_K: Tensor) -> Tensor:
         x_VI = F.pad(x_VI, (0, pad_in))
         weight_KIO = F.pad(weight_KIO, (0, pad_out, 0, pad_in))
     out_VO = F.grouped_mm(x_VI.contiguous(), weight_KIO, offs=ends_K)
+    if out_VO.requires_grad:
+        # Its backward refuses a broadcast gradient, such as that of a plain sum.
+        out_VO.register_hook(torch.Tensor.contiguous)  # type: ignore[no-untyped-call]
     return out_VO[:, :width] if pad_out else out_VO
 
 

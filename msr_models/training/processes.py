@@ -36,10 +36,11 @@ class Processes:
         """Add up the gradients of all processes in place; no-op for one."""
         if self.world == 1:
             return
-        for parameter in model.parameters():
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            dist.all_reduce(parameter.grad)
+        parameters = list(model.parameters())
+        flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
+        dist.all_reduce(flat)  # one message per step, not one per parameter
+        for parameter, summed in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):  # type: ignore[no-untyped-call]
+            parameter.grad = summed.view_as(parameter)
 
     def sum_value(self, value: Tensor) -> Tensor:
         """Add up a tensor over all processes."""

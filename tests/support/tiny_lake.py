@@ -61,7 +61,7 @@ def tiny_dataset(
 def write_tiny_lake(
     dataset: DatasetSpec, days: Sequence[date], *, rows_per_day: int = 400, seed: int = 0, backwards: bool = False
 ) -> None:
-    """Write the encoded tables of `days`, all of which must have features. `backwards` turns the order of rows in files."""
+    """Write the encoded tables of `days`, which must have features. `backwards` turns the order of rows in files."""
     for version in {dataset.vocabulary_version(d) for d in days}:
         assert version is not None, "days before the first vocabulary have no features"
         overwrite_partition(_vocabulary(version), dataset, "vocabularies", {"vocabulary_version": version})

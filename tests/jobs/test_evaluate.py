@@ -1,0 +1,113 @@
+"""Evaluations from stored predictions."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from sklearn.metrics import log_loss, roc_auc_score
+
+from jobs import evaluate, train_target_model
+from jobs.cli import StepArgs
+from msr_models.data import lake_reader
+from schemas.dataset_spec import DatasetSpec
+from schemas.errors import TrainingError
+from tests.support.tiny_lake import tiny_dataset, write_masks, write_shared_set, write_tiny_lake
+
+DAYS = [date(2026, 1, d) for d in (2, 3, 4, 5)]
+DS = DAYS[-1]
+
+
+def run(spec: DatasetSpec, ds: date, model: str | None = None) -> None:
+    evaluate.step(StepArgs(dataset=spec, days=[ds], options=Namespace(model=model)))
+
+
+def table(spec: DatasetSpec) -> list[dict[str, Any]]:
+    rows = lake_reader.read_table(spec.name, "evaluations").to_pylist()
+    return sorted(rows, key=lambda r: (r["ratio"], r["split"], r["scenario_id"]))
+
+
+@pytest.fixture(scope="module")
+def spec(module_lake: Path) -> DatasetSpec:
+    spec = tiny_dataset(scenarios=("home", "feed", "ads", "never"))
+    write_tiny_lake(spec, DAYS, rows_per_day=300)
+    # nobody visits the last scenario
+    for ds in DAYS:
+        _without_scenario(spec, ds, 3)
+    write_masks(spec, "set", DAYS[:3], rows_per_day=300)
+    write_shared_set(spec, "set", (DAYS[0], DAYS[1]))
+    options = {"model": None, "ratio": None, "shared_set": None, "manifest": None}
+    options |= {"retrain": False, "threads": 1, "device": "cpu"}
+    train_target_model.step(StepArgs(dataset=spec, days=[DS], options=Namespace(**options)))
+    return spec
+
+
+def _without_scenario(spec: DatasetSpec, ds: date, scenario: int) -> None:
+    import pyarrow.compute as pc
+
+    from jobs.arrow_lake import overwrite_partition
+
+    rows = lake_reader.read_table(spec.name, "scenario_features", days=[ds])
+    overwrite_partition(
+        rows.filter(pc.not_equal(rows["scenario_id"], scenario)), spec, "scenario_features", {"ds": str(ds)}
+    )
+
+
+def test_rows_per_run_split_and_scenario_equal_scikit_learn(
+    spec: DatasetSpec, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(spec, DS)
+    rows = table(spec)
+    assert len(rows) == 3 * 2 * 5
+    runs = {r["run_id"]: r for r in lake_reader.read_table(spec.name, "training_runs").to_pylist()}
+    for row in rows:
+        predictions = pq.read_table(runs[row["run_id"]]["predictions_uri"]).to_pandas()
+        mine = predictions[predictions.split == row["split"]]
+        if row["scenario_id"] >= 0:
+            mine = mine[mine.scenario_id == row["scenario_id"]]
+        assert row["rows"] == len(mine) and row["positives"] == mine.label.sum()
+        assert row["scenario"] == ("all" if row["scenario_id"] < 0 else spec.scenario.names[row["scenario_id"]])
+        if row["scenario"] == "never":
+            assert (row["rows"], row["auc"], row["logloss"], row["single_class_scenarios"]) == (0, None, None, 1)
+            continue
+        assert row["auc"] == pytest.approx(roc_auc_score(mine.label, mine.prob), abs=1e-12)
+        assert row["logloss"] == pytest.approx(log_loss(mine.label, mine.prob), rel=1e-12)
+        assert row["calibration"] == pytest.approx(mine.prob.sum() / mine.label.sum())
+        assert row["auc_low"] < row["auc"] < row["auc_high"]
+    for row in rows:
+        if row["scenario"] == "all" and row["split"] == "validation":
+            assert row["mean_scenario_auc"] == pytest.approx(runs[row["run_id"]]["validation_auc"], abs=1e-12)
+            assert row["logloss"] == pytest.approx(runs[row["run_id"]]["validation_logloss"], rel=1e-12)
+            assert row["single_class_scenarios"] == 1
+    out = capsys.readouterr().out
+    assert "AUC mt_backbone" in out and "(selected)" in out and "1 scenario(s) with one class only" in out
+    assert all(name in out for name in spec.scenario.names)
+
+
+def test_a_second_time_gives_the_same_rows(spec: DatasetSpec) -> None:
+    run(spec, DS)
+    first = table(spec)
+    run(spec, DS, "shared_bottom")
+    assert table(spec) == first
+
+
+def test_no_runs(spec: DatasetSpec, capsys: pytest.CaptureFixture[str]) -> None:
+    run(spec, DAYS[0])
+    assert "no runs to evaluate" in capsys.readouterr().out
+    with pytest.raises(TrainingError, match=r"no runs of model 'star' on 2026-01-05.*--model star"):
+        run(spec, DS, "star")
+
+
+def test_lost_predictions_are_one_error(spec: DatasetSpec) -> None:
+    path = Path(lake_reader.read_table(spec.name, "training_runs").to_pylist()[0]["predictions_uri"])
+    data = path.read_bytes()
+    try:
+        path.write_bytes(data[:100])
+        with pytest.raises(TrainingError, match=r"predictions .* cannot be read .*train_target_model"):
+            run(spec, DS)
+    finally:
+        path.write_bytes(data)

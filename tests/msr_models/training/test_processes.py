@@ -1,0 +1,64 @@
+"""Two processes train like one, also when the last batch is shorter than the number of processes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+import pytest
+import torch
+
+from msr_models.data.window import load_window
+from msr_models.models.registry import build_model
+from msr_models.training.processes import join_processes
+from msr_models.training.trainer import TrainerConfig, train
+from tests.support.tiny_lake import tiny_dataset, write_masks, write_tiny_lake
+
+DAYS = [date(2026, 1, 2), date(2026, 1, 3)]
+
+
+def main(out: str) -> None:
+    torch.set_num_threads(1)
+    window = load_window(tiny_dataset(), DAYS, shared_set_id="set").with_ratio(0.5)
+    config = TrainerConfig(batch_size=66, max_epochs=1, patience=9, learning_rate=0.01, weight_decay=0.0, seed=3)
+    model = build_model("shared_bottom", {"embedding_dim": 4, "hidden": [8]}, window.layout, 3, 1)
+    with join_processes() as processes:
+        # 199 rows in batches of 66: the last batch has one row, so that one of two processes has none
+        train(model, window, window.rows_of(DAYS[:1])[:199], window.rows_of(DAYS[1:]), config, processes=processes)
+        torch.save(model.state_dict(), f"{out}.{processes.rank}")
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_same_model_as_one(lake: Path, tmp_path: Path) -> None:
+    spec = tiny_dataset()
+    write_tiny_lake(spec, DAYS, rows_per_day=200)
+    write_masks(spec, "set", DAYS, rows_per_day=200)
+    main(str(tmp_path / "one"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    root = str(Path(__file__).parents[3])
+    here = f"import sys; sys.path.insert(0, {root!r}); from tests.msr_models.training.test_processes import main; "
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", here + f"main({str(tmp_path / 'two')!r})"],
+            env=os.environ
+            | {
+                "RANK": str(rank),
+                "WORLD_SIZE": "2",
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(port),
+                "GLOO_SOCKET_IFNAME": "lo",
+            },
+        )
+        for rank in range(2)
+    ]
+    assert [p.wait(timeout=120) for p in started] == [0, 0]
+    one, first, second = (torch.load(tmp_path / name) for name in ("one.0", "two.0", "two.1"))
+    for key, value in one.items():
+        assert torch.equal(first[key], second[key]), key
+        torch.testing.assert_close(first[key], value, atol=1e-4, rtol=1e-3)
