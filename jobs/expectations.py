@@ -40,7 +40,7 @@ def _validate(frame: DataFrame, spec: TableSpec) -> list[Any]:
     os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read at import; nothing may be sent from a batch job
     import great_expectations as gx  # takes seconds, and most steps need none of it
 
-    context = gx.get_context(mode="ephemeral")
+    context: Any = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     asset = context.data_sources.add_spark(spec.name).add_dataframe_asset(spec.name)
     batch = asset.add_batch_definition_whole_dataframe("day").get_batch({"dataframe": frame})
@@ -57,7 +57,7 @@ def _build(gx: Any, expectation: Expectation, spec: TableSpec, position: int) ->
     kind = getattr(gx.expectations, expectation.type, None)
     if kind is None:
         raise TableError(
-            f"schemas/tables/{spec.name}.py: Great Expectations has no {expectation.type}; see great_expectations.expectations"
+            f"schemas/tables/{spec.name}.py: Great Expectations has no {expectation.type}; see its expectation gallery"
         )
     return kind(**expectation.kwargs, meta={"position": position})
 

@@ -1,7 +1,7 @@
 """Read a day of the raw log, refuse what breaks the contract, audit the rest and publish it.
 
-Writes impressions and quarantine (and generated_truth for the generated log), then the day's accounts in audits: that row
-is written last, so a day without it has to be ingested again. Every row of the log is either published or in quarantine.
+Writes impressions and quarantine (and generated_truth for the generated log), then the day's accounts in audits: that
+row is written last, so a day without it has to be ingested again. Every row of the log is published or in quarantine.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def ingest_day(spark: SparkSession, dataset: DatasetSpec, ds: date) -> None:
             _write_audit(spark, dataset, ds, accounts, audit)
             raise AuditFailedError(
                 f"{dataset.name} {ds}: nothing published, {len(audit.failures)} expectations do not hold: "
-                f"{'; '.join(audit.failures)}; refused rows by reason: {accounts.quarantine_reasons}; mend the log and run again"
+                f"{'; '.join(audit.failures)}; refused rows by reason: {accounts.quarantine_reasons}; mend the log and "
+                "run again"
             )
         _publish(judged, dataset, ds, accounts)
         _write_audit(spark, dataset, ds, accounts, audit)
@@ -91,8 +92,8 @@ def _check_day(dataset: DatasetSpec, ds: date) -> None:
     first, last = dataset.days.start, dataset.days.end
     if ds < first or (last is not None and ds > last):
         raise SourceError(
-            f"{ds} is no day of {dataset.name}, which has {first} .. {last or 'today'}; choose one of them or change days in "
-            "its YAML"
+            f"{ds} is no day of {dataset.name}, which has {first} .. {last or 'today'}; choose one of them or change "
+            "days in its YAML"
         )
 
 
@@ -117,13 +118,13 @@ def _count(raw: DataFrame, judged: DataFrame, dataset: DatasetSpec) -> Accounts:
 def _check_rows(accounts: Accounts, dataset: DatasetSpec, ds: date) -> None:
     if accounts.rows_in == 0 and not dataset.days.allow_empty:
         raise SourceError(
-            f"the log of {dataset.name} at {dataset.source.path or dataset.source.adapter} has no rows for {ds}; deliver the "
-            "day, or set days.allow_empty: true in the YAML to publish it empty"
+            f"the log of {dataset.name} at {dataset.source.path or dataset.source.adapter} has no rows for {ds}; "
+            "deliver the day, or set days.allow_empty: true in the YAML to publish it empty"
         )
 
 
 def _audit(judged: DataFrame, dataset: DatasetSpec, accounts: Accounts) -> AuditResult:
-    """The table's expectations, and a warning per scenario without rows. A day that may be empty and is has nothing to audit."""
+    """The table's expectations, and a warning per scenario without rows; a day that may be empty and is only warns."""
     if accounts.rows_in == 0:
         return AuditResult(failures=(), warnings=("the day has no rows",))
     accepted = canonical.impressions(judged, dataset)

@@ -29,7 +29,7 @@ from schemas.tables import get_table
 
 COMMIT_TRIES = 12
 
-# Delta's names for "another writer was faster", as error conditions and as exception classes: Connect hands on text only.
+# Delta's names for "another writer was faster", as error conditions and as classes: Connect hands on text only.
 _LOST_RACE = re.compile(
     r"DELTA_CONCURRENT_|DELTA_METADATA_CHANGED|DELTA_PROTOCOL_CHANGED|DELTA_TABLE_ALREADY_EXISTS"
     r"|Concurrent\w+Exception|MetadataChangedException|ProtocolChangedException|FileAlreadyExistsException"
@@ -178,8 +178,8 @@ def _create(spark: SparkSession, uri: str, spec: TableSpec) -> None:
     actual, expected = existing.schema, spark_schema(spec)
     if {f.name: _plain(f.dataType) for f in actual} != {f.name: _plain(f.dataType) for f in expected}:
         raise TableError(
-            f"table {spec.name} at {uri} was made with other columns: it has {actual.simpleString()}, the spec now says "
-            f"{expected.simpleString()}; rename the data set, or remove the table and backfill"
+            f"table {spec.name} at {uri} was made with other columns: it has {actual.simpleString()}, the spec now "
+            f"says {expected.simpleString()}; rename the data set, or remove the table and backfill"
         )
 
 
@@ -211,8 +211,8 @@ def _replace(frame: DataFrame, uri: str, spec: TableSpec, partition: dict[str, s
 def _one_writer(uri: str) -> Iterator[None]:
     """Let one process of this machine at a time write a table on a local disk.
 
-    There Delta commits by looking for the file and then renaming, so two engines could both win one version. Remote stores
-    have an atomic commit (or Delta's own lock) and are left to it.
+    There Delta commits by looking for the file and then renaming, so two engines could both win one version. Remote
+    stores have an atomic commit (or Delta's own lock) and are left to it.
     """
     if "://" in uri:
         yield

@@ -28,8 +28,8 @@ CONTENT_CONF = {
 def get_session(app_name: str) -> SparkSession:
     """The session that this process uses, made on the first call.
 
-    SPARK_REMOTE set: a client of that Spark Connect server. Started by spark-submit: the engine that it made. Else a local
-    engine with the knobs of docker/spark-local.conf and the jars of MSR_SPARK_JARS, on MSR_SPARK_MASTER.
+    SPARK_REMOTE set: a client of that Spark Connect server. Started by spark-submit: the engine that it made. Else a
+    local engine with the knobs of docker/spark-local.conf and the jars of MSR_SPARK_JARS, on MSR_SPARK_MASTER.
 
     Raises MsrError where the server does not answer or the jars are missing.
     """
@@ -89,7 +89,7 @@ def _wait_for_server(remote: str) -> None:
         except OSError as error:
             if time.monotonic() > give_up:
                 raise MsrError(
-                    f"Spark Connect at {remote} does not answer ({error}); start docker/spark_connect.sh start, or unset "
+                    f"Spark Connect at {remote} does not answer ({error}); run docker/spark_connect.sh start, or unset "
                     "SPARK_REMOTE for a local engine"
                 ) from error
         time.sleep(1)

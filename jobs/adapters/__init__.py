@@ -26,8 +26,8 @@ ADAPTERS: dict[str, Callable[[SparkSession, DatasetSpec, date], DataFrame]] = {
 def read_raw(spark: SparkSession, dataset: DatasetSpec, ds: date) -> DataFrame:
     """One day's rows of the raw log, kept in memory (`unpersist` it), with at least the columns that the YAML names.
 
-    Of a source that has no file per day: the rows whose event time lies in `ds`; those whose time cannot be read belong to
-    the first day of the data set. Raises SourceError where the log is missing, unreadable or lacks a column.
+    Of a source that has no file per day: the rows whose event time lies in `ds`; those whose time cannot be read belong
+    to the first day of the data set. Raises SourceError where the log is missing, unreadable or lacks a column.
     """
     try:
         raw = ADAPTERS[dataset.source.adapter](spark, dataset, ds)

@@ -1,4 +1,4 @@
-"""Adapter `files`: CSV, TSV, Parquet or JSON lines with any columns, in a file, a folder or a glob, per day or all in one."""
+"""Adapter `files`: CSV, TSV, Parquet or JSON lines with any columns; a file, a folder or a glob, per day or for all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CORRUPT = "_corrupt_record"
 
 
 def read(spark: SparkSession, dataset: DatasetSpec, ds: date) -> DataFrame:
-    """Rows of the day's files (of all files where the path has no {ds}); a line that cannot be parsed is a refused row."""
+    """Rows of the day's files (all files where the path has no {ds}); a line that cannot be parsed is a refused row."""
     source = dataset.source
     path = source_path(dataset, ds)
     if source.format == "parquet":
@@ -32,12 +32,11 @@ def read_delimited(spark: SparkSession, path: str, *, delimiter: str, header: bo
 
     Several files must have one header; Spark stops with an error where they differ.
     """
-    options = {"sep": delimiter, "header": header, "quote": '"' if quoted else "", "escape": '"', "encoding": "UTF-8"}
-    columns = spark.read.options(**options).csv(path).columns
+    quote = '"' if quoted else ""
+    reader = spark.read.options(sep=delimiter, header=header, quote=quote, escape='"', encoding="UTF-8")
+    columns = reader.csv(path).columns
     schema = StructType([StructField(name, StringType()) for name in [*columns, _CORRUPT]])
-    reader = spark.read.options(
-        **options, mode="PERMISSIVE", columnNameOfCorruptRecord=_CORRUPT, enforceSchema=not header
-    )
+    reader = reader.options(mode="PERMISSIVE", columnNameOfCorruptRecord=_CORRUPT, enforceSchema=not header)
     return _with_adapter_columns(reader.schema(schema).csv(path), path)
 
 

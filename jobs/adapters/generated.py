@@ -1,7 +1,7 @@
 """Adapter `generated`: a deterministic impression log with planted truth, the default data set.
 
-(seed, ds) alone decide the rows of a day. Taste is a product of user factors and item tastes (rank 4); users of a segment
-and items of a category are alike, so that a model can generalise. The first `shareable_items` of the items (by category)
+(seed, ds) alone decide the rows of a day. Taste is a product of user factors and item tastes (rank 4); users of a
+segment and items of a category are alike, so that a model can generalise. A share of the items, by whole categories,
 have one taste in every scenario: what a row of theirs teaches holds everywhere. The others have a taste of their own in
 each scenario, drawn independently: their rows mislead the other scenarios. Tastes drift, a step per day.
 """
@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
 
@@ -121,7 +122,7 @@ def make_world(spec: GeneratorSpec, num_scenarios: int) -> World:
         item_taste_KIR=np.where(shareable_I[None, :, None], common_IR[None], own_KIR),
         item_bias_KI=np.where(shareable_I[None, :], common_bias_I[None], own_bias_KI),
         item_category_I=category_I,
-        item_price_I=np.round(np.exp(rng.normal(3.0, 0.8, size=items)), 2),
+        item_price_I=np.asarray(np.exp(rng.normal(3.0, 0.8, size=items)).round(2), dtype=np.float64),
         item_tags_I=tags_I,
         item_weight_I=_zipf(rng, items, 0.8),
         is_shareable_I=shareable_I,
@@ -150,7 +151,7 @@ def _zipf(rng: np.random.Generator, size: int, exponent: float) -> Floats:
 def _visits(
     rng: np.random.Generator, spec: GeneratorSpec, world: World, shares: Floats, ds: date
 ) -> tuple[Ints, Ints, Ints, Ints]:
-    """Time (ms), user, item and scenario of each row: users come in sessions of one scenario, more of them in the evening."""
+    """Time (ms), user, item and scenario of each row: users come in sessions of one scenario, most in the afternoon."""
     rows = spec.rows_per_day
     lengths = rng.geometric(1 / MEAN_SESSION_ROWS, size=rows)  # a session has at least one row: enough for all
     sessions = int(np.searchsorted(np.cumsum(lengths), rows)) + 1
@@ -212,7 +213,7 @@ def _break_some(rows: pa.Table, rng: np.random.Generator, share: float) -> pa.Ta
         {
             "user": (kind == 0, None),
             "click": (kind == 1, 7),
-            "event_time": (kind == 2, pa.compute.subtract(rows["event_time"], 2 * DAY_MS)),
+            "event_time": (kind == 2, pc.subtract(rows["event_time"], 2 * DAY_MS)),
             "scene": (kind == 3, "popup"),
         },
     )
@@ -223,7 +224,7 @@ def _spoiled(rows: pa.Table, changes: dict[str, tuple[NDArray[np.bool_], object]
         index = rows.column_names.index(name)
         column = rows[name]
         new = value if isinstance(value, pa.ChunkedArray) else pa.scalar(value, column.type)
-        rows = rows.set_column(index, name, pa.compute.if_else(pa.array(where), new, column))
+        rows = rows.set_column(index, name, pc.if_else(pa.array(where), new, column))
     return rows
 
 
@@ -235,7 +236,7 @@ def _shares(spec: GeneratorSpec, dataset: DatasetSpec) -> Floats:
     shares = np.array(spec.scenario_shares, dtype=np.float64)
     if len(shares) != dataset.num_scenarios or (shares <= 0).any():
         raise DatasetSpecError(
-            f"source.generator.scenario_shares: {list(spec.scenario_shares)} must hold one positive share for each of the "
-            f"{dataset.num_scenarios} scenarios {list(dataset.scenario.names)}"
+            f"source.generator.scenario_shares: {list(spec.scenario_shares)} must hold one positive share for each of "
+            f"the {dataset.num_scenarios} scenarios {list(dataset.scenario.names)}"
         )
     return shares / shares.sum()

@@ -1,4 +1,4 @@
-"""Adapter `movielens`: the three files of MovieLens-1M (docker/get_movielens.py), ratings joined with users and movies."""
+"""Adapter `movielens`: the files of MovieLens-1M (docker/get_movielens.py), ratings joined with users and movies."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ def _read(spark: SparkSession, folder: str, name: str) -> DataFrame:
     plain = frame.toDF(*[column.split(":")[0] for column in frame.columns])
     if missing := [column for column in COLUMNS[name] if column not in plain.columns]:
         raise SourceError(
-            f"{path} lacks columns {missing}; it has {plain.columns}; fetch the files again with docker/get_movielens.py"
+            f"{path} lacks columns {missing}; it has {plain.columns}; fetch the files anew with docker/get_movielens.py"
         )
     return plain
 
 
 def _side(frame: DataFrame, key: str, columns: list[str]) -> DataFrame:
-    """One row per key (the least, should a key repeat: a join must not multiply ratings); unreadable lines are left out."""
+    """One row per key (the least, should one repeat: a join must not multiply ratings); unreadable lines left out."""
     rest = [name for name in columns if name != key]
     least = frame.where(F.col(REFUSED_REASON).isNull()).groupBy(key).agg(F.min(F.struct(*rest)).alias("row"))
     return least.select(key, *[F.col(f"row.{name}").alias(name) for name in rest], F.lit(True).alias(f"has_{key}"))

@@ -26,8 +26,8 @@ def check_columns(raw: DataFrame, dataset: DatasetSpec) -> None:
     if missing:
         found = f"it has {actual}" if actual else "it is empty"
         raise SourceError(
-            f"the log of {dataset.name} at {dataset.source.path} lacks columns {missing}; {found}; mend the file or the "
-            f"column names in the data set's YAML"
+            f"the log of {dataset.name} at {dataset.source.path} lacks columns {missing}; {found}; mend the file or "
+            "the column names in the data set's YAML"
         )
 
 
@@ -56,6 +56,6 @@ def source_error(error: PySparkException, dataset: DatasetSpec, ds: date) -> Msr
             f"the log of {dataset.name} for {ds} at {path} holds no rows and no columns; deliver it again"
         )
     return SourceError(
-        f"the log of {dataset.name} for {ds} at {path} cannot be read as {dataset.source.format or dataset.source.adapter}: "
-        f"{first_line[:300]}; deliver it again or mend source.format"
+        f"the log of {dataset.name} for {ds} at {path} cannot be read as "
+        f"{dataset.source.format or dataset.source.adapter}: {first_line[:300]}; deliver it again or mend source.format"
     )

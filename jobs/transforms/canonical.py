@@ -1,6 +1,6 @@
 """Raw log -> canonical impressions, and what does not fit -> quarantine. Pure: no reads, no writes.
 
-`judge` adds the canonical columns and a verdict to every raw row; `impressions`, `quarantine` and `truth` select from it.
+`judge` gives every raw row its canonical columns and a verdict; `impressions`, `quarantine`, `truth` select from it.
 Every raw row gets exactly one verdict, so rows in = impressions + quarantine.
 """
 
@@ -28,35 +28,33 @@ ADAPTER_COLUMNS = (SOURCE, REFUSED_REASON, REFUSED_DETAIL, CLICK_PROBABILITY, IS
 REASON = "_reason"
 DETAIL = "_detail"
 RAW_RECORD = "_raw_record"
+_RAW, _KEY, _VERDICT = "_raw", "_natural_key", "_verdict"
 
 
 def judge(raw: DataFrame, dataset: DatasetSpec, ds: date) -> DataFrame:
     """Each raw row once, with the columns of `impressions`, `_reason` and `_detail` (null where it is accepted).
 
-    `raw` holds the log's columns (of any type) and `_source`, `_refused_reason`, `_refused_detail`. Reasons, the first that
-    applies: the adapter's own (unreadable_record, ...), bad_time, time_outside_day, null_user, null_item, unknown_scenario,
-    bad_label, bad_number, duplicate. Of rows with one natural key the first by content stays, whatever file it came from.
+    `raw` holds the log's columns (of any type) and `_source`, `_refused_reason`, `_refused_detail`. Reasons, the first
+    that applies: the adapter's own (unreadable_record, ...), bad_time, time_outside_day, null_user, null_item,
+    unknown_scenario, bad_label, bad_number, duplicate. Of rows with one natural key the least by content stays,
+    whatever file it came from.
     """
-    canonical = raw.select(
-        F.lit(str(ds)).alias("ds"),
-        _instance_id(raw, dataset).alias("instance_id"),
-        event_time(raw, dataset.columns.event_time).alias("event_ts"),
-        _scenario_id(dataset.scenario).alias("scenario_id"),
-        _text(dataset.columns.user).alias("user_id"),
-        _text(dataset.columns.item).alias("item_id"),
-        _label(dataset).alias("label"),
-        _value(dataset).alias("value"),
-        *[_field(raw.schema, field).alias(field.raw_column) for field in dataset.fields],
-        _raw_record(raw).alias(RAW_RECORD),
-        *[F.col(name) for name in ADAPTER_COLUMNS if name in raw.columns],
-        _natural_key(raw, dataset).alias("_natural_key"),
-        _verdict(raw, dataset, ds).alias("_verdict"),
+    own = [_column(name) for name in raw.columns if name not in ADAPTER_COLUMNS]
+    kept = [F.col(name) for name in ADAPTER_COLUMNS if name in raw.columns]
+    parsed = raw.select(F.struct(*own).alias(_RAW), *kept, *_parsed(raw, dataset, ds))
+    keyed = parsed.select(
+        "*",
+        _natural_key(dataset).alias(_KEY),
+        _verdict(dataset, ds).alias(_VERDICT),
+        F.to_json(_RAW, {"ignoreNullFields": "false"}).alias(RAW_RECORD),
     )
-    return (
-        _mark_duplicates(canonical)
-        .withColumns({REASON: F.col("_verdict.reason"), DETAIL: F.col("_verdict.detail")})
-        .drop("_verdict", "_natural_key")
-    )
+    unique = _mark_duplicates(keyed)
+    fixed = {
+        "instance_id": _instance_id(dataset),
+        REASON: F.col(_VERDICT).getField("reason"),
+        DETAIL: F.col(_VERDICT).getField("detail"),
+    }
+    return unique.withColumns(fixed).drop(_VERDICT, _KEY, _RAW)
 
 
 def impressions(judged: DataFrame, dataset: DatasetSpec) -> DataFrame:
@@ -99,77 +97,89 @@ def required_columns(dataset: DatasetSpec) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _verdict(raw: DataFrame, dataset: DatasetSpec, ds: date) -> Column:
-    """Struct (reason, detail) of everything but duplicates; null where the row is accepted."""
-    columns = dataset.columns
-    time = event_time(raw, columns.event_time)
-    checks = [
-        (F.col(REFUSED_REASON).isNotNull(), F.col(REFUSED_REASON), F.col(REFUSED_DETAIL)),
-        (time.isNull(), F.lit("bad_time"), _shown(columns.event_time.column)),
-        (F.to_date(time) != F.lit(ds), F.lit("time_outside_day"), _shown(columns.event_time.column)),
-        (_text(columns.user).isNull(), F.lit("null_user"), _shown(columns.user)),
-        (_text(columns.item).isNull(), F.lit("null_item"), _shown(columns.item)),
-        (_scenario_id(dataset.scenario).isNull(), F.lit("unknown_scenario"), _shown(dataset.scenario.column)),
-        (_label(dataset).isNull(), F.lit("bad_label"), _shown(columns.label.column)),
+def _parsed(raw: DataFrame, dataset: DatasetSpec, ds: date) -> list[Column]:
+    """The columns of `impressions` but for instance_id; null where the log's value does not fit."""
+    return [
+        F.lit(str(ds)).alias("ds"),
+        event_time(raw, dataset.columns.event_time).alias("event_ts"),
+        _scenario_id(dataset.scenario).alias("scenario_id"),
+        _text(dataset.columns.user).alias("user_id"),
+        _text(dataset.columns.item).alias("item_id"),
+        _label(dataset).alias("label"),
+        _value(dataset).alias("value"),
+        *[_field(raw.schema, field).alias(field.raw_column) for field in dataset.fields],
     ]
-    numbers = [columns.value] if columns.value else []
-    numbers += [field.source for field in dataset.fields if field.kind == "numeric"]
-    checks += [(_is_bad_number(name), F.lit("bad_number"), _shown(name)) for name in dict.fromkeys(numbers)]
+
+
+def _verdict(dataset: DatasetSpec, ds: date) -> Column:
+    """Struct (reason, detail) of everything but duplicates; null where the row is accepted. Of parsed rows."""
+    columns = dataset.columns
+    checks = [
+        (F.col("event_ts").isNull(), "bad_time", columns.event_time.column),
+        (F.to_date("event_ts") != F.lit(ds), "time_outside_day", columns.event_time.column),
+        (F.col("user_id").isNull(), "null_user", columns.user),
+        (F.col("item_id").isNull(), "null_item", columns.item),
+        (F.col("scenario_id").isNull(), "unknown_scenario", dataset.scenario.column),
+        (F.col("label").isNull(), "bad_label", columns.label.column),
+    ]
+    numbers = {columns.value: "value"} if columns.value else {}
+    numbers |= {field.source: field.raw_column for field in dataset.fields if field.kind == "numeric"}
+    checks += [(_is_bad_number(name, parsed), "bad_number", name) for name, parsed in numbers.items()]
     verdict = F.lit(None).cast("struct<reason:string,detail:string>")
-    for broken, reason, detail in reversed(checks):
-        verdict = F.when(broken, F.struct(reason.alias("reason"), detail.alias("detail"))).otherwise(verdict)
-    return verdict
+    for broken, reason, name in reversed(checks):
+        value = F.coalesce(_raw_text(name), F.lit("null"))
+        detail = F.concat(F.lit(f"{name}="), value)
+        verdict = F.when(broken, F.struct(F.lit(reason).alias("reason"), detail.alias("detail"))).otherwise(verdict)
+    adapters = F.struct(F.col(REFUSED_REASON).alias("reason"), F.col(REFUSED_DETAIL).alias("detail"))
+    return F.when(F.col(REFUSED_REASON).isNotNull(), adapters).otherwise(verdict)
 
 
 def _mark_duplicates(rows: DataFrame) -> DataFrame:
-    """Refuse all but one of the accepted rows with one natural key: the least by content, so file order does not matter."""
-    accepted = F.col("_verdict").isNull()
-    same_key = Window.partitionBy(accepted, "_natural_key").orderBy(RAW_RECORD, SOURCE)
-    detail = F.concat(F.lit("natural key "), F.to_json("_natural_key"))
+    """Refuse all but one of the accepted rows with one natural key: the least by content, not the first in a file."""
+    accepted = F.col(_VERDICT).isNull()
+    same_key = Window.partitionBy(accepted, _KEY).orderBy(RAW_RECORD, SOURCE)
+    detail = F.concat(F.lit("natural key "), F.to_json(_KEY))
     duplicate = F.struct(F.lit("duplicate").alias("reason"), detail.alias("detail"))
     numbered = rows.withColumn("_nth", F.row_number().over(same_key))
-    return numbered.withColumn(
-        "_verdict", F.when(accepted & (F.col("_nth") > 1), duplicate).otherwise(F.col("_verdict"))
-    ).drop("_nth")
+    verdict = F.when(accepted & (F.col("_nth") > 1), duplicate).otherwise(F.col(_VERDICT))
+    return numbered.withColumn(_VERDICT, verdict).drop("_nth")
 
 
-def _natural_key(raw: DataFrame, dataset: DatasetSpec) -> Column:
+def _natural_key(dataset: DatasetSpec) -> Column:
     """Struct of what names a row; text, so that the same log as CSV and as Parquet has the same keys."""
-    columns = dataset.columns
-    if columns.natural_key:
-        return F.struct(*[F.col(_quoted(name)).cast("string").alias(name) for name in columns.natural_key])
-    time = F.unix_micros(event_time(raw, columns.event_time)).cast("string")
-    return F.struct(_text(columns.user).alias("user"), _text(columns.item).alias("item"), time.alias("event_us"))
+    if names := dataset.columns.natural_key:
+        return F.struct(*[_raw_text(name).alias(name) for name in names])
+    time = F.unix_micros("event_ts").cast("string")
+    return F.struct(F.col("user_id").alias("user"), F.col("item_id").alias("item"), time.alias("event_us"))
 
 
-def _instance_id(raw: DataFrame, dataset: DatasetSpec) -> Column:
+def _instance_id(dataset: DatasetSpec) -> Column:
     """64-bit hash of the natural key. Nulls are marked: the hash would skip them, and (a, null) equal (null, a)."""
-    key = _natural_key(raw, dataset)
     names = dataset.columns.natural_key or ("user", "item", "event_us")
-    return F.xxhash64(*[F.coalesce(key.getField(name), F.lit("\u0000")) for name in names])
-
-
-def _raw_record(raw: DataFrame) -> Column:
-    own = [F.col(_quoted(name)) for name in raw.columns if name not in ADAPTER_COLUMNS]
-    return F.to_json(F.struct(*own), {"ignoreNullFields": "false"})
+    return F.xxhash64(*[F.coalesce(F.col(_KEY).getField(name), F.lit("\u0000")) for name in names])
 
 
 def _text(name: str) -> Column:
     """A column as text; blank counts as missing."""
-    text = F.col(_quoted(name)).cast("string")
+    text = _column(name).cast("string")
     return F.when(F.trim(text) != "", text)
 
 
 def _number(name: str) -> Column:
     """A column as double; null where it is missing, not a number or NaN."""
-    number = F.trim(F.col(_quoted(name)).cast("string")).try_cast("double")
+    number = F.trim(_column(name).cast("string")).try_cast("double")
     return F.when(~F.isnan(number), number)
 
 
-def _is_bad_number(name: str) -> Column:
-    text = F.lower(F.trim(_text(name)))
-    missing = text.isNull() | (text == "nan")
-    return ~missing & (_number(name).isNull() | (F.abs(_number(name)) == float("inf")))
+def _is_bad_number(name: str, parsed: str) -> Column:
+    """Whether the raw column holds something that is neither missing (empty, NaN) nor a finite number."""
+    text = F.lower(F.trim(_raw_text(name)))
+    return ~text.isin("", "nan") & (F.col(parsed).isNull() | (F.abs(parsed) == float("inf")))
+
+
+def _raw_text(name: str) -> Column:
+    """A column of the log as text, of parsed rows."""
+    return F.col(_RAW).getField(name).cast("string")
 
 
 def _label(dataset: DatasetSpec) -> Column:
@@ -212,7 +222,7 @@ def _field(schema: StructType, field: FieldSpec) -> Column:
         return _text(field.source)
     kind = schema[field.source].dataType if field.source in schema.names else None
     if isinstance(kind, ArrayType):
-        values = F.col(_quoted(field.source)).cast("array<string>")
+        values = _column(field.source).cast("array<string>")
     else:
         values = F.split(_text(field.source), _literal_pattern(field.separator))
     return F.filter(F.transform(values, F.trim), lambda value: value != "")
@@ -222,11 +232,6 @@ def _literal_pattern(separator: str) -> str:
     return "\\Q" + separator + "\\E"
 
 
-def _shown(name: str) -> Column:
-    value = F.coalesce(F.col(_quoted(name)).cast("string"), F.lit("null"))
-    return F.concat(F.lit(f"{name}="), value)
-
-
-def _quoted(name: str) -> str:
-    """A column name that may hold dots or blanks."""
-    return "`" + name.replace("`", "``") + "`"
+def _column(name: str) -> Column:
+    """A column of the log; its name may hold dots or blanks."""
+    return F.col("`" + name.replace("`", "``") + "`")

@@ -20,8 +20,8 @@ _OFFSET_LETTERS = "VzOXxZ"  # of a Spark datetime pattern
 def event_time(raw: DataFrame, spec: EventTimeSpec) -> Column:
     """UTC timestamp of each row, null where it cannot be read. Needs a session in UTC (jobs/spark_session.py).
 
-    Text without an offset is wall-clock time in `spec.time_zone`. Columns that are timestamps already (Parquet) are taken as
-    they are. Raises DatasetSpecError where the time zone does not exist.
+    Text without an offset is wall-clock time in `spec.time_zone`. Columns that are timestamps already (Parquet) are
+    taken as they are. Raises DatasetSpecError where the time zone does not exist.
     """
     _check_time_zone(spec.time_zone)
     column = F.col("`" + spec.column.replace("`", "``") + "`")
