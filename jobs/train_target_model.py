@@ -71,10 +71,23 @@ def step(args: StepArgs) -> None:
             return repeat(args.dataset, read_manifest(args.options.manifest), args.options.device)
         if not args.days:
             raise TrainingError("which day? give --ds YYYY-MM-DD, --from and --to, or --manifest FILE")
+        _check_machine(args.options.threads, args.options.device)
         torch.set_num_threads(args.options.threads)
         choices = chosen_models(args.dataset, args.options.model)
         for ds in args.days:
             _train_day(args, ds, choices, processes)
+
+
+def _check_machine(threads: int, device: str) -> None:
+    """Raises TrainingError where the threads or the device cannot be had."""
+    if threads < 1:
+        raise TrainingError(f"--threads {threads} must be 1 or more")
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise TrainingError(
+            f"--device {device!r} cannot be used ({str(error).splitlines()[0]}); give --device cpu"
+        ) from error
 
 
 def chosen_models(dataset: DatasetSpec, name: str | None) -> Sequence[ModelChoice]:

@@ -30,6 +30,9 @@ class MultiScenarioModel(nn.Module, ABC):
     has_towers: ClassVar[bool] = True
     """False: one output for all scenarios, so sharing rows among them means nothing."""
 
+    learning_rate_scale: float = 1.0
+    """Factor on training.learning_rate, for a model whose weights live on another scale than an MLP's."""
+
     def __init__(self, num_scenarios: int) -> None:
         super().__init__()
         self.num_scenarios = num_scenarios

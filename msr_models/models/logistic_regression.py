@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from msr_models.data.batch import Batch
@@ -18,9 +19,12 @@ from msr_models.modules.routing import Routing
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LogisticRegressionConfig:
-    """sequence_pooling: whether the mean weight of past items is one more term."""
+    """sequence_pooling: whether the mean weight of past items is one more term. learning_rate_scale: a weight must
+    travel the whole way to its id's log odds, where an MLP has many to share it: with 1 it would stay half trained.
+    """
 
     sequence_pooling: Literal["mean", "none"] = "mean"
+    learning_rate_scale: Annotated[float, Field(gt=0)] = 10.0
 
 
 @register("logistic_regression", LogisticRegressionConfig)
@@ -34,6 +38,7 @@ class LogisticRegression(MultiScenarioModel):
     ) -> None:
         super().__init__(num_scenarios)
         self.config = config
+        self.learning_rate_scale = config.learning_rate_scale
         self.embedding = FieldEmbedding(layout, 1, generator)
         nn.init.zeros_(self.embedding.weight)
         self.bias_K = nn.Parameter(torch.zeros(num_scenarios))

@@ -91,7 +91,10 @@ def train(
     window.require_both_labels(train_rows)
     # fused: one kernel for all parameters. Its arithmetic does not depend on the loss, so arms stay comparable.
     optimiser = torch.optim.Adam(
-        model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        model.parameters(),
+        lr=config.learning_rate * model.learning_rate_scale,
+        weight_decay=config.weight_decay,
+        fused=True,
     )
     start = time.perf_counter()
     best: tuple[float, int, float | None, float] | None = None

@@ -225,6 +225,10 @@ def test_a_fixed_ratio_and_a_model_without_towers(lake: Path) -> None:
         run(spec, DS, shared_set="none")
     with pytest.raises(TrainingError, match="model 'nobody' is not known"):
         run(spec, DS, model="nobody")
+    with pytest.raises(TrainingError, match="--device 'toaster' cannot be used"):
+        run(spec, DS, device="toaster")
+    with pytest.raises(TrainingError, match="--threads 0 must be 1 or more"):
+        run(spec, DS, threads=0)
     with pytest.raises(TrainingError, match="which day"):
         run(spec)
 
