@@ -30,7 +30,7 @@ def write_report(html: str, dataset_name: str) -> Path:
 
 def step(args: StepArgs) -> None:
     days = args.days if args.options.ds is None else []
-    data = collect(args.dataset, days)
+    data = collect(args.dataset, days, args.options.dataset)
     if not (data.accounts or data.scores or data.sets):
         raise TableError(
             f"data set {args.dataset.name} has no tables to report on; run "

@@ -86,9 +86,10 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportData:
-    """All that one report shows."""
+    """All that one report shows. `argument` is what command lines name the data set by: its name or its YAML's path."""
 
     dataset: DatasetSpec
+    argument: str
     accounts: list[DayAccount]
     sets: list[SetSummary]
     shared: SharedSet | None
@@ -137,7 +138,7 @@ class ReportData:
         return sum(values) / len(values) if values else None
 
 
-def collect(dataset: DatasetSpec, days: Sequence[date]) -> ReportData:
+def collect(dataset: DatasetSpec, days: Sequence[date], argument: str | None = None) -> ReportData:
     """Read the tables of a data set: all days, or only `days` where any are given.
 
     Tables that do not exist yet give empty parts. Raises TableError where a table's columns are not the spec's.
@@ -148,6 +149,7 @@ def collect(dataset: DatasetSpec, days: Sequence[date]) -> ReportData:
     used = next((r.shared_set_id for r in reversed(runs) if r.shared_set_id is not None), None)
     return ReportData(
         dataset=dataset,
+        argument=argument or dataset.name,
         accounts=sorted(
             (_account(r) for r in _rows(dataset, "audits", days) if r["table_name"] == "impressions"),
             key=lambda a: a.ds,

@@ -47,9 +47,10 @@ def auc_by_day(data: ReportData, model: str) -> str | None:
     every = [s for scores in by_day.values() for s in scores.values() if s.auc is not None]
     if len(days) < 2 or not every:
         return None
-    y_range = svg.padded([s.auc for s in every if s.auc is not None])
-    panels = svg.grid(len(data.scenario_names), 120, (-0.4, len(days) - 0.6), y_range)
+    panels = svg.grid(len(data.scenario_names), 120, (-0.4, len(days) - 0.6), (0, 1))
     for scenario_id, panel in enumerate(panels):
+        own = [s for scores in by_day.values() for (k, _), s in scores.items() if k == scenario_id]
+        panel.y_range = svg.padded([s.auc for s in own if s.auc is not None])
         panel.title(data.scenario_names[scenario_id])
         panel.y_axis(svg.decimals(3), count=5)
         panel.x_axis(lambda n: days[round(n)][5:], _few(len(days)), grid=False)
@@ -61,8 +62,8 @@ def auc_by_day(data: ReportData, model: str) -> str | None:
             panel.add(*(svg.marker(*point, series, _tip(s)) for point, (_, s) in zip(points, known, strict=True)))
     picture = svg.figure(
         panels, width=svg.WIDTH, height=svg.grid_height(panels), title=f"AUC per test day, {model}",
-        description="One panel per scenario; the test day runs from left to right, one line per arm; all panels share "
-        "one scale. A day on which a scenario has one class has no point.",
+        description="One panel per scenario; the test day runs from left to right, one line per arm; each panel "
+        "has a scale of its own. A day on which a scenario has one class has no point.",
     )  # fmt: skip
     return svg.legend([ARM_NAMES[a] for a in ARMS]) + picture
 
@@ -74,7 +75,7 @@ def ratio_grid(data: ReportData, model: str) -> str | None:
     if len({r.ratio for r in runs}) < 2:
         return None
     panel = Panel(
-        left=60, top=14, width=svg.WIDTH - 160, height=210, x_range=(-0.03, 1.03),
+        left=60, top=14, width=svg.WIDTH - 84, height=210, x_range=(-0.03, 1.03),
         y_range=svg.padded([r.validation_auc for r in runs if r.validation_auc is not None]),
     )  # fmt: skip
     panel.y_axis(svg.decimals(3))
@@ -90,13 +91,17 @@ def ratio_grid(data: ReportData, model: str) -> str | None:
                 panel.add(svg.marker(*point, 0, f"{tip}, chosen", 6))
             elif newest:
                 panel.add(svg.marker(*point, 4, tip, 3.5))
-        if newest:
-            panel.add(svg.text(panel.left + panel.width + 6, points[-1][1] + 4, ds))
     chosen = ", ".join(f"{r.ds}: {r.ratio:g}" for r in runs if r.is_selected)
-    return svg.figure(
+    picture = svg.figure(
         [panel], width=svg.WIDTH, height=278, title=f"Validation AUC over the sharing ratio, {model}",
         description=f"One line per test day, the newest in colour; filled dots are the ratios chosen ({chosen}).",
     )  # fmt: skip
+    keys = {
+        f"newest test day, {days[-1]}": svg.line(0, 7, 14, 7, "curve s0"),
+        "earlier test days": svg.line(0, 7, 14, 7, "curve faint"),
+        "ratio chosen": svg.marker(7, 7, 0),
+    }
+    return svg.key_list(keys) + picture
 
 
 def calibration(data: ReportData, model: str, ds: str) -> str | None:

@@ -42,7 +42,7 @@ def render_links(names: list[str]) -> str:
 def repeat_command(data: ReportData, run: Run) -> str:
     """The command that trains a run again from its manifest."""
     manifest = run.checkpoint_uri.rpartition("/")[0] + "/manifest.json"
-    return f"python -m jobs.train_target_model --dataset {data.dataset.name} --manifest {manifest}"
+    return f"python -m jobs.train_target_model --dataset {data.argument} --manifest {manifest}"
 
 
 def _header(data: ReportData) -> str:
@@ -51,8 +51,8 @@ def _header(data: ReportData) -> str:
     versions = sorted({_short(r.code_version) for r in data.runs})
     tiles = [
         ("days", f"{days[0]} .. {days[-1]} ({len(days)})" if days else "none yet"),
-        ("rows in", f"{sum(a.rows_in for a in data.accounts):,}"),
-        ("rows quarantined", f"{sum(a.rows_quarantined for a in data.accounts):,}"),
+        ("rows in", f"{sum(a.rows_in for a in data.accounts):,}" if data.accounts else "none yet"),
+        ("rows quarantined", f"{sum(a.rows_quarantined for a in data.accounts):,}" if data.accounts else "none yet"),
         ("scenarios", ", ".join(data.scenario_names)),
         ("test days", f"{test_days[0]} .. {test_days[-1]} ({len(test_days)})" if test_days else "none yet"),
         ("models", ", ".join(data.models) or "none yet"),
@@ -82,7 +82,9 @@ def _model(data: ReportData, model: str) -> str:
             f"<p>{escape(words)}</p>",
             figure(figures.auc_by_scenario(data, model, last), "No scenario has an AUC on this day."),
             _auc_table(data, model, last),
-            f"<h3>Day by day</h3>{figure(figures.auc_by_day(data, model), 'One test day only, see above.')}",
+            "<h3>Day by day</h3>",
+            note("Each panel has a scale of its own.") if len(days) > 1 else "",
+            figure(figures.auc_by_day(data, model), "One test day only, see above."),
             folded("Numbers of all test days", _daily_table(data, model)),
             "<h3>Which ratio, chosen on validation</h3>",
             figure(figures.ratio_grid(data, model), "One ratio only was trained, there was nothing to choose from."),

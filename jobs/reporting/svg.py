@@ -118,7 +118,7 @@ class Panel:
 
     def x_axis(self, show: Format, ticks: Sequence[float] | None = None, *, grid: bool = True, label: str = "") -> None:
         bottom = self.top + self.height
-        for value in nice_ticks(self.x_range) if ticks is None else ticks:
+        for value in nice_ticks(self.x_range, 7) if ticks is None else ticks:
             if grid:
                 self.parts.append(line(self.x(value), self.top, self.x(value), bottom, "grid"))
             self.parts.append(text(self.x(value), bottom + 15, show(value), anchor="middle"))
