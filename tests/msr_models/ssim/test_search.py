@@ -1,0 +1,166 @@
+"""The search: deterministic, K free, collapses are rejected with a reason, planted truth is found."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from msr_models.ssim import search as search_module
+from msr_models.ssim.search import run_search
+from schemas.errors import TrainingError
+from schemas.pipeline_spec import SearchSpec
+from tests.support.planted_log import planted_log
+
+
+def _spec(**changes: Any) -> SearchSpec:
+    """A quick search."""
+    small: dict[str, Any] = {
+        "warmup_epochs": 1,
+        "epochs": 1,
+        "batch_size": 256,
+        "embedding_dim": 8,
+        "hidden": (16, 8),
+        "selector_hidden": (8,),
+        "learning_rate": 3e-3,
+        "selector_learning_rate": 3e-3,
+    }
+    return SearchSpec(**(small | changes))
+
+
+def _log(rows: int = 4_000, **changes: Any) -> Any:
+    return planted_log(rows=rows, users=100, items=40, **changes)
+
+
+@pytest.mark.parametrize("objective", ["reference", "joint"])
+def test_the_same_window_and_spec_give_the_same_bits(objective: str) -> None:
+    window = _log().window
+    first = run_search(window, _spec(objective=objective))
+    torch.manual_seed(99)
+    again = run_search(window, _spec(objective=objective))
+    assert np.array_equal(first.probs_N, again.probs_N)
+    assert (first.threshold, first.kl_weight, first.curves) == (again.threshold, again.kl_weight, again.curves)
+    other = run_search(window, _spec(objective=objective, seed=2))
+    assert not np.array_equal(first.probs_N, other.probs_N)
+
+
+def test_the_callers_random_state_is_left_alone() -> None:
+    torch.manual_seed(4)
+    expected = torch.rand(3)
+    torch.manual_seed(4)
+    run_search(_log(rows=500).window, _spec())
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("objective", ["reference", "joint"])
+@pytest.mark.parametrize("num_scenarios", [1, 3, 12])
+def test_any_number_of_scenarios(num_scenarios: int, objective: str) -> None:
+    window = _log(rows=2_000, shares=(1.0,) * num_scenarios).window
+    result = run_search(window, _spec(objective=objective))
+    assert result.probs_N.shape == (2_000,)
+    assert np.isfinite(result.probs_N).all()
+    assert ((result.probs_N >= 0) & (result.probs_N <= 1)).all()
+    if num_scenarios == 1:
+        assert (result.status, result.reason) == ("rejected", "one scenario only: there is none to share with")
+
+
+@pytest.mark.parametrize("kl_form", ["bernoulli", "linear"])
+@pytest.mark.parametrize("estimator", ["straight_through", "relu"])
+def test_every_option_runs_and_the_curves_are_kept(estimator: str, kl_form: str) -> None:
+    spec = _spec(gate_estimator=estimator, kl_form=kl_form, tower_reduction="sum", target_share_rate=None)
+    for objective in ("reference", "joint"):
+        said: list[str] = []
+        result = run_search(_log(rows=1_000).window, spec.model_copy(update={"objective": objective}), said.append)
+        assert [c["phase"] for c in result.curves] == ["warm-up", "gate" if objective == "reference" else "joint"]
+        assert {"loss", "share_rate", "threshold", "kl_weight"} <= set(result.curves[-1])
+        assert result.kl_weight == spec.kl_weight, "without a target lambda is fixed"
+        assert len(said) >= 2
+
+
+def test_a_scenario_without_rows_is_no_obstacle() -> None:
+    log = _log(rows=2_000)
+    window = replace(log.window, scenario_names=(*log.window.scenario_names, "empty"))
+    result = run_search(window, _spec())
+    assert np.isfinite(result.probs_N).all()
+
+
+def test_lambda_is_scheduled_to_the_share_rate_asked_for() -> None:
+    window = _log(rows=20_000).window
+    rates = [run_search(window, _spec(epochs=3, target_share_rate=t)).shared_N.mean() for t in (0.2, 0.7)]
+    assert rates == pytest.approx([0.2, 0.7], abs=0.1)
+
+
+def test_the_literal_joint_objective_collapses_and_is_rejected() -> None:
+    spec = _spec(objective="joint", warmup_epochs=0, kl_weight=1.0, target_share_rate=None, epochs=8)
+    result = run_search(_log().window, spec)
+    assert result.status == "rejected"
+    assert result.reason == "shares 100% of the rows: the gate collapsed"
+    assert result.curves, "the curves of a rejected search are kept"
+
+
+def test_a_search_that_shares_nothing_is_rejected() -> None:
+    result = run_search(_log().window, _spec(kl_weight=0.0, target_share_rate=None, epochs=6))
+    assert result.status == "rejected"
+    assert result.reason == "shares 0% of the rows: the gate collapsed"
+
+
+def test_a_threshold_that_runs_away_is_rejected_with_its_bound() -> None:
+    spec = _spec(threshold_bounds=(0.49, 0.51), target_share_rate=None, epochs=2, kl_weight=0.5)
+    result = run_search(_log().window, spec)
+    assert result.status == "rejected"
+    assert result.reason.startswith("threshold 0.5100 ran to its bound (0.49, 0.51)")
+
+
+def test_a_loss_that_is_not_finite_names_the_remedy() -> None:
+    with pytest.raises(TrainingError, match=r"not finite.*lower search\.learning_rate"):
+        run_search(_log(rows=1_000).window, _spec(learning_rate=1e30, warmup_epochs=3))
+
+
+def test_labels_of_one_class_and_an_unknown_backbone_are_refused() -> None:
+    window = _log(rows=500).window
+    with pytest.raises(TrainingError, match="nothing can be learned"):
+        run_search(replace(window, label_N=torch.ones(500)), _spec())
+    with pytest.raises(TrainingError, match="shared_bottom"):
+        run_search(window, _spec(backbone="shared_botom"))
+
+
+def test_the_reference_towers_do_not_move_while_the_gate_learns(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[Any] = []
+    original = search_module._Search._learn_gate_from_reference
+
+    def watched(self: Any) -> None:
+        before = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        original(self)
+        kept.append(all(torch.equal(before[name], tensor) for name, tensor in self.model.state_dict().items()))
+
+    monkeypatch.setattr(search_module._Search, "_learn_gate_from_reference", watched)
+    result = run_search(_log(rows=1_000).window, _spec())
+    assert kept == [True]
+    assert not result.selector.training
+
+
+def test_held_out_rows_do_not_train_the_backbone() -> None:
+    """Their labels may be anything: the scores, which are label-free beyond the towers, stay the same."""
+    window = _log(rows=2_000).window
+    labels = window.label_N.clone()
+    labels[window.instance_id_N % search_module.HOLD_OUT_EVERY == 0] = 1
+    first, turned = run_search(window, _spec()), run_search(replace(window, label_N=labels), _spec())
+    assert np.array_equal(first.probs_N, turned.probs_N)
+    assert first.metrics != turned.metrics
+
+
+@pytest.mark.slow
+def test_the_score_separates_planted_shareable_rows_over_seeds() -> None:
+    found = []
+    for seed in range(3):
+        log = planted_log(rows=30_000, users=300, items=120, seed=seed)
+        spec = _spec(warmup_epochs=4, epochs=2, embedding_dim=16, hidden=(32, 16), selector_hidden=(32, 16), seed=seed)
+        result = run_search(log.window, spec)
+        assert (result.status, result.reason) == ("accepted", "")
+        found.append(roc_auc_score(log.shareable_N, result.probs_N))
+    assert min(found) > 0.82, found
+    assert np.mean(found) > 0.86, found
