@@ -30,8 +30,6 @@ class DayAccount:
     rows_quarantined: int
     per_scenario: dict[str, int]
     reasons: dict[str, int]
-    warnings: list[str]
-    failures: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,11 +84,15 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportData:
-    """All that one report shows. `argument` is what command lines name the data set by: its name or its YAML's path."""
+    """All that one report shows.
+
+    `argument`: what command lines name the data set by, its name or its YAML's path. `findings`: what audits said.
+    """
 
     dataset: DatasetSpec
     argument: str
     accounts: list[DayAccount]
+    findings: list[str]
     sets: list[SetSummary]
     shared: SharedSet | None
     runs: list[Run]
@@ -143,6 +145,7 @@ def collect(dataset: DatasetSpec, days: Sequence[date], argument: str | None = N
 
     Tables that do not exist yet give empty parts. Raises TableError where a table's columns are not the spec's.
     """
+    audits = sorted(_rows(dataset, "audits", days), key=lambda r: (r["table_name"], r["ds"]))
     runs = [_run(row) for row in _rows(dataset, "training_runs", days)]
     runs.sort(key=lambda r: (r.ds, r.model, r.ratio))
     sets = read_sets(dataset)
@@ -150,10 +153,8 @@ def collect(dataset: DatasetSpec, days: Sequence[date], argument: str | None = N
     return ReportData(
         dataset=dataset,
         argument=argument or dataset.name,
-        accounts=sorted(
-            (_account(r) for r in _rows(dataset, "audits", days) if r["table_name"] == "impressions"),
-            key=lambda a: a.ds,
-        ),
+        accounts=[_account(row) for row in audits if row["table_name"] == "impressions"],
+        findings=[finding for row in audits for finding in _findings(row)],
         sets=sets,
         shared=read_shared_set(dataset, sets, used),
         runs=runs,
@@ -187,13 +188,14 @@ def _account(row: dict[str, Any]) -> DayAccount:
         rows_quarantined=row["rows_quarantined"],
         per_scenario=json.loads(row["rows_per_scenario"]),
         reasons=json.loads(row["quarantine_reasons"]),
-        warnings=[_words(w) for w in json.loads(row["warnings"])],
-        failures=[_words(f) for f in json.loads(row["failures"])],
     )
 
 
-def _words(finding: Any) -> str:
-    return finding if isinstance(finding, str) else json.dumps(finding)
+def _findings(row: dict[str, Any]) -> list[str]:
+    """What the expectations of one table's day said, in words."""
+    kinds = {"failed": json.loads(row["failures"]), "warning": json.loads(row["warnings"])}
+    said = [(kind, w if isinstance(w, str) else json.dumps(w)) for kind, every in kinds.items() for w in every]
+    return [f"{row['table_name']} {row['ds']}, {kind}: {words}" for kind, words in said]
 
 
 def _run(row: dict[str, Any]) -> Run:

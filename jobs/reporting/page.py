@@ -197,13 +197,10 @@ def _accounts(data: ReportData) -> str:
         for a in data.accounts
     ]  # fmt: skip
     head = ["day", "status", "rows in", "published", "quarantined", "reasons"]
-    failed = [a for a in data.accounts if a.status != "published"]
-    said = [warning(f"{a.ds} failed its audit: {'; '.join(a.failures)}") for a in failed]
-    said += [warning(f"{a.ds}: {w}") for a in data.accounts for w in a.warnings]
     return "".join(
         [
             title,
-            *said,
+            *map(warning, data.findings),
             "<h3>Published, by scenario</h3>",
             figure(account_figures.rows_published(data), ""),
             "<h3>Quarantined, by reason</h3>",

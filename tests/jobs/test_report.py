@@ -11,8 +11,10 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from jobs.arrow_lake import overwrite_partition
 from jobs.report import write_report
 from jobs.reporting import svg
 from jobs.reporting.collect import ALL_ROWS, MEAN, NO_SHARING, SELECTED, SHARE_ALL, ReportData, collect
@@ -21,6 +23,7 @@ from jobs.reporting.reliability import bin_means
 from jobs.reporting.summary import summarise
 from msr_models.data.lake_reader import read_table
 from schemas.load_dataset import load_dataset
+from schemas.tables import get_table
 from tests.support.report_lake import (
     ROWS,
     SET_ID,
@@ -171,7 +174,21 @@ def test_each_part_may_be_missing(lake: Path) -> None:
 
 def test_a_failed_audit_and_warnings_are_shown(lake: Path) -> None:
     write_audits(GENERATED, [day(1), day(2)])
-    assert "2026-01-02: label mean 0.96 is above 0.95" in render(collect(GENERATED, []))
+    failed = read_table("generated", "audits", days=[day(1)]).to_pylist()[0] | {
+        "table_name": "scenario_features",
+        "status": "failed",
+        "failures": '[{"expectation": "keys_unique", "rows": 3}]',
+    }
+    partition = {"table_name": "scenario_features", "ds": f"{day(1)}"}
+    rows = pa.Table.from_pylist([failed], schema=get_table("audits").arrow_schema())
+    overwrite_partition(rows, GENERATED, "audits", partition)
+    data = collect(GENERATED, [])
+    assert data.findings == [
+        "impressions 2026-01-02, warning: label mean 0.96 is above 0.95",
+        'scenario_features 2026-01-01, failed: {"expectation": "keys_unique", "rows": 3}',
+    ]
+    assert "label mean 0.96 is above 0.95" in render(data)
+    assert [a.ds for a in data.accounts] == [f"{day(1)}", f"{day(2)}"]
 
 
 def test_text_of_the_log_cannot_become_markup(data: ReportData) -> None:
