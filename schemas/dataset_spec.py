@@ -12,59 +12,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from schemas.pipeline_spec import SearchSpec, TrainingSpec
+from schemas.source_spec import SourceSpec, Spec
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 
 # Ids of statistic fields are bins of fixed edges, so that they need no fitting: see jobs/transforms/statistics.py.
 STATISTIC_IDS = 18
 STATISTICS = ("impressions", "ctr")
-
-
-class Spec(BaseModel):
-    """Base of all parts of the YAML: immutable, no unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class GeneratorSpec(Spec):
-    """Size and taste of the generated log (adapter `generated`)."""
-
-    seed: int = 7
-    rows_per_day: int = Field(default=24_000, gt=0)
-    scenario_shares: tuple[float, ...] = (0.5, 0.3, 0.14, 0.06)
-    num_users: int = Field(default=3_000, gt=0)
-    num_items: int = Field(default=800, gt=0)
-    shareable_items: float = Field(default=0.5, ge=0, le=1, description="share of items with one taste everywhere")
-    drift: float = Field(default=0.02, ge=0, description="step of the daily random walk of item tastes")
-    base_logit: float = -1.4
-    broken_rows: float = Field(default=0.001, ge=0, lt=0.5, description="share of records broken on purpose")
-
-
-class SourceSpec(Spec):
-    """Where the raw log lies and which adapter reads it."""
-
-    adapter: Literal["files", "movielens", "generated"]
-    path: str | None = Field(default=None, description="file, folder or glob; {ds} is the day; ${VAR} is expanded")
-    format: Literal["csv", "tsv", "parquet", "jsonl"] | None = None
-    header: bool = True
-    delimiter: str | None = Field(default=None, description="csv only; default ','")
-    generator: GeneratorSpec | None = None
-
-    @model_validator(mode="after")
-    def _complete(self) -> SourceSpec:
-        if self.adapter == "files" and (self.path is None or self.format is None):
-            raise ValueError("adapter 'files' needs path and format (csv, tsv, parquet or jsonl)")
-        if self.adapter == "movielens" and self.path is None:
-            raise ValueError("adapter 'movielens' needs path, the folder with ml-1m.inter, ml-1m.user and ml-1m.item")
-        return self
-
-    @property
-    def is_daily(self) -> bool:
-        """Whether each day has files of its own ({ds} in the path)."""
-        return self.adapter == "generated" or "{ds}" in (self.path or "")
 
 
 class EventTimeSpec(Spec):
@@ -295,6 +252,14 @@ class DatasetSpec(Spec):
     def feature_days_before(self, ds: date, days: int) -> list[date]:
         """The up to `days` days before `ds` that have features, ascending."""
         return [d for d in self.days_before(ds, days) if d >= self.first_feature_day]
+
+    def window_before(self, ds: date, days: int) -> list[date] | None:
+        """The `days` days before `ds`, ascending; None where not all of them can have features.
+
+        A function of the day alone, so that a backfill in any order trains and searches on the same days.
+        """
+        window = [ds - timedelta(days=n) for n in range(days, 0, -1)]
+        return window if window[0] >= self.first_feature_day else None
 
 
 def dataset_path(folder: Path, name: str) -> Path:

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
 
 from jobs.transforms.canonical import CLICK_PROBABILITY, IS_SHAREABLE, REFUSED_DETAIL, REFUSED_REASON, SOURCE
-from schemas.dataset_spec import DatasetSpec, GeneratorSpec
+from schemas.dataset_spec import DatasetSpec
 from schemas.errors import DatasetSpecError
+from schemas.source_spec import GeneratorSpec
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

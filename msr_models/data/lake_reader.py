@@ -91,7 +91,7 @@ def read_table(
         )
     condition: pds.Expression | None = None
     if days is not None:
-        condition = pds.field("ds").isin([f"{d:%Y-%m-%d}" for d in days])
+        condition = pds.field("ds").isin(pa.array([f"{d:%Y-%m-%d}" for d in days], pa.string()))
     for key, value in (filters or {}).items():
         clause = pds.field(key) == value
         condition = clause if condition is None else condition & clause

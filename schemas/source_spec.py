@@ -1,0 +1,51 @@
+"""Where a raw log comes from: the `source` block of a data set's YAML."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Spec(BaseModel):
+    """Base of all parts of the YAML: immutable, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class GeneratorSpec(Spec):
+    """Size and taste of the generated log (adapter `generated`)."""
+
+    seed: int = 7
+    rows_per_day: int = Field(default=24_000, gt=0)
+    scenario_shares: tuple[float, ...] = (0.5, 0.3, 0.14, 0.06)
+    num_users: int = Field(default=3_000, gt=0)
+    num_items: int = Field(default=800, gt=0)
+    shareable_items: float = Field(default=0.5, ge=0, le=1, description="share of items with one taste everywhere")
+    drift: float = Field(default=0.02, ge=0, description="step of the daily random walk of item tastes")
+    base_logit: float = -1.4
+    broken_rows: float = Field(default=0.001, ge=0, lt=0.5, description="share of records broken on purpose")
+
+
+class SourceSpec(Spec):
+    """Where the raw log lies and which adapter reads it."""
+
+    adapter: Literal["files", "movielens", "generated"]
+    path: str | None = Field(default=None, description="file, folder or glob; {ds} is the day; ${VAR} is expanded")
+    format: Literal["csv", "tsv", "parquet", "jsonl"] | None = None
+    header: bool = True
+    delimiter: str | None = Field(default=None, description="csv only; default ','")
+    generator: GeneratorSpec | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> SourceSpec:
+        if self.adapter == "files" and (self.path is None or self.format is None):
+            raise ValueError("adapter 'files' needs path and format (csv, tsv, parquet or jsonl)")
+        if self.adapter == "movielens" and self.path is None:
+            raise ValueError("adapter 'movielens' needs path, the folder with ml-1m.inter, ml-1m.user and ml-1m.item")
+        return self
+
+    @property
+    def is_daily(self) -> bool:
+        """Whether each day has files of its own ({ds} in the path)."""
+        return self.adapter == "generated" or "{ds}" in (self.path or "")
