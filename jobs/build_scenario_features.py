@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from datetime import date
 
+import pyarrow.dataset as pds
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
@@ -19,6 +20,7 @@ from jobs.spark_lake import publish, read_days
 from jobs.spark_session import get_session
 from jobs.transforms.features import scenario_features
 from jobs.transforms.statistics import scenario_statistics
+from msr_models.data.lake_reader import open_table
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TableError
 
@@ -45,9 +47,10 @@ def build_day(spark: SparkSession, dataset: DatasetSpec, ds: date) -> None:
         read_days(spark, dataset, "behaviour_sequences", [ds], ["user_id", "hist_event_ts"]),
         dataset,
         version,
-    ).persist()  # counted before it is written
+    )
+    rows = rows.hint("rebalance", "scenario_id").persist()  # few files per partition; counted before it is written
     try:
-        account = _account(rows, impressions.count(), dataset, ds)
+        account = _account(rows, _num_impressions(dataset, ds), dataset, ds)
         publish(rows, dataset, TABLE_NAME, {"ds": str(ds)})
     finally:
         rows.unpersist()
@@ -55,8 +58,14 @@ def build_day(spark: SparkSession, dataset: DatasetSpec, ds: date) -> None:
     progress(f"{TABLE_NAME} {dataset.name} {ds}: {account}; vocabulary {version}, {seconds:.1f} s")
 
 
+def _num_impressions(dataset: DatasetSpec, ds: date) -> int:
+    """Published impressions of the day, from the files' own counts."""
+    impressions = open_table(dataset.name, "impressions").to_pyarrow_dataset()
+    return int(impressions.count_rows(filter=pds.field("ds") == str(ds)))
+
+
 def _account(rows: DataFrame, num_impressions: int, dataset: DatasetSpec, ds: date) -> str:
-    """Rows per scenario and out-of-vocabulary rate per field as one line; TableError where rows were lost or doubled."""
+    """Rows per scenario and share without an id per field, one line; TableError where rows were lost or doubled."""
     unknown = [
         F.count_if(F.size(f"f_{f.name}") == 0 if f.kind == "multi_valued" else F.col(f"f_{f.name}") == 0).alias(f.name)
         for f in dataset.fields
@@ -68,7 +77,9 @@ def _account(rows: DataFrame, num_impressions: int, dataset: DatasetSpec, ds: da
     )
     num_rows = sum(row["rows"] for row in counts)
     if num_rows != num_impressions:
-        raise TableError(f"features of {dataset.name} {ds}: {num_impressions} impressions made {num_rows} rows; {_REMEDY}")
+        raise TableError(
+            f"features of {dataset.name} {ds}: {num_impressions} impressions made {num_rows} rows: {_REMEDY}"
+        )
     if orphans := sum(row["no_sequence"] for row in counts):
         command = f"python -m jobs.build_behaviour_sequences --dataset {dataset.name} --ds {ds}"
         raise TableError(f"{orphans} impressions of {ds} have users without behaviour_sequences; run '{command}' again")
@@ -79,7 +90,9 @@ def _account(rows: DataFrame, num_impressions: int, dataset: DatasetSpec, ds: da
     return f"{num_rows} rows ({scenarios}); OOV " + ", ".join(f"{name} {rate:.2%}" for name, rate in rates.items())
 
 
-_REMEDY = "a vocabulary or sequence key repeats; rebuild behaviour_sequences of the day and report it if that does not help"
+_REMEDY = (
+    "the impressions changed meanwhile, or a key of the vocabulary or of behaviour_sequences repeats; run it again"
+)
 
 
 def step(args: StepArgs) -> None:

@@ -34,7 +34,9 @@ def ensure_vocabulary(spark: SparkSession, dataset: DatasetSpec, ds: date) -> st
     """
     version = dataset.vocabulary_version(ds)
     if version is None:
-        raise TableError(f"day {ds} of {dataset.name} has no vocabulary: the first is that of {dataset.first_feature_day}")
+        raise TableError(
+            f"{dataset.name} {ds} has no vocabulary; the first day with one is {dataset.first_feature_day}"
+        )
     for day in missing_versions(dataset, ds, published_versions(dataset)):
         _make_version(spark, dataset, day)
     return version
@@ -78,7 +80,7 @@ def _make_version(spark: SparkSession, dataset: DatasetSpec, day: date) -> None:
     num_rows = publish(rows, dataset, TABLE_NAME, {"vocabulary_version": version})
     if num_rows == 0:
         raise TableError(
-            f"vocabulary {version} of {dataset.name} is empty: no value of any field on {fit_days[0]} .. {fit_days[-1]}; "
+            f"vocabulary {version} of {dataset.name} is empty: no values on {fit_days[0]} .. {fit_days[-1]}; "
             "move days.start in the data set's YAML to a day with rows"
         )
     seconds = time.monotonic() - started

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
 from schemas.dataset_spec import DatasetSpec, FieldSpec
@@ -36,11 +36,17 @@ def index_vocabulary(vocabulary: DataFrame, dataset: DatasetSpec) -> VocabularyI
     return VocabularyIndex(
         rows=vocabulary,
         num_values={row["field"]: row["size"] for row in rows},
-        lower_edges={row["field"]: tuple(float(e["value"]) for e in sorted(row["edges"])) for row in rows if row["edges"]},
+        lower_edges={row["field"]: _as_numbers(row["edges"]) for row in rows if row["edges"]},
     )
 
 
-def with_categorical_id(frame: DataFrame, index: VocabularyIndex, field: str, raw_column: str, id_column: str) -> DataFrame:
+def _as_numbers(edges: list[Row]) -> tuple[float, ...]:
+    return tuple(float(edge["value"]) for edge in sorted(edges, key=lambda edge: int(edge["id"])))
+
+
+def with_categorical_id(
+    frame: DataFrame, index: VocabularyIndex, field: str, raw_column: str, id_column: str
+) -> DataFrame:
     """`frame` with the id (int32) of a single value; 0 where the value is null or unknown."""
     values = index.values_of(field).select(F.col("value").alias(raw_column), F.col("id").alias("_id"))
     joined = frame.join(values, raw_column, "left")
@@ -48,7 +54,7 @@ def with_categorical_id(frame: DataFrame, index: VocabularyIndex, field: str, ra
 
 
 def with_multi_valued_ids(frame: DataFrame, index: VocabularyIndex, field: FieldSpec, id_column: str) -> DataFrame:
-    """`frame` with the ids of a list of values: distinct, in the list's order, at most max_values; unknown ones are left out.
+    """`frame` with the ids of a list of values: distinct, in the list's order, at most max_values, without the unknown.
 
     Each distinct list is encoded once: lists belong to few items or users, and so need no shuffle of all rows.
     """

@@ -52,7 +52,8 @@ def _with_statistics(rows: DataFrame, statistics: DataFrame, entity: str) -> Dat
 def _with_hist_end(rows: DataFrame, sequences: DataFrame) -> DataFrame:
     """Number of the user's stored behaviours strictly before the impression: one at the same instant is not seen."""
     histories = sequences.select("user_id", "hist_event_ts")
-    return rows.join(histories, "user_id", "left").withColumn("hist_end", _num_before("hist_event_ts", F.unix_micros("event_ts")))
+    joined = rows.join(histories, "user_id", "left")
+    return joined.withColumn("hist_end", _num_before("hist_event_ts", F.unix_micros("event_ts")))
 
 
 def _num_before(times: str, now: Column) -> Column:

@@ -45,7 +45,7 @@ def behaviour_sequences(
 
 
 def _behaviours(recent: DataFrame, index: VocabularyIndex, dataset: DatasetSpec) -> DataFrame:
-    """(user_id, ts in microseconds, instance_id, scenario_id, item_id, f_<attribute>): this order sorts them in time."""
+    """(user_id, ts in microseconds, instance_id, scenario_id, item_id, f_<attribute>): ordered by time as structs."""
     if dataset.sequence.behaviour == "positive":
         recent = recent.where(F.col("label") == 1)
     rows = with_categorical_id(recent, index, dataset.sequence.item_field, f"x_{dataset.sequence.item_field}", "_item")

@@ -33,7 +33,8 @@ def statistic_columns(entity: str) -> tuple[str, str]:
 def scenario_statistics(past: DataFrame, dataset: DatasetSpec) -> dict[str, DataFrame]:
     """Entity -> one row per (scenario_id, user_id or item_id) of the impressions `past`, with the two ids (int32).
 
-    `past` holds scenario_id, user_id, item_id and label of the lookback's days, all before D. Empty without `statistics`.
+    `past` holds scenario_id, user_id, item_id and label of the lookback's days, all before D. Empty where the data set
+    has no statistics.
     """
     if dataset.statistics is None:
         return {}

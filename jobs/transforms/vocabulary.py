@@ -34,10 +34,11 @@ def next_vocabulary(previous: DataFrame, impressions: DataFrame, dataset: Datase
 
     Bins of numeric fields never change within a lineage. Returns rows of `vocabularies`.
     """
-    counts = _counts(impressions, dataset.fields).join(previous.select("field", "value"), ["field", "value"], "left_anti")
+    known = previous.select("field", "value")
+    counts = _counts(impressions, dataset.fields).join(known, ["field", "value"], "left_anti")
     last_ids = previous.groupBy("field").agg(F.max("id").alias("last_id"))
     new = _numbered(counts).join(F.broadcast(last_ids), "field", "left")
-    new = new.withColumn("id", F.col("id") + F.coalesce("last_id", F.lit(0))).withColumn("first_version", F.lit(version))
+    new = new.withColumns({"id": F.col("id") + F.coalesce("last_id", F.lit(0)), "first_version": F.lit(version)})
     kept = previous.select("field", "value", "id", "first_version")
     return _as_version(kept.unionByName(new.select(kept.columns)), version)
 
@@ -50,7 +51,8 @@ def _as_version(rows: DataFrame, version: str) -> DataFrame:
 def _counts(impressions: DataFrame, fields: Iterable[FieldSpec]) -> DataFrame:
     """(field, value, count of impressions) of the values that are frequent enough. One scan, one shuffle."""
     fields = [f for f in fields if f.kind != "numeric"]
-    pairs = F.concat(*[_pairs(f) for f in fields]) if fields else F.array().cast("array<struct<field:string,value:string>>")
+    none = F.array().cast("array<struct<field:string,value:string>>")
+    pairs = F.concat(none, *[_pairs(f) for f in fields])
     values = impressions.select(F.explode(pairs).alias("pair")).select("pair.field", "pair.value")
     counts = values.where(F.col("value").isNotNull()).groupBy("field", "value").agg(F.count(F.lit(1)).alias("count"))
     enough = F.lit(1)
@@ -91,16 +93,17 @@ def _bins(impressions: DataFrame, fields: list[FieldSpec]) -> DataFrame | None:
 
 
 def _inner_edges(field: FieldSpec) -> Column:
-    """Ascending, distinct edges as text: those of the YAML, or exact quantiles (empty where the field has no number)."""
+    """Ascending, distinct edges as text: those of the YAML, or exact quantiles (none where no row has a number)."""
     assert field.binning is not None
     if field.binning.edges is not None:
-        return F.first(F.array(*[F.lit(repr(edge)) for edge in field.binning.edges]))
+        edges = F.array(*[F.lit(repr(edge)) for edge in field.binning.edges])
+        return F.coalesce(F.first(edges), edges)  # also where there is no row
     raw = F.col(field.raw_column)
     # A percentile merges counts of values, so that no order of rows shows in it; + 0.0 makes -0.0 and 0.0 one edge.
     is_finite = F.abs(raw) < F.lit(float("inf"))  # NaN is above every number
     quantiles = F.percentile(F.when(is_finite, raw), _fractions(field.binning))
-    edges = F.array_distinct(F.transform(quantiles, lambda edge: edge + F.lit(0.0)))
-    return F.coalesce(F.transform(edges, lambda edge: edge.cast("string")), F.array().cast("array<string>"))
+    distinct = F.array_distinct(F.transform(quantiles, lambda edge: edge + F.lit(0.0)))
+    return F.coalesce(F.transform(distinct, lambda edge: edge.cast("string")), F.array().cast("array<string>"))
 
 
 def _fractions(binning: BinningSpec) -> list[float]:

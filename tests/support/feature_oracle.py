@@ -15,7 +15,7 @@ Vocabulary = dict[str, dict[str, int]]
 
 
 def vocabulary(dataset: DatasetSpec, log: Log, ds: date) -> tuple[Vocabulary, dict[str, list[float]]]:
-    """(field -> value -> id, numeric field -> inner edges) of the version that starts on `ds`, with refresh_days = 1."""
+    """(field -> value -> id, numeric field -> inner edges) of the version that starts on `ds` (refresh_days = 1)."""
     first = dataset.days.start + timedelta(days=dataset.vocabulary.fit_days)
     ids: Vocabulary = {f.name: {} for f in dataset.fields if f.kind != "numeric"}
     day = first

@@ -53,6 +53,7 @@ def random_day(ds: date, *, rows: int = 150, seed: int = 0) -> Rows:
     for n in range(rows):
         hour = int(rng.integers(0, 24))
         user, item = f"u{int(rng.integers(age, NUM_USERS + age))}", f"i{int(rng.integers(age, NUM_ITEMS + age))}"
+        city = ["Łódź", "oslo", "Rome", "lima"][int(rng.integers(0, 4))] + str(age - n % 2)
         tags = [f"t{int(t)}" for t in rng.integers(age, 6 + age, int(rng.integers(0, 5)))]
         result.append({
             "ds": str(ds),
@@ -61,11 +62,11 @@ def random_day(ds: date, *, rows: int = 150, seed: int = 0) -> Rows:
             "scenario_id": int(rng.choice(3, p=[0.7, 0.2, 0.1])),
             "user_id": user,
             "item_id": item,
-            "label": int(rng.random() < 0.4 and user != f"u{age}"),  # the day's first user is one without behaviours
+            "label": int(rng.random() < 0.4 and not user.endswith("7")),  # some users have no behaviours
             "value": None if rng.random() < 0.3 else float(rng.random()),
             "x_user": user,
             "x_item": item,
-            "x_city": None if rng.random() < 0.2 else ["Łódź", "oslo", "Rome", "lima"][int(rng.integers(0, 4))] + str(age),
+            "x_city": None if rng.random() < 0.2 else city,
             "x_tags": None if rng.random() < 0.1 else tags,
             "x_price": [None, float("nan")][n % 2] if rng.random() < 0.2 else float(rng.integers(0, 9)),
             "x_hour": float(hour),
@@ -81,9 +82,9 @@ def to_arrow(rows: Rows, dataset: DatasetSpec) -> pa.Table:
 def publish_day(rows: Rows, dataset: DatasetSpec, ds: date) -> None:
     """Write the day's impressions and the account that says it is published."""
     overwrite_partition(to_arrow(rows, dataset), dataset, "impressions", {"ds": str(ds)})
-    account = {"table_name": "impressions", "ds": str(ds), "status": "published", "rows_in": len(rows)}
-    account |= {"rows_published": len(rows), "rows_quarantined": 0, "rows_per_scenario": "{}", "quarantine_reasons": "{}"}
-    account |= {"warnings": "[]", "failures": "[]"}
+    account = {"table_name": "impressions", "ds": str(ds), "status": "published"}
+    account |= {"rows_in": len(rows), "rows_published": len(rows), "rows_quarantined": 0}
+    account |= {"rows_per_scenario": "{}", "quarantine_reasons": "{}", "warnings": "[]", "failures": "[]"}
     audit = pa.Table.from_pylist([account], get_table("audits").arrow_schema())
     overwrite_partition(audit, dataset, "audits", {"table_name": "impressions", "ds": str(ds)})
 
