@@ -225,7 +225,7 @@ def _field(schema: StructType, field: FieldSpec) -> Column:
         values = _column(field.source).cast("array<string>")
     else:
         values = F.split(_text(field.source), _literal_pattern(field.separator))
-    return F.filter(F.transform(values, F.trim), lambda value: value != "")
+    return F.filter(F.transform(values, lambda value: F.trim(value)), lambda value: value != "")
 
 
 def _literal_pattern(separator: str) -> str:
