@@ -20,15 +20,33 @@ start_process() { # start_process NAME LOGFILE COMMAND...
   echo "$pid $(start_time_of "$pid")" >"$run_dir/$name.pid"
 }
 
-stop_process() { # stop_process NAME [SECONDS]: a polite end first, then the whole process group
-  local pid seconds=${2:-20}
+descendants_of() { # descendants_of PID: prints "pid start-time" of all that it started, in any session
+  local child
+  for child in $(cat "/proc/$1/task"/*/children 2>/dev/null); do
+    echo "$child $(start_time_of "$child")"
+    descendants_of "$child"
+  done
+}
+
+signal_same() { # signal_same SIGNAL: signals those of the "pid start-time" lines on stdin that are still the same; prints how many
+  local pid started count=0
+  while read -r pid started; do
+    [ -n "$started" ] && [ "$(start_time_of "$pid")" = "$started" ] || continue
+    kill "-$1" "$pid" 2>/dev/null && count=$((count + 1))
+  done
+  echo "$count"
+}
+
+stop_process() { # stop_process NAME [SECONDS]: a polite end for it and all that it started, then a hard one
+  local pid family seconds=${2:-15}
   if pid=$(pid_of "$1"); then
-    kill -TERM "$pid" 2>/dev/null || true
+    family=$(echo "$pid $(start_time_of "$pid")" && descendants_of "$pid")
+    signal_same TERM <<<"$family" >/dev/null
     for _ in $(seq $((seconds * 5))); do
-      pid_of "$1" >/dev/null || break
+      [ "$(signal_same 0 <<<"$family")" = 0 ] && break
       sleep 0.2
     done
-    kill -KILL -- "-$pid" 2>/dev/null || true
+    signal_same KILL <<<"$family" >/dev/null
     echo "stopped $1"
   fi
   rm -f "$run_dir/$1.pid"

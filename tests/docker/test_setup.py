@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 import tomllib
 from pathlib import Path
 
@@ -82,6 +83,19 @@ def test_the_local_spark_profile_is_pairs_of_key_and_value():
     assert conf["spark.driver.bindAddress"] == conf["spark.driver.host"] == "127.0.0.1"
 
 
+def ends(pid: int, seconds: float = 5.0) -> bool:
+    """Whether a process is gone, or dead and only not yet collected, within some seconds."""
+    limit = time.monotonic() + seconds
+    while time.monotonic() < limit:
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
+                return True
+        except FileNotFoundError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
 @pytest.fixture
 def processes(tmp_path):
     """Run shell lines with docker/processes.sh sourced and pid files in a folder of the test."""
@@ -104,7 +118,16 @@ def test_a_started_process_is_found_and_ended(processes, tmp_path):
     done = processes(f"start_process nap {tmp_path}/nap.log sleep 60; pid_of nap; stop_process nap; ! pid_of nap")
     assert done.returncode == 0, done.stderr
     pid, said = done.stdout.splitlines()
-    assert said == "stopped nap" and not Path(f"/proc/{pid}").exists()
+    assert said == "stopped nap" and ends(int(pid))
+
+
+def test_what_a_process_started_in_a_session_of_its_own_ends_with_it(processes, tmp_path):
+    nested = f"bash -c 'trap \"\" TERM; setsid sleep 61 & echo $! > {tmp_path}/grandchild; wait'"
+    wait = f"until [ -s {tmp_path}/grandchild ]; do sleep 0.1; done; sleep 0.3"
+    done = processes(f"start_process nap {tmp_path}/nap.log {nested}; {wait}; stop_process nap 2")
+    assert done.stdout == "stopped nap\n", done.stderr
+    grandchild = int((tmp_path / "grandchild").read_text())
+    assert ends(grandchild)
 
 
 def test_a_number_that_belongs_to_another_process_is_left_alone(processes, tmp_path):
