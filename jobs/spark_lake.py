@@ -15,12 +15,12 @@ from datetime import date
 from pathlib import Path
 from typing import TypeVar
 
-from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import ArrayType, DataType, StructType
 
+from jobs.spark_session import SPARK_ERRORS
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TableError
 from schemas.locations import table_uri
@@ -105,7 +105,7 @@ def _load(spark: SparkSession, uri: str) -> DataFrame | None:
     try:
         frame = spark.read.format("delta").load(uri)
         frame.schema  # noqa: B018  Connect looks for the table only when it is asked for something
-    except PySparkException as error:
+    except SPARK_ERRORS as error:
         if _NO_TABLE.search(str(error)):
             return None
         raise
@@ -229,7 +229,7 @@ def _with_retries(commit: Callable[[], T]) -> T:
     for attempt in range(1, COMMIT_TRIES):
         try:
             return commit()
-        except PySparkException as error:
+        except SPARK_ERRORS as error:
             if not _LOST_RACE.search(str(error)):
                 raise
         time.sleep(random.uniform(0.05, 0.3) * attempt)

@@ -8,14 +8,28 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from schemas.errors import MsrError
+
+try:
+    from py4j.protocol import Py4JJavaError
+
+    # What an engine raises: with Connect always the first, with an engine in this process also the second.
+    SPARK_ERRORS: tuple[type[Exception], ...] = (PySparkException, Py4JJavaError)
+except ImportError:  # a client without an engine
+    SPARK_ERRORS = (PySparkException,)
 
 LOCAL_CONF = Path(__file__).parent.parent / "docker" / "spark-local.conf"
 DEFAULT_MASTER = "local[2]"
 CONNECT_PORT = 15002
 CONNECT_WAIT_SECONDS = 20
+
+DELTA_CONF = {
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+}
 
 # What the tables' content depends on: set in every session, whoever started the engine.
 CONTENT_CONF = {
@@ -58,10 +72,11 @@ def read_conf(path: Path) -> dict[str, str]:
 def _local_engine(app_name: str) -> SparkSession:
     builder = SparkSession.builder.appName(app_name)
     master = os.environ.get("MSR_SPARK_MASTER", DEFAULT_MASTER)
-    for key, value in (read_conf(LOCAL_CONF) | {"spark.jars": _jars(), "spark.master": master}).items():
+    knobs = read_conf(LOCAL_CONF) if master.startswith("local") else DELTA_CONF  # a cluster brings its own knobs
+    for key, value in (knobs | {"spark.jars": _jars(), "spark.master": master}).items():
         builder = builder.config(key, value)
     spark = builder.getOrCreate()
-    spark.sparkContext.setLogLevel("ERROR")  # a classic session of our own: the only place that may touch the context
+    spark.sparkContext.setLogLevel("FATAL")  # exceptions tell it all; a session of our own may touch its context
     return spark
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import date
 
-from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.adapters import files, generated, movielens
 from jobs.adapters.raw_log import check_columns, source_error
+from jobs.spark_session import SPARK_ERRORS
 from jobs.transforms.event_time import event_time
 from schemas.dataset_spec import DatasetSpec
 
@@ -32,11 +32,11 @@ def read_raw(spark: SparkSession, dataset: DatasetSpec, ds: date) -> DataFrame:
     try:
         raw = ADAPTERS[dataset.source.adapter](spark, dataset, ds)
         check_columns(raw, dataset)
+        time = event_time(raw, dataset.columns.event_time)
         if not dataset.source.is_daily:
-            day = F.coalesce(F.to_date(event_time(raw, dataset.columns.event_time)), F.lit(dataset.days.start))
-            raw = raw.where(day == F.lit(ds))
+            raw = raw.where(F.coalesce(F.to_date(time), F.lit(dataset.days.start)) == F.lit(ds))
         raw = raw.persist()
-        raw.count()  # reads the files, so that a broken one shows here
-    except PySparkException as error:
+        raw.agg(F.count(time)).collect()  # reads files and times, so that a broken file or time format shows here
+    except SPARK_ERRORS as error:
         raise source_error(error, dataset, ds) from error
     return raw

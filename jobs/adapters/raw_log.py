@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 
-from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 
 from jobs.transforms.canonical import ADAPTER_COLUMNS, required_columns
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import DatasetSpecError, MsrError, SourceError
 
+_CONDITION = re.compile(r"\[[A-Z_]+(\.[A-Z_]+)*\] .*")
 UNREADABLE = "unreadable_record"
 
 
@@ -37,16 +38,17 @@ def check_reserved(columns: list[str], path: str) -> None:
         raise SourceError(f"{path}: columns {taken} have names that are kept for the pipeline; rename them in the log")
 
 
-def source_error(error: PySparkException, dataset: DatasetSpec, ds: date) -> MsrError:
+def source_error(error: Exception, dataset: DatasetSpec, ds: date) -> MsrError:
     """What Spark says about a source, in one line with place and remedy."""
     path = source_path(dataset, ds)
     text = str(error)
-    first_line = " ".join(text.split("\n")[0].split())
+    condition = _CONDITION.search(text)  # an engine in this process tells its own classes first
+    first_line = " ".join((condition.group() if condition else text).split("\n")[0].split())
     if "PATH_NOT_FOUND" in text:
         return SourceError(
             f"the log of {dataset.name} for {ds} is missing: nothing at {path}; deliver it or mend source.path"
         )
-    if "DATETIME_PATTERN" in text:
+    if re.search(r"DATETIME_\w*PATTERN", text):
         return DatasetSpecError(
             f"columns.event_time.format: {dataset.columns.event_time.format!r} is no datetime pattern ({first_line}); "
             "write iso, epoch_s, epoch_ms or a Spark datetime pattern"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date
+from contextlib import nullcontext
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -84,23 +85,14 @@ def test_a_partition_that_the_table_does_not_have_is_refused(spark, lake, datase
 
 def test_integer_partitions_are_replaced_one_by_one(spark, lake, dataset) -> None:
     table = "scenario_features"
-    spec = get_table(table).for_dataset(dataset)
-    template = {"ds": "2026-01-03", "vocabulary_version": "v", "label": 1, "hist_end": 0, "user_key": 1}
+    schema = spark_schema(get_table(table).for_dataset(dataset))
+    zeros = {"int": F.lit(0), "bigint": F.lit(0), "double": F.lit(0.0), "string": F.lit("v"), "array<int>": F.array()}
+    zeros["timestamp"] = F.lit(datetime(2026, 1, 3, tzinfo=UTC))
+    row = [zeros[f.dataType.simpleString()].cast(f.dataType).alias(f.name) for f in schema]
 
     def rows(scenario_id: int, instance_id: int) -> DataFrame:
-        values = template | {"scenario_id": scenario_id, "instance_id": instance_id, "event_ts": "2026-01-03 00:00:00"}
-        columns = [F.lit(values.get(f.name)).cast(f.dataType).alias(f.name) for f in spark_schema(spec)]
-        filled = spark.range(1).select(*columns)
-        return filled.select(
-            *[
-                F.coalesce(f.name, F.lit(1).cast("int"))
-                if f.dataType.simpleString() == "int" and f.name.startswith("f_")
-                else F.coalesce(f.name, F.array(F.lit(1).cast("int")))
-                if f.dataType.simpleString() == "array<int>"
-                else F.col(f.name)
-                for f in spark_schema(spec)
-            ]
-        ).toDF(*spec.column_names)
+        key = {"ds": F.lit("2026-01-03"), "scenario_id": F.lit(scenario_id)}
+        return spark.range(1).select(*row).withColumns(key | {"instance_id": F.lit(instance_id).cast("long")})
 
     for scenario_id, instance_id in [(0, 10), (1, 11), (1, 12)]:
         publish(rows(scenario_id, instance_id), dataset, table, {"ds": "2026-01-03", "scenario_id": str(scenario_id)})
@@ -112,7 +104,10 @@ def test_integer_partitions_are_replaced_one_by_one(spark, lake, dataset) -> Non
     ]
 
 
-def test_parallel_writers_of_a_table_that_does_not_exist_yet(spark, lake, dataset) -> None:
+@pytest.mark.parametrize("is_locked", [True, False], ids=["one machine", "machines that share a lake"])
+def test_parallel_writers_of_a_table_that_does_not_exist_yet(spark, lake, dataset, monkeypatch, is_locked) -> None:
+    if not is_locked:  # then only Delta's commits and the retries stand between the writers
+        monkeypatch.setattr("jobs.spark_lake._one_writer", lambda uri: nullcontext())
     days = [date(2026, 1, d) for d in (1, 2, 3)]
     jobs = [(day, n) for day in days for n in range(2)]  # two writers of each day, all at once
 

@@ -1,0 +1,157 @@
+"""Every way in which a row can break the contract of impressions, and the forms of times, labels and scenarios."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from typing import Any
+
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from jobs.transforms import canonical
+from schemas.dataset_spec import DatasetSpec, EventTimeSpec
+from schemas.errors import DatasetSpecError
+from tests.support.own_log import DAY, spec
+
+pytestmark = pytest.mark.spark
+COLUMNS = ["at", "who", "what", "where", "liked", "paid", "kind", "tags"]
+INSTANCE_ID_OF_GOOD = 7344620437121899133
+GOOD = {"at": f"{DAY}T10:00:00", "who": "ann", "what": "book", "where": "web", "liked": "1", "paid": "2.5"}
+
+
+def raw_frame(spark: SparkSession, rows: list[dict[str, Any]]) -> DataFrame:
+    """Rows of text; `_source` counts them."""
+    names = [*COLUMNS, canonical.SOURCE, canonical.REFUSED_REASON, canonical.REFUSED_DETAIL]
+    schema = ", ".join(f"`{name}` string" for name in names)
+    values = [{canonical.SOURCE: f"file{n}"} | row for n, row in enumerate(rows)]
+    return spark.createDataFrame([tuple(row.get(name) for name in names) for row in values], schema)
+
+
+def judged_rows(spark: SparkSession, rows: list[dict[str, Any]], dataset: DatasetSpec) -> list[Any]:
+    frame = canonical.judge(raw_frame(spark, rows), dataset, date.fromisoformat(DAY))
+    return sorted(frame.collect(), key=lambda row: int(row[canonical.SOURCE].removeprefix("file")))
+
+
+def dataset_of(**changes: Any) -> DatasetSpec:
+    return DatasetSpec.model_validate(spec(**changes))
+
+
+BAD = {
+    "bad_time at=yesterday": {"at": "yesterday"},
+    "bad_time at=10:00": {"at": "10:00"},
+    "bad_time at=null": {"at": None},
+    "bad_time at=2026-02-30": {"at": "2026-02-30"},
+    "time_outside_day at=2026-03-01T23:59:59.999": {"at": "2026-03-01T23:59:59.999"},
+    "time_outside_day at=2026-03-03T00:00:00": {"at": "2026-03-03T00:00:00"},
+    "null_user who=null": {"who": None},
+    "null_user who=  ": {"who": "  "},
+    "null_item what=null": {"what": None},
+    "unknown_scenario where=tv": {"where": "tv"},
+    "unknown_scenario where=null": {"where": None},
+    "bad_label liked=2": {"liked": "2"},
+    "bad_label liked=0.5": {"liked": "0.5"},
+    "bad_label liked=yes": {"liked": "yes"},
+    "bad_label liked=null": {"liked": None},
+    "bad_label liked=NaN": {"liked": "NaN"},
+    "bad_number paid=2,5": {"paid": "2,5"},
+    "bad_number paid=inf": {"paid": "inf"},
+    "unreadable_record the line": {canonical.REFUSED_REASON: "unreadable_record", canonical.REFUSED_DETAIL: "the line"},
+}
+FINE = [
+    {"paid": None},
+    {"paid": "", "liked": "0"},
+    {"paid": "nan", "what": "pen"},
+    {"liked": "1.0", "where": " app "},
+    {"liked": "true", "kind": "", "tags": "a0|| b1 |"},
+    {"at": f"{DAY}T00:00:00"},
+    {"at": f"{DAY} 23:59:59.999999"},
+    {"at": "2026-03-03T00:30:00+01:00"},
+]
+
+
+def test_each_broken_row_is_refused_with_its_reason_and_value(spark: SparkSession) -> None:
+    distinct = [{**GOOD, "what": f"item{n}"} | change for n, change in enumerate(BAD.values())]
+    rows = judged_rows(spark, distinct, dataset_of())
+    assert [f"{row[canonical.REASON]} {row[canonical.DETAIL]}" for row in rows] == list(BAD)
+    assert '"what":"item0"' in rows[0][canonical.RAW_RECORD] and '"kind":null' in rows[0][canonical.RAW_RECORD]
+
+
+def test_rows_that_only_look_odd_are_accepted(spark: SparkSession) -> None:
+    distinct = [{**GOOD, "who": f"user{n}"} | change for n, change in enumerate(FINE)]
+    rows = judged_rows(spark, distinct, dataset_of())
+    assert [row[canonical.REASON] for row in rows] == [None] * len(FINE)
+    assert [row["value"] for row in rows[:3]] == [None, None, None]
+    assert [row["label"] for row in rows] == [1, 0, 1, 1, 1, 1, 1, 1]
+    assert rows[3]["scenario_id"] == 1
+    assert rows[4]["x_kind"] is None and rows[4]["x_tags"] == ["a0", "b1"]
+    assert len({row["instance_id"] for row in rows}) == len(FINE)
+
+
+def test_of_duplicates_the_same_one_stays_whatever_the_order(spark: SparkSession) -> None:
+    twins = [GOOD | {"liked": "0"}, GOOD | {"liked": "1"}, GOOD | {"liked": "0"}, GOOD | {"liked": "7"}]
+    dataset = dataset_of()
+    for rows in (twins, twins[::-1]):
+        frame = canonical.judge(raw_frame(spark, rows), dataset, date.fromisoformat(DAY)).cache()
+        assert [row["label"] for row in canonical.impressions(frame, dataset).collect()] == [0]
+        refused = canonical.quarantine(frame).collect()
+        assert sorted(row["reason"] for row in refused) == ["bad_label", "duplicate", "duplicate"]
+        assert any('"user":"ann"' in row["detail"] for row in refused)
+
+
+def test_a_natural_key_of_ones_own(spark: SparkSession) -> None:
+    columns = spec()["columns"] | {"natural_key": ["who", "kind"]}
+    rows = [GOOD | {"kind": "a"}, GOOD | {"kind": "b"}, GOOD | {"what": "pen", "kind": "a"}, GOOD | {"kind": None}]
+    judged = judged_rows(spark, rows, dataset_of(columns=columns))
+    assert [row[canonical.REASON] for row in judged].count("duplicate") == 1
+    assert judged[1][canonical.REASON] is None and judged[3][canonical.REASON] is None
+    assert len({row["instance_id"] for row in judged}) == 3
+
+
+def test_the_instance_id_is_a_promise(spark: SparkSession) -> None:
+    """It joins masks and features of months ago: this number may never change."""
+    assert judged_rows(spark, [GOOD], dataset_of())[0]["instance_id"] == INSTANCE_ID_OF_GOOD
+
+
+@pytest.mark.parametrize(
+    ("text", "form", "time_zone", "expected"),
+    [
+        (f"{DAY}T01:30:00", "iso", "Europe/Berlin", datetime(2026, 3, 2, 0, 30, tzinfo=UTC)),
+        (f"{DAY}T01:30:00+05:00", "iso", "Europe/Berlin", datetime(2026, 3, 1, 20, 30, tzinfo=UTC)),
+        (f"{DAY}T01:30:00Z", "iso", "Europe/Berlin", datetime(2026, 3, 2, 1, 30, tzinfo=UTC)),
+        (DAY, "iso", "America/New_York", datetime(2026, 3, 2, 5, 0, tzinfo=UTC)),
+        ("978300760", "epoch_s", "UTC", datetime(2000, 12, 31, 22, 12, 40, tzinfo=UTC)),
+        ("978300760.25", "epoch_s", "UTC", datetime(2000, 12, 31, 22, 12, 40, 250000, tzinfo=UTC)),
+        ("978300760001", "epoch_ms", "UTC", datetime(2000, 12, 31, 22, 12, 40, 1000, tzinfo=UTC)),
+        ("1e40", "epoch_s", "UTC", None),
+        ("02/03/2026 01:30", "dd/MM/yyyy HH:mm", "Europe/Berlin", datetime(2026, 3, 2, 0, 30, tzinfo=UTC)),
+        ("02.03.2026 01:30 -0800", "dd.MM.yyyy HH:mm Z", "Europe/Berlin", datetime(2026, 3, 2, 9, 30, tzinfo=UTC)),
+        ("2026-03-02", "dd/MM/yyyy HH:mm", "UTC", None),
+    ],
+)
+def test_event_times_in_every_form(
+    spark: SparkSession, text: str, form: str, time_zone: str, expected: datetime | None
+) -> None:
+    raw = spark.createDataFrame([(text,)], "at string")
+    when = EventTimeSpec(column="at", format=form, time_zone=time_zone)
+    micros = raw.select(F.unix_micros(canonical.event_time(raw, when)).alias("us")).collect()[0]["us"]
+    assert micros == (None if expected is None else round(expected.timestamp() * 1_000_000))
+
+
+def test_an_unknown_time_zone_is_named(spark: SparkSession) -> None:
+    raw = spark.createDataFrame([("x",)], "at string")
+    with pytest.raises(DatasetSpecError, match="'Europe/Berln' is not a time zone"):
+        canonical.event_time(raw, EventTimeSpec(column="at", time_zone="Europe/Berln"))
+
+
+def test_buckets_and_thresholds(spark: SparkSession) -> None:
+    buckets = {"edges": [1.0, 10.0], "names": ["low", "middle", "high"]}
+    columns = spec()["columns"] | {"label": {"column": "liked", "threshold": 4}}
+    dataset = dataset_of(scenario={"column": "paid", "buckets": buckets}, columns=columns)
+    paid = ["0.99", "1", "9.5", "10", "nan", None, "x"]
+    liked = ["4", "3.9", "5", "-1", "4", "4", "4"]
+    rows = [GOOD | {"what": f"i{n}", "paid": p, "liked": x} for n, (p, x) in enumerate(zip(paid, liked, strict=True))]
+    judged = judged_rows(spark, rows, dataset)
+    assert [row["scenario_id"] for row in judged] == [0, 1, 1, 2, None, None, None]
+    assert [row["label"] for row in judged[:4]] == [1, 0, 1, 0]
+    assert {row[canonical.REASON] for row in judged[4:]} == {"unknown_scenario"}
