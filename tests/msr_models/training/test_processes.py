@@ -53,6 +53,7 @@ def test_two_processes_give_the_same_model_as_one(lake: Path, tmp_path: Path) ->
                 "MASTER_ADDR": "127.0.0.1",
                 "MASTER_PORT": str(port),
                 "GLOO_SOCKET_IFNAME": "lo",
+                "OMP_NUM_THREADS": "1",
             },
         )
         for rank in range(2)
