@@ -8,11 +8,12 @@ source docker/processes.sh
 port="${MSR_SPARK_CONNECT_PORT:-15002}"
 host="${MSR_SPARK_CONNECT_HOST:-127.0.0.1}"
 jars="${MSR_SPARK_JARS:-$PWD/.jars}"
-python="$(cd "${MSR_VENV:-.venv}" && pwd)/bin/python"
 log="${MSR_AIRFLOW_HOME:-$PWD/.airflow}/logs/spark-connect.log"
 
 server_command() {
-  local home
+  local home python
+  python="$(cd "${MSR_VENV:-.venv}" 2>/dev/null && pwd)/bin/python" ||
+    { echo "pyspark is not installed here: run docker/setup.sh spark (or make setup)" >&2; exit 2; }
   compgen -G "$jars/delta-spark_*.jar" >/dev/null ||
     { echo "no delta-spark_*.jar in $jars: run docker/setup.sh, or name a folder that has them with MSR_SPARK_JARS" >&2; exit 2; }
   home=$("$python" -c 'import importlib.util as u; print(u.find_spec("pyspark").submodule_search_locations[0])')

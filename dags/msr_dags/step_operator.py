@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Literal
 
 from airflow.providers.standard.operators.branch import BaseBranchOperator
@@ -61,11 +62,12 @@ class StepOperator(BaseOperator):
         """
         if not self.ds:
             raise AirflowFailException("this run has no day: start it with the parameter ds=YYYY-MM-DD")
-        command = [*step_command(self.step, self.engine), "--dataset", self.dataset, "--ds", self.ds, *self.extra_args]
+        launch, engine_environment = step_launch(self.step, self.engine)
+        command = [*launch, "--dataset", self.dataset, "--ds", self.ds, *self.extra_args]
         self.log.info("%s", " ".join(command))
         # The connection alone says which Spark: an address in the scheduler's own environment must not
         inherited = {key: value for key, value in os.environ.items() if key != "SPARK_REMOTE"}
-        env = {**inherited, "PYTHONPATH": _python_path(), "PYTHONUNBUFFERED": "1", **engine_environment(self.engine)}
+        env = {**inherited, "PYTHONPATH": _python_path(), "PYTHONUNBUFFERED": "1", **engine_environment}
         self._child = Child(command, cwd=project_dir(), env=env)
         ended = self._child.run(lambda line: self.log.info("%s", line))
         if ended.exit_code == 0:
@@ -113,30 +115,32 @@ class StepBranchOperator(BaseBranchOperator, StepOperator):
         return [follow] if follow else []
 
 
-def step_command(step: str, engine: Engine) -> list[str]:
-    """The command of a step without its options; torchrun in front of a torch step on several processes."""
+def step_launch(step: str, engine: Engine) -> tuple[list[str], dict[str, str]]:
+    """The command of a step without its options, and the environment that tells it its engine.
+
+    spark: as the connection `spark_default` says. torch: torchrun in front for several processes.
+    Raises AirflowFailException for a connection that cannot serve.
+    """
+    module = [step_python(), "-m", f"jobs.{step}"]
+    if engine == "spark":
+        return _spark_launch(step, module)
     processes = int(os.environ.get("MSR_NPROC_PER_NODE", "1"))
     if engine == "torch" and processes > 1:
         launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-        return [step_python(), *launcher, "-m", f"jobs.{step}"]
+        return [step_python(), *launcher, "-m", f"jobs.{step}"], {}
     # torchrun for one process costs its imports and changes nothing
-    return [step_python(), "-m", f"jobs.{step}"]
+    return module, {}
 
 
-def engine_environment(engine: Engine) -> dict[str, str]:
-    """Which Spark a step uses, from the connection `spark_default`: a Connect server, local[*] or a cluster's master.
-
-    Raises AirflowFailException for a connection that is of another kind or asks for deploy mode cluster.
-    """
-    if engine != "spark":
-        return {}
+def _spark_launch(step: str, module: list[str]) -> tuple[list[str], dict[str, str]]:
+    """Connect server: the step is its client. local[*]: an engine of its own. A cluster's master: spark-submit."""
     from airflow.sdk import BaseHook
 
     connection = BaseHook.get_connection(SPARK_CONNECTION)
-    if connection.conn_type in {"spark_connect", "sc"}:
+    if connection.conn_type == "spark_connect":
         from airflow.providers.apache.spark.hooks.spark_connect import SparkConnectHook
 
-        return {"SPARK_REMOTE": SparkConnectHook(conn_id=SPARK_CONNECTION).get_connection_url()}
+        return module, {"SPARK_REMOTE": SparkConnectHook(conn_id=SPARK_CONNECTION).get_connection_url()}
     if connection.conn_type != "spark":
         raise AirflowFailException(
             f"connection {SPARK_CONNECTION}: type {connection.conn_type!r} is not Spark; make it spark_connect or spark"
@@ -146,9 +150,21 @@ def engine_environment(engine: Engine) -> dict[str, str]:
             f"connection {SPARK_CONNECTION}: deploy-mode 'cluster' would lose the step's exit code; "
             "use client mode or spark_connect"
         )
-    host = connection.host or "local[*]"
-    master = host if "://" in host or not connection.port else f"spark://{host}"
-    return {"MSR_SPARK_MASTER": f"{master}:{connection.port}" if connection.port else master}
+    master = _spark_master(connection.host or "local[*]", connection.port)
+    if master.startswith("local"):
+        return module, {"MSR_SPARK_MASTER": master}
+    # The cluster's knobs and jars are spark-submit's own (spark-defaults.conf), not those of docker/spark-local.conf
+    bin_dir = Path(step_python()).parent
+    # It looks for Spark's home with the commands on PATH
+    environment = {"PYSPARK_PYTHON": step_python(), "PATH": f"{bin_dir}{os.pathsep}{os.environ.get('PATH', '')}"}
+    return [str(bin_dir / "spark-submit"), "--master", master, str(project_dir() / "jobs" / f"{step}.py")], environment
+
+
+def _spark_master(host: str, port: int | None) -> str:
+    """`spark://host:port` from a connection's host and port; with a scheme, local[n] and yarn stay as they are."""
+    if not port:
+        return host
+    return f"{host if '://' in host else f'spark://{host}'}:{port}"
 
 
 def _python_path() -> str:

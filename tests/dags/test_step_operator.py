@@ -52,7 +52,7 @@ CASES = {
     "no day": case(ds=""),
     "connect": case(engine="spark", **CONNECT),
     "local": case(engine="spark", conn_type="spark", host="local[*]"),
-    "cluster": case(engine="spark", conn_type="spark", host="spark://master", port=7077),
+    "cluster": case("exit_2", engine="spark", conn_type="spark", host="spark://master", port=7077),
     "arrow step": case(**CONNECT),
     "not spark": case(engine="spark", conn_type="http", host="x"),
     "cluster mode": case(engine="spark", conn_type="spark", host="yarn", extra={"deploy-mode": "cluster"}),
@@ -66,8 +66,15 @@ def results(run_python, tmp_path_factory) -> dict[str, tuple[str, str]]:
     (project / "jobs").mkdir()
     for code in (0, 1, 2, 3, 7):
         (project / "jobs" / f"exit_{code}.py").write_text(STEP.replace("CODE", str(code)))
+    # A spark-submit beside the steps' interpreter that only says what it was given: there is no cluster here
+    (project / "bin").mkdir()
+    (project / "bin" / "python").symlink_to(sys.executable)
+    submit = project / "bin" / "spark-submit"
+    submit.write_text('#!/bin/sh\necho "submitted to $2: $(basename "$3") $4 $5"\nexit 2\n')
+    submit.chmod(0o755)
     # An address in the scheduler's own environment must not reach a step past the connection
     stray = {"MSR_PROJECT_DIR": str(project), "SPARK_REMOTE": "sc://elsewhere:1"}
+    stray["MSR_STEP_PYTHON"] = str(project / "bin" / "python")
     out = run_python(RUN.replace("CASES", repr(CASES)), **stray)
     return {name: (kind, text) for name, (kind, text) in json.loads(out.splitlines()[-1]).items()}
 
@@ -93,12 +100,16 @@ def test_a_run_without_a_day_says_what_to_give(results):
     [
         ("connect", "sc://10.1.2.3:15002/ None"),
         ("local", "None local[*]"),
-        ("cluster", "None spark://master:7077"),
         ("arrow step", "None None"),
     ],
 )
 def test_the_spark_connection_alone_decides_the_engine(results, name, engine):
     assert results[name] == ("ok", f"{engine} --dataset generated --ds 2026-01-03")
+
+
+def test_a_clusters_master_goes_through_spark_submit_and_keeps_the_exit_code(results):
+    kind, text = results["cluster"]
+    assert kind == "final" and "submitted to spark://master:7077: exit_2.py --dataset generated" in text
 
 
 @pytest.mark.parametrize(("name", "said"), [("not spark", "type 'http' is not Spark"), ("cluster mode", "use client")])
@@ -108,7 +119,7 @@ def test_a_connection_that_cannot_work_is_refused_with_a_remedy(results, name, s
 
 
 def test_torchrun_only_for_several_processes(run_python):
-    script = "from msr_dags.step_operator import step_command; print(*step_command('train_target_model', 'torch')[1:])"
+    script = "from msr_dags.step_operator import step_launch; print(*step_launch('train_target_model', 'torch')[0][1:])"
     assert run_python(script).strip() == "-m jobs.train_target_model"
     several = run_python(script, MSR_NPROC_PER_NODE="2").strip()
     assert several == "-m torch.distributed.run --standalone --nproc-per-node=2 -m jobs.train_target_model"
