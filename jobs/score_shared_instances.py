@@ -25,12 +25,12 @@ from schemas.dataset_spec import DatasetSpec
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of this step."""
     parser.add_argument("--shared-set", help="id of the shared set to use instead of the newest fitting one")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
 
 
 def step(args: StepArgs) -> None:
     """Score the window of every day asked for."""
-    torch.set_num_threads(getattr(args.options, "threads", 2))
+    torch.set_num_threads(getattr(args.options, "threads", 1))
     named = getattr(args.options, "shared_set", None)
     scorers: dict[str, Scorer] = {}
     for ds in args.days:

@@ -36,12 +36,12 @@ _NOT_IN_ID = {"every_days", "window_days"}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of this step."""
     parser.add_argument("--seed", type=int, help="seed instead of search.seed")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads; scores depend on it in their last digits")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads; scores depend on it in their last digits")
 
 
 def step(args: StepArgs) -> None:
     """Search for every day asked for."""
-    torch.set_num_threads(getattr(args.options, "threads", 2))
+    torch.set_num_threads(getattr(args.options, "threads", 1))
     seed = getattr(args.options, "seed", None)
     spec = args.dataset.search if seed is None else args.dataset.search.model_copy(update={"seed": seed})
     for ds in args.days:

@@ -95,8 +95,8 @@ def test_lambda_is_scheduled_to_the_share_rate_asked_for() -> None:
 
 
 def test_the_literal_joint_objective_collapses_and_is_rejected() -> None:
-    spec = _spec(objective="joint", warmup_epochs=0, kl_weight=1.0, target_share_rate=None, epochs=8)
-    result = run_search(_log().window, spec)
+    spec = SearchSpec(objective="joint", warmup_epochs=0, batch_size=64, hidden=(16, 8), selector_hidden=(32,))
+    result = run_search(_log(rows=10_000).window, spec)
     assert result.status == "rejected"
     assert result.reason == "shares 100% of the rows: the gate collapsed"
     assert result.curves, "the curves of a rejected search are kept"

@@ -48,9 +48,7 @@ def test_a_loaded_selector_scores_with_the_same_bits(window: Window, saved: tupl
     assert path.with_suffix(".json").is_file()
 
 
-def test_the_same_search_gives_the_same_bytes(
-    tmp_path: Path, window: Window, saved: tuple[Path, str, Scorer]
-) -> None:
+def test_the_same_search_gives_the_same_bytes(tmp_path: Path, window: Window, saved: tuple[Path, str, Scorer]) -> None:
     again = make_scorer("set-1", window, run_search(window, SPEC))
     assert save_scorer(tmp_path / "again.pt", again, SPEC, {}) == saved[1]
 

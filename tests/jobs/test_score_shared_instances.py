@@ -1,0 +1,136 @@
+"""The scoring step on a tiny lake: days without masks only, from the set that the day may use, the same again."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from jobs import score_shared_instances, search_shared_instances
+from jobs.arrow_lake import overwrite_partition
+from jobs.cli import StepArgs
+from msr_models.data import lake_reader
+from msr_models.data.shared_sets import find_shared_set
+from msr_models.data.window import load_window
+from schemas.dataset_spec import DatasetSpec
+from schemas.errors import SharedSetError
+from tests.support.tiny_lake import tiny_dataset, tiny_day, write_tiny_lake
+
+WINDOW = [date(2026, 1, d) for d in (2, 3, 4)]
+LATER = [date(2026, 1, d) for d in (5, 6, 7)]
+DS = date(2026, 1, 8)
+ROWS = 300
+SEARCH = {
+    "window_days": 3,
+    "warmup_epochs": 2,
+    "epochs": 2,
+    "batch_size": 64,
+    "embedding_dim": 4,
+    "hidden": [16, 8],
+    "selector_hidden": [8],
+    "learning_rate": 0.01,
+    "selector_learning_rate": 0.01,
+}
+
+
+def score(spec: DatasetSpec, *days: date, shared_set: str | None = None) -> None:
+    options = Namespace(shared_set=shared_set, threads=1)
+    score_shared_instances.step(StepArgs(dataset=spec, days=list(days), options=options))
+
+
+@pytest.fixture
+def searched(lake: Path) -> tuple[DatasetSpec, str]:
+    """A lake with features up to DS and a set of the first three days; (data set, set id)."""
+    spec = tiny_dataset(search=SEARCH)
+    write_tiny_lake(spec, [*WINDOW, *LATER, DS], rows_per_day=ROWS)
+    args: dict[str, Any] = {"seed": None, "threads": 1}
+    search_shared_instances.step(StepArgs(dataset=spec, days=[LATER[0]], options=Namespace(**args)))
+    found = find_shared_set(spec, LATER[0])
+    assert found is not None
+    return spec, found.shared_set_id
+
+
+def masks(spec: DatasetSpec) -> pa.Table:
+    rows = lake_reader.read_table(spec.name, "shared_instance_masks")
+    return rows.sort_by([("ds", "ascending"), ("instance_id", "ascending")])
+
+
+def scored_days(spec: DatasetSpec) -> set[date]:
+    return lake_reader.published_days(spec.name, "shared_instance_masks")
+
+
+def test_the_training_window_of_the_day_is_scored_and_no_more(searched: tuple[DatasetSpec, str]) -> None:
+    spec, set_id = searched
+    before = masks(spec)
+    score(spec, DS)
+    assert scored_days(spec) == {*WINDOW, *LATER}, "3 days before DS; DS itself is not scored"
+    after = masks(spec)
+    assert after.slice(0, before.num_rows).equals(before), "the searched days keep their masks"
+    window = load_window(spec, LATER, shared_set_id=set_id)
+    assert not np.isnan(window.rank_N.numpy()).any()
+
+
+def test_again_in_another_order_or_day_by_day_gives_the_same(searched: tuple[DatasetSpec, str]) -> None:
+    spec, set_id = searched
+    score(spec, DS)
+    expected, version = masks(spec), lake_reader.table_version(spec.name, "shared_instance_masks")
+    score(spec, DS)
+    assert lake_reader.table_version(spec.name, "shared_instance_masks") == version, "nothing was left to do"
+    for day in LATER:
+        empty = masks(spec).slice(0, 0)
+        overwrite_partition(empty, spec, "shared_instance_masks", {"shared_set_id": set_id, "ds": str(day)})
+    assert scored_days(spec) == set(WINDOW)
+    for ds in (date(2026, 1, 7), date(2026, 1, 6), DS):
+        score(spec, ds)
+    assert masks(spec).equals(expected)
+
+
+def test_scoring_a_searched_day_again_gives_the_masks_of_the_search(searched: tuple[DatasetSpec, str]) -> None:
+    """One row, one score: whether it was scored with its window or with its day alone."""
+    spec, set_id = searched
+    expected = masks(spec)
+    overwrite_partition(
+        expected.slice(0, 0), spec, "shared_instance_masks", {"shared_set_id": set_id, "ds": str(WINDOW[1])}
+    )
+    score(spec, LATER[0])
+    assert masks(spec).equals(expected)
+
+
+def test_a_day_whose_features_were_built_again_with_other_rows_is_scored_again(
+    searched: tuple[DatasetSpec, str],
+) -> None:
+    spec, _ = searched
+    score(spec, DS)
+    features, sequences = tiny_day(spec, LATER[0], ROWS + 50)
+    overwrite_partition(sequences, spec, "behaviour_sequences", {"ds": str(LATER[0])})
+    overwrite_partition(features, spec, "scenario_features", {"ds": str(LATER[0])})
+    score(spec, DS)
+    found = masks(spec).filter(pc.equal(masks(spec)["ds"], str(LATER[0])))
+    assert sorted(found["instance_id"].to_pylist()) == sorted(features["instance_id"].to_pylist())
+
+
+def test_without_a_set_that_ends_before_the_day_it_says_so(
+    searched: tuple[DatasetSpec, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec, set_id = searched
+    score(spec, WINDOW[-1])
+    assert "no accepted shared set ends before it: nothing to score" in capsys.readouterr().out
+    with pytest.raises(SharedSetError, match=r"must not see"):
+        score(spec, WINDOW[-1], shared_set=set_id)
+
+
+def test_a_changed_selector_stops_the_step(searched: tuple[DatasetSpec, str]) -> None:
+    spec, _ = searched
+    found = find_shared_set(spec, DS)
+    assert found is not None
+    path = Path(found.selector_uri)
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(SharedSetError, match="sha256"):
+        score(spec, DS)
+    assert scored_days(spec) == set(WINDOW), "nothing was written"
