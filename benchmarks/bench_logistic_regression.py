@@ -63,10 +63,10 @@ class DayResult:
 
 def measure_day(dataset: DatasetSpec, ds: date, penalties: Sequence[float], *, history: bool) -> DayResult:
     """Choose C on validation, test on ds. Raises TrainingError where the window is too short."""
-    window = dataset.feature_days_before(ds, dataset.training.window_days)
-    if len(window) < 2:
-        raise TrainingError(f"{ds}: only {len(window)} days with features before it; give a later day")
-    held_out = min(dataset.training.validation_days, len(window) - 1)
+    window = dataset.window_before(ds, dataset.training.window_days)
+    if window is None:
+        raise TrainingError(f"{ds}: not all {dataset.training.window_days} days before it have features; give a later day")
+    held_out = dataset.training.validation_days
     train_days, validation_days = window[:-held_out], window[-held_out:]
     started = time.monotonic()
     frames = [read_day_rows(dataset, days, history=history) for days in (train_days, validation_days, [ds])]

@@ -42,7 +42,8 @@ def _validate(frame: DataFrame, spec: TableSpec) -> list[Any]:
 
     context: Any = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
-    asset = context.data_sources.add_spark(spec.name).add_dataframe_asset(spec.name)
+    # It would keep the frame in the engine for ever, and a later frame with the same plan would get these rows.
+    asset = context.data_sources.add_spark(spec.name, persist=False).add_dataframe_asset(spec.name)
     batch = asset.add_batch_definition_whole_dataframe("day").get_batch({"dataframe": frame})
     # The position in meta: Great Expectations gives the results back in an order of its own.
     checks = [_build(gx, expectation, spec, n) for n, expectation in enumerate(spec.expectations)]

@@ -172,11 +172,11 @@ def _load(path: Path) -> list[ContentHash]:
         raise TableError(f"{path}: is not a file of hashes ({error}); make one with --json {path}") from error
 
 
-def _arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--table", action="append", help="only this table (may be given several times)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the hashes to FILE")
     parser.add_argument("--compare", type=Path, metavar="FILE", help="compare with FILE; exit 2 on a difference")
 
 
 if __name__ == "__main__":
-    run_step(__doc__, step, _arguments, needs_days=False)
+    run_step(__doc__, step, add_arguments, needs_days=False)

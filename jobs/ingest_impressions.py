@@ -67,7 +67,6 @@ def ingest_day(spark: SparkSession, dataset: DatasetSpec, ds: date) -> None:
         _write_audit(spark, dataset, ds, accounts, audit)
     finally:
         judged.unpersist()
-        raw.unpersist()
     _report(dataset, ds, accounts, audit)
 
 

@@ -154,7 +154,7 @@ def _size(delta: DeltaTable) -> tuple[int, int]:
     return len(sizes), pc.sum(sizes).as_py() or 0
 
 
-def _arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--retention-hours",
         type=int,
@@ -165,4 +165,4 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 if __name__ == "__main__":
-    run_step(__doc__, step, _arguments, needs_days=False)
+    run_step(__doc__, step, add_arguments, needs_days=False)

@@ -1,7 +1,7 @@
 """Say whether a search for shared instances is due for ds: the last line is `yes`, `no` or `skip`.
 
 yes: no accepted set's window ends before ds, or the newest ended more than search.every_days days before it.
-skip: ds has fewer than two days with features before it, too few to search or train on.
+skip: the training window before ds is not full, so nothing is trained for it.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ def step(args: StepArgs) -> None:
 
 def needs_search(dataset: DatasetSpec, ds: date) -> tuple[str, str]:
     """(yes, no or skip; why)."""
-    days = dataset.feature_days_before(ds, dataset.training.window_days)
-    if len(days) < 2:
-        return "skip", f"{len(days)} days with features lie before it, 2 are needed"
+    if dataset.window_before(ds, dataset.training.window_days) is None:
+        first = dataset.first_feature_day
+        return "skip", f"not all {dataset.training.window_days} days before it have features (the first is {first})"
     found = find_shared_set(dataset, ds)
     if found is None:
         return "yes", "no accepted shared set ends before it"

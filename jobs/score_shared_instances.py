@@ -38,7 +38,7 @@ def step(args: StepArgs) -> None:
         if found is None:
             progress(f"{ds}: no accepted shared set ends before it: nothing to score")
             continue
-        days = args.dataset.feature_days_before(ds, args.dataset.training.window_days)
+        days = args.dataset.window_before(ds, args.dataset.training.window_days) or []
         todo = [day for day in days if not is_scored(args.dataset, found.shared_set_id, day)]
         if not todo:
             progress(f"{ds}: all {len(days)} days of its window have masks in {found.shared_set_id}, nothing to do")

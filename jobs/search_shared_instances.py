@@ -1,6 +1,6 @@
 """Search the days before ds for instances worth sharing across scenarios (SSIM), score them, keep the set.
 
-The window is the search.window_days days with features before ds. The set's id follows from window, configuration and
+The window is the search.window_days days before ds. The set's id follows from window, configuration and
 seed: a set that exists is left as it is, and a search that was cut off and runs again ends in the same set. A search
 that collapsed is kept with status `rejected` and its reason; training never uses it.
 """
@@ -49,10 +49,11 @@ def step(args: StepArgs) -> None:
 
 
 def search_day(dataset: DatasetSpec, ds: date, spec: SearchSpec) -> str | None:
-    """Search the window before `ds`; returns the set's id, None where no day before `ds` has features."""
-    days = dataset.feature_days_before(ds, spec.window_days)
-    if not days:
-        progress(f"{ds}: no day before it has features (the first is {dataset.first_feature_day}): nothing to search")
+    """Search the window before `ds`; returns the set's id, None where the window is not full yet."""
+    days = dataset.window_before(ds, spec.window_days)
+    if days is None:
+        first = dataset.first_feature_day
+        progress(f"{ds}: not all {spec.window_days} days before it have features (the first is {first}): nothing to search")
         return None
     progress(f"{ds}: reading {days[0]} .. {days[-1]}")
     window = load_window(dataset, days)

@@ -61,29 +61,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=int, default=1, help="CPU threads; results depend on it, and more than the idle cores is slow"
     )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
+    parser.add_argument("--device", default="auto", help="auto (a GPU when there is one), cpu, cuda or cuda:N")
 
 
 def step(args: StepArgs) -> None:
     """Train every day asked for, or repeat a manifest."""
     with join_processes() as processes:
         if args.options.manifest is not None:
-            return repeat(args.dataset, read_manifest(args.options.manifest), args.options.device)
+            return repeat(args.dataset, read_manifest(args.options.manifest))
         if not args.days:
             raise TrainingError("which day? give --ds YYYY-MM-DD, --from and --to, or --manifest FILE")
-        _check_machine(args.options.threads, args.options.device)
+        args.options.device = _usable_device(args.options.device)
+        if args.options.threads < 1:
+            raise TrainingError(f"--threads {args.options.threads} must be 1 or more")
         torch.set_num_threads(args.options.threads)
         choices = chosen_models(args.dataset, args.options.model)
         for ds in args.days:
             _train_day(args, ds, choices, processes)
 
 
-def _check_machine(threads: int, device: str) -> None:
-    """Raises TrainingError where the threads or the device cannot be had."""
-    if threads < 1:
-        raise TrainingError(f"--threads {threads} must be 1 or more")
+def _usable_device(device: str) -> str:
+    """The device meant by --device. Raises TrainingError where it cannot be had."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         torch.zeros(1, device=device)
+        return device
     except (RuntimeError, AssertionError) as error:
         raise TrainingError(
             f"--device {device!r} cannot be used ({str(error).splitlines()[0]}); give --device cpu"
@@ -103,7 +106,10 @@ def _train_day(args: StepArgs, ds: date, choices: Sequence[ModelChoice], process
     dataset, options = args.dataset, args.options
     split = split_days(dataset, ds)
     if split is None:
-        return progress(f"{ds}: fewer than 2 days with features before it: the window is too short to train on")
+        return progress(
+            f"{ds}: not all {dataset.training.window_days} days before it have features (the first is "
+            f"{dataset.first_feature_day}): nothing to train on"
+        )
     if published_empty(dataset, ds):
         return progress(f"{ds}: published without rows, nothing to test on")
     train_days, validation_days = split
@@ -205,7 +211,7 @@ def _has_files(checkpoint: str, sha256: str, predictions: str) -> bool:
     return Path(predictions).is_file() and path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256
 
 
-def repeat(dataset: DatasetSpec, manifest: RunManifest, device: str) -> None:
+def repeat(dataset: DatasetSpec, manifest: RunManifest) -> None:
     """Train the manifest's run again from the pinned versions and compare.
 
     Raises TrainingError where data or metrics are not those of the manifest.
@@ -225,7 +231,7 @@ def repeat(dataset: DatasetSpec, manifest: RunManifest, device: str) -> None:
         manifest.days("validation_days"),
         manifest.shared_set_id,
         versions=(dict(manifest.table_versions), dict(manifest.test_table_versions)),
-        device=device,
+        device=_usable_device(manifest.device),
     )
     found = {"window": data.window.fingerprint, "masks": data.window.mask_fingerprint, "test": data.test.fingerprint}
     changed = [name for name, value in manifest.fingerprints.items() if found[name] != value]

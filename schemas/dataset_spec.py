@@ -249,10 +249,6 @@ class DatasetSpec(Spec):
         """The up to `days` days before `ds`, not before `days.start`, ascending."""
         return [d for n in range(days, 0, -1) if (d := ds - timedelta(days=n)) >= self.days.start]
 
-    def feature_days_before(self, ds: date, days: int) -> list[date]:
-        """The up to `days` days before `ds` that have features, ascending."""
-        return [d for d in self.days_before(ds, days) if d >= self.first_feature_day]
-
     def window_before(self, ds: date, days: int) -> list[date] | None:
         """The `days` days before `ds`, ascending; None where not all of them can have features.
 

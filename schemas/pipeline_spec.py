@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Rate = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -29,7 +29,7 @@ class SearchSpec(_Spec):
     threshold_init: Rate = 0.5
     threshold_bounds: tuple[Rate, Rate] = (0.05, 0.95)
     target_share_rate: Rate | None = Field(default=0.3, description="lambda moves towards it; null: fixed lambda")
-    warmup_epochs: int = Field(default=4, ge=0, description="epochs with g = 0 before the gate learns")
+    warmup_epochs: int = Field(default=6, ge=0, description="epochs with g = 0 before the gate learns")
     epochs: int = Field(default=2, ge=1, description="epochs in which the gate learns")
     batch_size: int = Field(default=1024, ge=2)
     learning_rate: Positive = 1e-3
@@ -62,3 +62,9 @@ class TrainingSpec(_Spec):
     learning_rate: Positive = 1e-3
     weight_decay: float = Field(default=1e-6, ge=0)
     seed: int = 1
+
+    @model_validator(mode="after")
+    def _leaves_days_to_train_on(self) -> TrainingSpec:
+        if self.validation_days >= self.window_days:
+            raise ValueError(f"validation_days {self.validation_days} leave none of {self.window_days} window_days")
+        return self

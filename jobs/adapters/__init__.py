@@ -24,7 +24,7 @@ ADAPTERS: dict[str, Callable[[SparkSession, DatasetSpec, date], DataFrame]] = {
 
 
 def read_raw(spark: SparkSession, dataset: DatasetSpec, ds: date) -> DataFrame:
-    """One day's rows of the raw log, kept in memory (`unpersist` it), with at least the columns that the YAML names.
+    """One day's rows of the raw log, kept by the engine, with at least the columns that the YAML names.
 
     Of a source that has no file per day: the rows whose event time lies in `ds`; those whose time cannot be read belong
     to the first day of the data set. Raises SourceError where the log is missing, unreadable or lacks a column.
@@ -35,8 +35,9 @@ def read_raw(spark: SparkSession, dataset: DatasetSpec, ds: date) -> DataFrame:
         time = event_time(raw, dataset.columns.event_time)
         if not dataset.source.is_daily:
             raw = raw.where(F.coalesce(F.to_date(time), F.lit(dataset.days.start)) == F.lit(ds))
-        raw = raw.persist()
-        raw.agg(F.count(time)).collect()  # reads files and times, so that a broken file or time format shows here
+        raw.agg(F.count(time)).collect()  # a wrong time format shows here, not in the middle of the step
+        # Not persist: an engine finds persisted frames by their plan, for all its clients, and a plan knows the names of
+        # files, not their content. A client that was killed would leave its rows to the one that repeats the day.
+        return raw.localCheckpoint()
     except SPARK_ERRORS as error:
         raise source_error(error, dataset, ds) from error
-    return raw

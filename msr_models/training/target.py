@@ -62,11 +62,11 @@ class Arm:
 
 
 def split_days(dataset: DatasetSpec, ds: date) -> tuple[list[date], list[date]] | None:
-    """(training days, validation days) before `ds`; None where fewer than two days have features."""
-    days = dataset.feature_days_before(ds, dataset.training.window_days)
-    if len(days) < 2:
+    """(training days, validation days) before `ds`; None where not all days of the window can have features."""
+    days = dataset.window_before(ds, dataset.training.window_days)
+    if days is None:
         return None
-    held_out = min(dataset.training.validation_days, len(days) - 1)
+    held_out = dataset.training.validation_days
     return days[:-held_out], days[-held_out:]
 
 

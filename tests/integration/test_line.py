@@ -35,8 +35,8 @@ def run(step: str, dataset: Path, days: Sequence[date]) -> None:
     """One step in this process, as its command line would run it."""
     module = importlib.import_module(f"jobs.{step}")
     parser = argparse.ArgumentParser()
-    if hasattr(module, "_arguments"):
-        module._arguments(parser)
+    if hasattr(module, "add_arguments"):
+        module.add_arguments(parser)
     module.step(StepArgs(dataset=load_dataset(str(dataset)), days=list(days), options=parser.parse_args([])))
 
 

@@ -29,7 +29,6 @@ def outcome(spark: SparkSession, dataset: DatasetSpec, ds: date = DS) -> Counter
     """Rows by reason, accepted ones under 'ok'."""
     raw = read_raw(spark, dataset, ds)
     judged = canonical.judge(raw, dataset, ds).select(canonical.REASON).collect()
-    raw.unpersist()
     return Counter(row[canonical.REASON] or "ok" for row in judged)
 
 

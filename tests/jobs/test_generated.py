@@ -12,9 +12,10 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from jobs.adapters.generated import make_day, make_world
-from schemas.dataset_spec import DatasetSpec, GeneratorSpec
+from schemas.dataset_spec import DatasetSpec
 from schemas.errors import DatasetSpecError
 from schemas.load_dataset import load_dataset
+from schemas.source_spec import GeneratorSpec
 
 DAYS = [date(2026, 1, 1) + timedelta(days=n) for n in range(4)]
 

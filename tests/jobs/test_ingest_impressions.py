@@ -1,0 +1,175 @@
+"""A day from log to audited tables: accounts, reruns, audits that fail, empty days, a writer that dies midway."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from jobs import ingest_impressions
+from jobs.adapters import read_raw
+from jobs.cli import StepArgs
+from jobs.expectations import run_expectations
+from jobs.ingest_impressions import ensure_ingested, ingest_day
+from jobs.transforms import canonical
+from msr_models.data.lake_reader import read_table
+from schemas.dataset_spec import DatasetSpec
+from schemas.errors import AuditFailedError, SourceError, TableError
+from schemas.table_spec import Expectation
+from schemas.tables import get_table
+from tests.support.own_log import DAY, GOOD, own_dataset, write_csv
+
+pytestmark = [pytest.mark.spark, pytest.mark.slow]
+DS = date.fromisoformat(DAY)
+MIXED = [
+    GOOD,
+    GOOD,
+    GOOD.replace("ann", "bob").replace(",1,", ",0,"),
+    GOOD.replace("ann,", ","),
+    GOOD.replace("book", "pen").replace("web", "tv"),
+    GOOD.replace("book", "pen").replace("web", "app"),
+    "not a record",
+]
+
+
+def contents(table: str) -> list[dict[str, Any]]:
+    return sorted(read_table("own", table).to_pylist(), key=str)
+
+
+def audit_row(ds: str = DAY) -> dict[str, Any]:
+    (row,) = [row for row in contents("audits") if row["ds"] == ds]
+    return row
+
+
+def test_every_row_is_published_or_quarantined_and_a_rerun_changes_nothing(
+    spark: SparkSession, lake: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = own_dataset(tmp_path)
+    write_csv(tmp_path, MIXED)
+    ingest_day(spark, dataset, DS)
+    audit = audit_row()
+    assert audit["status"] == "published"
+    assert (audit["rows_in"], audit["rows_published"], audit["rows_quarantined"]) == (7, 3, 4)
+    assert json.loads(audit["rows_per_scenario"]) == {"web": 2, "app": 1, "mail": 0}
+    reasons = {"duplicate": 1, "null_user": 1, "unknown_scenario": 1, "unreadable_record": 1}
+    assert json.loads(audit["quarantine_reasons"]) == reasons
+    assert json.loads(audit["warnings"]) == ["scenario mail has no rows"]
+    assert "warning: scenario mail has no rows" in capsys.readouterr().out
+    impressions, quarantine = contents("impressions"), contents("quarantine")
+    assert len(impressions) == 3 and sorted(row["reason"] for row in quarantine) == sorted(reasons)
+    assert all(isinstance(json.loads(row["raw_record"]), dict) for row in quarantine)
+    ensure_ingested(spark, dataset, [DS])
+    assert capsys.readouterr().out == "", "a published day is not read again"
+    ingest_day(spark, dataset, DS)
+    assert (impressions, quarantine, audit) == (contents("impressions"), contents("quarantine"), audit_row())
+
+
+def test_a_writer_that_dies_midway_is_mended_by_the_next(
+    spark: SparkSession, lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = own_dataset(tmp_path)
+    write_csv(tmp_path, MIXED)
+
+    class Killed(BaseException):
+        """Not an Exception, as the end of a process is none."""
+
+    publish: Callable[..., int] = ingest_impressions.publish
+
+    def dies_before(table_name: str) -> Callable[..., int]:
+        def write(frame: Any, dataset: Any, table: str, partition: Any) -> int:
+            if table == table_name:
+                raise Killed
+            return publish(frame, dataset, table, partition)
+
+        return write
+
+    for table in ("impressions", "audits"):
+        monkeypatch.setattr(ingest_impressions, "publish", dies_before(table))
+        with pytest.raises(Killed):
+            ensure_ingested(spark, dataset, [DS])
+    monkeypatch.setattr(ingest_impressions, "publish", publish)
+    ensure_ingested(spark, dataset, [DS])
+    assert audit_row()["rows_published"] == len(contents("impressions")) == 3
+    assert audit_row()["rows_quarantined"] == len(contents("quarantine")) == 4
+
+
+def test_a_failed_audit_publishes_nothing_but_its_row(spark: SparkSession, lake: Path, tmp_path: Path) -> None:
+    dataset = own_dataset(tmp_path)
+    write_csv(tmp_path, [GOOD.replace("web", "tv"), GOOD.replace("ann,", ",")])
+    with pytest.raises(AuditFailedError, match=r"nothing published.*RowCount.*found 0.*'unknown_scenario': 1"):
+        ingest_day(spark, dataset, DS)
+    audit = audit_row()
+    assert (audit["status"], audit["rows_in"], audit["rows_published"]) == ("failed", 2, 0)
+    assert "ExpectTableRowCountToBeBetween" in audit["failures"]
+    for table in ("impressions", "quarantine"):
+        with pytest.raises(TableError, match="does not exist|has no"):
+            contents(table)
+    write_csv(tmp_path, [GOOD])
+    ensure_ingested(spark, dataset, [DS])
+    assert audit_row()["status"] == "published"
+
+
+def test_a_day_without_rows_is_refused_unless_it_is_allowed(spark: SparkSession, lake: Path, tmp_path: Path) -> None:
+    write_csv(tmp_path, [])
+    with pytest.raises(SourceError, match=rf"has no rows for {DAY}; deliver the day, or set days.allow_empty"):
+        ingest_day(spark, own_dataset(tmp_path), DS)
+    allowed = own_dataset(tmp_path, days={"start": "2026-03-01", "allow_empty": True})
+    ingest_day(spark, allowed, DS)
+    assert (audit_row()["status"], audit_row()["rows_in"]) == ("published", 0)
+    assert contents("impressions") == [] and json.loads(audit_row()["warnings"]) == ["the day has no rows"]
+
+
+@pytest.mark.parametrize("ds", [date(2026, 2, 28), date(2026, 4, 1)])
+def test_a_day_outside_the_data_set_is_refused(tmp_path: Path, ds: date) -> None:
+    args = StepArgs(dataset=own_dataset(tmp_path), days=[ds], options=argparse.Namespace())
+    with pytest.raises(SourceError, match=rf"{ds} is no day of own, which has 2026-03-01 .. 2026-03-31"):
+        ingest_impressions.step(args)
+
+
+def test_the_generated_log_keeps_its_truth_beside_it(
+    spark: SparkSession, lake: Path, generated_dataset: DatasetSpec
+) -> None:
+    ds = generated_dataset.days.start
+    ingest_day(spark, generated_dataset, ds)
+    truth = read_table(generated_dataset.name, "generated_truth")
+    impressions = read_table(generated_dataset.name, "impressions")
+    assert set(truth["instance_id"].to_pylist()) == set(impressions["instance_id"].to_pylist())
+    assert truth.num_rows == impressions.num_rows < generated_dataset.source.generator.rows_per_day
+    clicks = {row["instance_id"]: row["label"] for row in impressions.to_pylist()}
+    likely = [clicks[row["instance_id"]] for row in truth.to_pylist() if row["click_probability"] > 0.7]
+    assert len(likely) > 20 and sum(likely) > 0.6 * len(likely), "each truth stands beside its own impression"
+
+
+@pytest.fixture(scope="module")
+def generated_dataset() -> DatasetSpec:
+    from schemas.load_dataset import load_dataset
+
+    dataset = load_dataset("generated")
+    small = dataset.source.generator.model_copy(update={"rows_per_day": 2000, "broken_rows": 0.01})
+    return dataset.model_copy(update={"source": dataset.source.model_copy(update={"generator": small})})
+
+
+def test_expectations_split_by_severity_and_name_what_was_found(spark: SparkSession, tmp_path: Path) -> None:
+    dataset = own_dataset(tmp_path)
+    write_csv(tmp_path, [GOOD, GOOD.replace("T10", "T11"), GOOD.replace("T10", "T12")])
+    judged = canonical.judge(read_raw(spark, dataset, DS), dataset, DS)
+    colliding = canonical.impressions(judged, dataset).withColumn("instance_id", F.lit(1).cast("long"))
+    spec = get_table("impressions").for_dataset(dataset)
+    result = run_expectations(colliding.withColumn("user_id", F.nullif("item_id", F.lit("book"))), spec)
+    assert len(result.failures) == 2 and len(result.warnings) == 1
+    assert "Unique(column='instance_id'): 3 of 3 rows" in result.failures[0]
+    assert "NotBeNull(column='user_id'): 3 of 3 rows" in result.failures[1]
+    assert "MeanToBeBetween" in result.warnings[0] and "found 1.0" in result.warnings[0]
+    broken = Expectation(type="ExpectColumnValuesToNotBeNull", kwargs={"column": "nowhere"})
+    with pytest.raises(TableError, match="ExpectColumnValuesToNotBeNull|expect_column_values_to_not_be_null"):
+        run_expectations(colliding, spec.model_copy(update={"expectations": (broken,)}))
+    unknown = Expectation(type="ExpectMiracles", kwargs={})
+    with pytest.raises(TableError, match="has no ExpectMiracles"):
+        run_expectations(colliding, spec.model_copy(update={"expectations": (unknown,)}))
