@@ -16,9 +16,10 @@ from pyspark.sql import SparkSession
 
 from jobs.adapters import ADAPTERS, read_raw
 from jobs.transforms import canonical
-from schemas.dataset_spec import DatasetSpec, SourceSpec
+from schemas.dataset_spec import DatasetSpec
 from schemas.errors import DatasetSpecError, SourceError
 from schemas.load_dataset import load_dataset
+from schemas.source_spec import SourceSpec
 from tests.support.own_log import DAY, GOOD, HEADER, own_dataset, spec, write_csv
 
 pytestmark = pytest.mark.spark
@@ -170,10 +171,14 @@ def write_movielens(folder: Path) -> None:
     ratings += ["u2\tToy (1995)\t2\t973900800", "u2\tToy (1995)\t2", "u2\tToy (1995)\t6x\t973814403"]
     files = {
         "inter": ["user_id:token\titem_id:token\trating:float\ttimestamp:float", *ratings],
-        "user": ["user_id:token\tage:float\tgender:token\toccupation:float\tzip_code:token"]
-        + ["u1\t1\tF\t10\t48067", "u2\t25\tM\t16\t70072", "u2\t25\tM\t16\t70072"],
-        "item": ["item_id:token\tmovie_title:token\trelease_year:float\tgenre:token"]
-        + ["Toy (1995)\tToy\t1995\tAnimation Children's Comedy"],
+        "user": [
+            "user_id:token\tage:float\tgender:token\toccupation:float\tzip_code:token",
+            *["u1\t1\tF\t10\t48067", "u2\t25\tM\t16\t70072", "u2\t25\tM\t16\t70072"],
+        ],
+        "item": [
+            "item_id:token\tmovie_title:token\trelease_year:float\tgenre:token",
+            "Toy (1995)\tToy\t1995\tAnimation Children's Comedy",
+        ],
     }
     for name, lines in files.items():
         (folder / f"ml-1m.{name}").write_text("\n".join([*lines, ""]), encoding="utf-8")
@@ -188,8 +193,12 @@ def test_movielens_joins_the_side_files_and_loses_no_rating(
     first = date(2000, 11, 10)
     raw = read_raw(spark, dataset, first)
     judged = canonical.judge(raw, dataset, first).collect()
-    reasons = Counter(row[canonical.REASON] or "ok" for row in judged)
-    assert reasons == {"ok": 1, "no_side_record": 2, "unreadable_record": 1, "bad_label": 1}
+    assert Counter(row[canonical.REASON] or "ok" for row in judged) == {
+        "ok": 1,
+        "no_side_record": 2,
+        "unreadable_record": 1,
+        "bad_label": 1,
+    }
     assert {row[canonical.DETAIL] for row in judged if row[canonical.REASON] == "no_side_record"} == {
         "no item_id=Lost (1999) in ml-1m.item",
         "no user_id=u9 in ml-1m.user",

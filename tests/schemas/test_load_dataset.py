@@ -1,0 +1,129 @@
+"""Every mistake in a data set's YAML is one error that names file, key, value and remedy."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from schemas.dataset_spec import DatasetSpec
+from schemas.errors import DatasetSpecError
+from schemas.load_dataset import known_datasets, load_dataset
+from tests.support.own_log import spec
+
+
+def load(folder: Path, raw: Any) -> DatasetSpec:
+    path = folder / "own.yaml"
+    path.write_text(raw if isinstance(raw, str) else yaml.safe_dump(raw), encoding="utf-8")
+    return load_dataset(str(path))
+
+
+def changed(key: str, value: Any) -> dict[str, Any]:
+    """The sound YAML with one key, given by its dotted path, replaced (None: removed)."""
+    raw = spec()
+    *parents, last = [int(part) if part.isdigit() else part for part in key.split(".")]
+    place: Any = raw
+    for part in parents:
+        place = place[part]
+    if value is None:
+        del place[last]
+    else:
+        place[last] = value
+    return raw
+
+
+MISTAKES = [
+    ("scenarios", {}, r"scenarios: unknown key .*did you mean 'scenario'\?"),
+    ("source.formt", "csv", r"source\.formt: unknown key with value 'csv'; did you mean 'format'\?"),
+    ("fields.1.sorce", "x", r"fields\.1\.sorce: unknown key .*did you mean 'source'\?"),
+    ("columns.user", None, r"columns\.user: is missing; add it"),
+    ("source.adapter", "file", r"source\.adapter: 'file': .*'files'"),
+    ("source.format", "xml", r"source\.format: 'xml': .*'csv', 'tsv', 'parquet'"),
+    ("source.path", None, r"needs path and format"),
+    ("name", "My Log", r"name: 'My Log': "),
+    ("columns.label.threshold", "high", r"columns\.label\.threshold: 'high': "),
+    ("scenario.values", [], r"scenario\.values: .*at least 1"),
+    ("scenario.values", ["web", "web"], r"scenario names repeat: \['web', 'web'\]"),
+    ("scenario.buckets", {"edges": [1], "names": ["a", "b"]}, r"either values .* or buckets"),
+    ("scenario", {"column": "paid", "buckets": {"edges": [1], "names": ["a"]}}, r"make 2 buckets, but 1 names"),
+    ("scenario", {"column": "paid", "buckets": {"edges": [2, 1], "names": ["a", "b", "c"]}}, r"must ascend"),
+    ("fields", [], r"fields: .*at least 1"),
+    ("fields.1.name", "user", r"field names repeat: \['user'\]"),
+    ("fields.3.binning", None, r"kind numeric needs binning"),
+    ("fields.3.binning", {"edges": [2, 2]}, r"must ascend"),
+    ("fields.3.binning", {"edges": [2], "quantiles": 3}, r"either edges or quantiles"),
+    ("fields.3.binning", {"quantiles": 1}, r"fields\.3\.binning\.quantiles: 1: "),
+    ("fields.4.max_values", 1, r"multi_valued needs max_values above 1"),
+    ("fields.0.min_count", 0, r"fields\.0\.min_count: 0: "),
+    ("sequence", {"item_field": "itm"}, r"sequence names field 'itm'.*use one of \['item', 'kind', 'user'\]"),
+    ("sequence", {"attributes": ["tags"]}, r"sequence names field 'tags', which is not a categorical field"),
+    ("sequence", {"lookback_days": 0}, r"sequence\.lookback_days: 0: "),
+    ("statistics", {"of": ["shop"]}, r"statistics\.of\.0: 'shop': "),
+    ("days.start", "soon", r"days\.start: 'soon': "),
+    ("days.end", "2026-02-01", r"end 2026-02-01 lies before start 2026-03-01"),
+    ("days.start", None, r"days\.start: is missing; add it"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "message"), MISTAKES)
+def test_a_mistake_is_named(tmp_path: Path, key: str, value: Any, message: str) -> None:
+    with pytest.raises(DatasetSpecError, match=message) as error:
+        load(tmp_path, changed(key, value))
+    assert str(tmp_path / "own.yaml") in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: [own", "is not valid YAML"),
+        ("- name: own", "holds list, not a mapping"),
+        ("", "holds NoneType, not a mapping"),
+    ],
+)
+def test_a_file_that_is_no_mapping_is_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DatasetSpecError, match=message) as error:
+        load(tmp_path, text)
+    assert "own.yaml" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_file_that_is_no_text_or_not_there_is_named(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_bytes(b"\xff\xfe\x00name")
+    with pytest.raises(DatasetSpecError, match=r"own\.yaml: cannot be read"):
+        load_dataset(str(tmp_path / "own.yaml"))
+    with pytest.raises(DatasetSpecError, match="does not exist; check the path"):
+        load_dataset(str(tmp_path / "other.yaml"))
+
+
+def test_an_unknown_name_is_answered_with_the_nearest() -> None:
+    with pytest.raises(DatasetSpecError, match="did you mean 'movielens_age'.*Known: .*generated"):
+        load_dataset("movielens_ages")
+
+
+def test_own_folder_comes_first_and_paths_count_from_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MSR_DATASETS_DIR", str(tmp_path))
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(spec()), encoding="utf-8")
+    assert "own" in known_datasets()
+    assert load_dataset("own").source.path == str(tmp_path / "log" / "{ds}.csv")
+
+
+def test_variables_in_a_path_must_be_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGS", "/logs")
+    raw = changed("source.path", "${LOGS}/{ds}.csv")
+    assert load(tmp_path, raw).source.path == "/logs/{ds}.csv"
+    monkeypatch.delenv("LOGS")
+    with pytest.raises(DatasetSpecError, match=r"source\.path: .*names a variable that is not set; export it"):
+        load(tmp_path, raw)
+
+
+@pytest.mark.parametrize("name", known_datasets())
+def test_vocabulary_versions_depend_on_the_day_alone(name: str) -> None:
+    dataset = load_dataset(name)
+    first = dataset.first_feature_day
+    assert dataset.vocabulary_version(date.fromordinal(first.toordinal() - 1)) is None
+    assert dataset.vocabulary_version(first) == f"{first:%Y%m%d}-{dataset.lineage}"
+    assert all(day < first for day in dataset.days_before(first, 100))
+    other = dataset.model_copy(update={"fields": dataset.fields[:-1]})
+    assert DatasetSpec.model_validate(other.model_dump()).lineage != dataset.lineage
