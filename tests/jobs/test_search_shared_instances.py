@@ -68,7 +68,7 @@ def spec(module_lake: Path) -> DatasetSpec:
 
 
 def test_the_set_is_accepted_and_described(spec: DatasetSpec) -> None:
-    (row,) = rows_of(spec, "shared_instance_sets").to_pylist()
+    (row,) = lake_reader.read_table(spec.name, "shared_instance_sets").to_pylist()
     assert (row["status"], row["status_reason"]) == ("accepted", "")
     assert (row["window_start"], row["window_end"]) == ("2026-01-02", "2026-01-04")
     assert row["shared_set_id"].startswith("shared_bottom-20260104-")
@@ -171,9 +171,7 @@ def test_kill_9_and_a_retry_end_in_the_tables_of_an_undisturbed_run(lake: Path, 
         search(spec, DS)
         here = rows_of(spec, "shared_instance_sets")
         assert rows_of(spec, "shared_instance_masks").equals(found)
-    # versions and paths tell of the lake, not of the search
-    of_lake = ["selector_uri", "table_versions"]
-    assert here.drop_columns(of_lake).equals(sets.drop_columns(of_lake))
+    assert here.equals(sets)
 
 
 def test_a_rejected_set_is_kept_with_its_reason_and_never_found(lake: Path) -> None:
@@ -198,9 +196,8 @@ def test_nothing_to_search_and_a_missing_day(lake: Path, capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("ds", "expected", "reason"),
     [
-        (date(2026, 1, 2), "skip", "0 days"),
-        (date(2026, 1, 3), "skip", "1 days"),
-        (date(2026, 1, 4), "yes", "no accepted shared set ends before it"),
+        (date(2026, 1, 2), "skip", "not all 3 days before it have features"),
+        (date(2026, 1, 4), "skip", "not all 3 days before it have features"),
         (date(2026, 1, 5), "no", "ended 1 days before it"),
         (date(2026, 1, 11), "no", "ended 7 days before it"),
         (date(2026, 1, 12), "yes", r"ended 8 days before it: over search\.every_days 7"),
@@ -210,6 +207,13 @@ def test_needs_search_answers_for_the_day(spec: DatasetSpec, ds: date, expected:
     answer, why = needs_search.needs_search(spec, ds)
     assert answer == expected
     assert pc.match_substring_regex(pa.scalar(why), reason).as_py(), why
+
+
+def test_a_search_is_due_where_there_is_no_set(
+    spec: DatasetSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MSR_LAKE_ROOT", str(tmp_path))
+    assert needs_search.needs_search(spec, DS) == ("yes", "no accepted shared set ends before it")
 
 
 def test_needs_search_prints_the_answer_last_and_never_imports_torch(spec: DatasetSpec, tmp_path: Path) -> None:
