@@ -65,7 +65,8 @@ def measure_day(dataset: DatasetSpec, ds: date, penalties: Sequence[float], *, h
     """Choose C on validation, test on ds. Raises TrainingError where the window is too short."""
     window = dataset.window_before(ds, dataset.training.window_days)
     if window is None:
-        raise TrainingError(f"{ds}: not all {dataset.training.window_days} days before it have features; give a later day")
+        days = dataset.training.window_days
+        raise TrainingError(f"{ds}: not all {days} days before it have features; give a later day")
     held_out = dataset.training.validation_days
     train_days, validation_days = window[:-held_out], window[-held_out:]
     started = time.monotonic()

@@ -53,7 +53,7 @@ def search_day(dataset: DatasetSpec, ds: date, spec: SearchSpec) -> str | None:
     days = dataset.window_before(ds, spec.window_days)
     if days is None:
         first = dataset.first_feature_day
-        progress(f"{ds}: not all {spec.window_days} days before it have features (the first is {first}): nothing to search")
+        progress(f"{ds}: not all {spec.window_days} days before it have features (first: {first}): nothing to search")
         return None
     progress(f"{ds}: reading {days[0]} .. {days[-1]}")
     window = load_window(dataset, days)

@@ -18,7 +18,7 @@ class _Frozen(BaseModel):
 
 
 class Column(_Frozen):
-    """One column. `volatile` ones (clocks, places, Delta versions) may differ between reruns; content hashes skip them."""
+    """One column. `volatile` ones (clocks, places, Delta versions) may differ in a rerun; content hashes skip them."""
 
     name: str
     type: pa.DataType

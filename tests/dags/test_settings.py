@@ -1,0 +1,28 @@
+"""What the DAGs read of a data set's YAML by themselves agrees with what the schema says."""
+
+from __future__ import annotations
+
+import pytest
+
+from msr_dags.settings import load_deployment
+from schemas.load_dataset import known_datasets, load_dataset
+
+
+@pytest.mark.parametrize("name", known_datasets())
+def test_a_deployment_agrees_with_the_data_set(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MSR_DATASET", name)
+    monkeypatch.delenv("MSR_MODELS", raising=False)
+    deployment, spec = load_deployment(), load_dataset(name)
+    assert (deployment.start, deployment.end) == (spec.days.start, spec.days.end)
+    assert deployment.models == tuple(choice.name for choice in spec.training.models)
+
+
+def test_models_can_be_named_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MSR_MODELS", "shared_bottom, logistic_regression")
+    assert load_deployment().models == ("shared_bottom", "logistic_regression")
+
+
+def test_an_unknown_data_set_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MSR_DATASET", "generatd")
+    with pytest.raises(FileNotFoundError, match="MSR_DATASET='generatd': no such data set"):
+        load_deployment()
