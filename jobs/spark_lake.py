@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import random
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ COMMIT_TRIES = 12
 # Delta's names for "another writer was faster", as error conditions and as classes: Connect hands on text only.
 _LOST_RACE = re.compile(
     r"DELTA_CONCURRENT_|DELTA_METADATA_CHANGED|DELTA_PROTOCOL_CHANGED|DELTA_TABLE_ALREADY_EXISTS"
+    r"|DELTA_CREATE_TABLE_WITH_NON_EMPTY_LOCATION"  # the other has begun to create it
     r"|Concurrent\w+Exception|MetadataChangedException|ProtocolChangedException|FileAlreadyExistsException"
 )
 _NO_TABLE = re.compile(r"PATH_NOT_FOUND|DELTA_TABLE_NOT_FOUND|DELTA_MISSING_DELTA_TABLE|DELTA_PATH_DOES_NOT_EXIST")
@@ -171,6 +173,7 @@ def _create(spark: SparkSession, uri: str, spec: TableSpec) -> None:
     """Create the table with all constraints in its first commit, unless it exists; then compare the columns."""
     existing = _load(spark, uri)
     if existing is None:
+        _clear_torn_creation(uri)
         statement = _create_statement(uri, spec)
         _with_retries(lambda: spark.sql(statement).collect())
         existing = _load(spark, uri)
@@ -181,6 +184,15 @@ def _create(spark: SparkSession, uri: str, spec: TableSpec) -> None:
             f"table {spec.name} at {uri} was made with other columns: it has {actual.simpleString()}, the spec now "
             f"says {expected.simpleString()}; rename the data set, or remove the table and backfill"
         )
+
+
+def _clear_torn_creation(uri: str) -> None:
+    """Remove the empty log of a writer that was killed while it created the table: Delta takes it for someone's files."""
+    path = Path(uri)
+    if "://" in uri or not path.is_dir() or [child.name for child in path.iterdir()] != ["_delta_log"]:
+        return
+    if not any((path / "_delta_log").glob("*.json")):
+        shutil.rmtree(path)
 
 
 def _create_statement(uri: str, spec: TableSpec) -> str:

@@ -35,8 +35,8 @@ def read_raw(spark: SparkSession, dataset: DatasetSpec, ds: date) -> DataFrame:
         time = event_time(raw, dataset.columns.event_time)
         if not dataset.source.is_daily:
             raw = raw.where(F.coalesce(F.to_date(time), F.lit(dataset.days.start)) == F.lit(ds))
-        # Not persist: an engine finds persisted frames by their plan, for all its clients, and a plan knows the names of
-        # files, not their content. A client that was killed would leave its rows to the one that repeats the day.
+        # Not persist: an engine finds persisted frames by their plan, for all its clients, and a plan knows the names
+        # of files, not their content. A killed client would leave its rows to the one that repeats the day.
         kept = raw.localCheckpoint()
         kept.agg(F.count(time)).collect()  # a wrong time format shows here, not in the middle of the step
         return kept

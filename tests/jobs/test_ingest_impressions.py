@@ -109,7 +109,7 @@ def test_a_failed_audit_publishes_nothing_but_its_row(spark: SparkSession, lake:
     assert (audit["status"], audit["rows_in"], audit["rows_published"]) == ("failed", 2, 0)
     assert "ExpectTableRowCountToBeBetween" in audit["failures"]
     for table in ("impressions", "quarantine"):
-        with pytest.raises(TableError, match="does not exist|has no"):
+        with pytest.raises(TableError, match=r"does not exist|has no"):
             contents(table)
     write_csv(tmp_path, [GOOD])
     ensure_ingested(spark, dataset, [DS])
@@ -168,8 +168,8 @@ def test_expectations_split_by_severity_and_name_what_was_found(spark: SparkSess
     assert "NotBeNull(column='user_id'): 3 of 3 rows" in result.failures[1]
     assert "MeanToBeBetween" in result.warnings[0] and "found 1.0" in result.warnings[0]
     broken = Expectation(type="ExpectColumnValuesToNotBeNull", kwargs={"column": "nowhere"})
-    with pytest.raises(TableError, match="ExpectColumnValuesToNotBeNull|expect_column_values_to_not_be_null"):
+    with pytest.raises(TableError, match=r"ExpectColumnValuesToNotBeNull|expect_column_values_to_not_be_null"):
         run_expectations(colliding, spec.model_copy(update={"expectations": (broken,)}))
     unknown = Expectation(type="ExpectMiracles", kwargs={})
-    with pytest.raises(TableError, match="has no ExpectMiracles"):
+    with pytest.raises(TableError, match=r"has no ExpectMiracles"):
         run_expectations(colliding, spec.model_copy(update={"expectations": (unknown,)}))

@@ -120,6 +120,13 @@ def test_parallel_writers_of_a_table_that_does_not_exist_yet(spark, lake, datase
     assert read_days(spark, dataset, TRUTH, days).count() == 9
 
 
+def test_what_a_killed_creator_left_is_no_hindrance(spark, lake, dataset) -> None:
+    log = lake / dataset.name / TRUTH / "_delta_log"
+    (log / "_staged_commits").mkdir(parents=True)
+    (log / ".00000000000000000000.json.0000.tmp").write_text("{}")
+    assert publish(truth(spark, "2026-01-01", [1]), dataset, TRUTH, {"ds": "2026-01-01"}) == 1
+
+
 def test_a_data_set_whose_fields_changed_is_refused(spark, lake, dataset) -> None:
     table = "impressions"
     spec = get_table(table).for_dataset(dataset)

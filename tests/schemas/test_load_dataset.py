@@ -72,7 +72,7 @@ MISTAKES = [
 def test_a_mistake_is_named(tmp_path: Path, key: str, value: Any, message: str) -> None:
     with pytest.raises(DatasetSpecError, match=message) as error:
         load(tmp_path, changed(key, value))
-    assert str(tmp_path / "own.yaml") in str(error.value) and "\n" not in str(error.value)
+    assert str(tmp_path / "own.yaml") in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_a_mistake_is_named(tmp_path: Path, key: str, value: Any, message: str) 
 def test_a_file_that_is_no_mapping_is_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DatasetSpecError, match=message) as error:
         load(tmp_path, text)
-    assert "own.yaml" in str(error.value) and "\n" not in str(error.value)
+    assert "own.yaml" in str(error.value)
 
 
 def test_a_file_that_is_no_text_or_not_there_is_named(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_file_that_is_no_text_or_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
-    with pytest.raises(DatasetSpecError, match="did you mean 'movielens_age'.*Known: .*generated"):
+    with pytest.raises(DatasetSpecError, match=r"did you mean 'movielens_age'.*Known: .*generated"):
         load_dataset("movielens_ages")
 
 
