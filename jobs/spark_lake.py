@@ -187,7 +187,7 @@ def _create(spark: SparkSession, uri: str, spec: TableSpec) -> None:
 
 
 def _clear_torn_creation(uri: str) -> None:
-    """Remove the empty log of a writer that was killed while it created the table: Delta takes it for someone's files."""
+    """Remove the empty log of a writer that was killed while it created the table: Delta takes it for foreign files."""
     path = Path(uri)
     if "://" in uri or not path.is_dir() or [child.name for child in path.iterdir()] != ["_delta_log"]:
         return

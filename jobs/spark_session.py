@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 from schemas.errors import MsrError
 
 try:
-    from py4j.protocol import Py4JJavaError
+    from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
 
     # What an engine raises: with Connect always the first, with an engine in this process also the second.
     SPARK_ERRORS: tuple[type[Exception], ...] = (PySparkException, Py4JJavaError)
