@@ -3,8 +3,8 @@
 Starts when a day's features are announced (asset `scenario_features`; the partition key is the day D) and trains every
 target model on the days before D with the shared instances, tests on D, evaluates and reports.
 
-* `needs_search` waits until no `daily_features` run is under way, then asks whether a search is due; if so,
-  `shared_instance_search` runs first.
+* `needs_search` waits until no `daily_features` run is under way, then asks whether the search that D relies on is
+  still to be done; if so, `shared_instance_search` runs first.
 * A day whose window has not enough days yet is left out: each step says so and ends well.
 * By hand: *Trigger*, with `ds`.
 """
@@ -30,7 +30,8 @@ with DAG(
     schedule=PartitionedAssetTimetable(assets=assets.SCENARIO_FEATURES),
     start_date=deployment.first_tick,
     catchup=False,
-    max_active_runs=1,
+    # Days are independent of each other; the pool limits what trains at once
+    max_active_runs=2,
     default_args=task_defaults(),
     params={"ds": day_param("Only for runs by hand: the day D")},
     tags=[*TAGS, "training", deployment.dataset],
@@ -43,13 +44,13 @@ with DAG(
         after_dag="daily_features",
         answers={"yes": "search", "no": "score_shared_instances", "skip": None},
         execution_timeout=timedelta(minutes=10),
-        doc_md="Is there no accepted set whose window ends before D? `skip`: D has too few days before it to train on.",
+        doc_md="Is the search that D relies on still to be done? `skip`: D's training window is not full yet.",
     )
     search = TriggerDagRunOperator(
         task_id="search",
         trigger_dag_id="shared_instance_search",
         trigger_run_id="{{ dag_run.run_id }}__search",
-        conf={"ds": RUN_DAY},
+        conf={"ds": RUN_DAY, "window": "scheduled"},
         # A try again runs the same search run again instead of one more
         reset_dag_run=True,
         logical_date=None,

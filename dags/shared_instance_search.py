@@ -3,8 +3,10 @@
 Searches the days before `ds` for the impressions whose lesson holds in other scenarios too (SSIM), and keeps the result
 as an immutable set: masks, selector, catalogue row.
 
-* Weekly; when `daily_training` finds no accepted set that ends before its day; or by hand: *Trigger*, with `ds` (the
-  set may use days before it; empty = the day of the run).
+* When `daily_training` meets a day whose scheduled search (every `search.every_days` days) is to be done; weekly, for
+  the same schedule; or by hand: *Trigger*, with `ds` (empty = the day of the run).
+* `window`: `scheduled` takes the days before the search day that training of `ds` relies on, `exact` those before
+  `ds`.
 * A search that was done before for the same days and settings is found again, not repeated.
 """
 
@@ -12,7 +14,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from airflow.sdk import DAG, CronTriggerTimetable
+from airflow.sdk import DAG, CronTriggerTimetable, Param
 
 from msr_dags import assets
 from msr_dags.defaults import GPU_POOL, TAGS, day_param, task_defaults
@@ -30,7 +32,10 @@ with DAG(
     catchup=False,
     max_active_runs=1,
     default_args=task_defaults(),
-    params={"ds": day_param("Days before it are searched; empty: the day of the run")},
+    params={
+        "ds": day_param("Days before it are searched; empty: the day of the run"),
+        "window": Param("scheduled", enum=["scheduled", "exact"], title="Window", description="See the DAG's docs"),
+    },
     tags=[*TAGS, "search", deployment.dataset],
 ):
     StepOperator(
@@ -39,6 +44,7 @@ with DAG(
         dataset=deployment.dataset,
         engine="torch",
         ds="{{ params.ds or dag_run.run_after.strftime('%Y-%m-%d') }}",
+        extra_args=["--window", "{{ params.window }}"],
         pool=GPU_POOL,
         outlets=[assets.SHARED_INSTANCE_SETS, assets.SHARED_INSTANCE_MASKS],
         execution_timeout=timedelta(hours=6),

@@ -13,11 +13,18 @@ parts=(api-server dag-processor scheduler)
 
 airflow() { "$bin/airflow" "$@"; }
 
+gpu_slots() { # MSR_GPU_SLOTS; else the number of GPUs; else two trainings of one thread each, where there are two cores
+  local gpus
+  gpus=$(nvidia-smi --list-gpus 2>/dev/null | wc -l)
+  if [ -n "${MSR_GPU_SLOTS:-}" ]; then echo "$MSR_GPU_SLOTS"; elif [ "$gpus" -gt 0 ]; then echo "$gpus"
+  else echo $(($(nproc) > 1 ? 2 : 1)); fi
+}
+
 make_database() { # a new database takes a few seconds; one that is there is left as it is
   [ -e "$AIRFLOW_HOME/.database-ready" ] && return
   echo "making Airflow's database"
   airflow db migrate >"$AIRFLOW_HOME/logs/database.log" 2>&1 || { tail -n 15 "$AIRFLOW_HOME/logs/database.log" >&2; exit 1; }
-  airflow pools set gpu "${MSR_GPU_SLOTS:-1}" "Model trainings at a time: one slot per GPU, one on a machine without" >>"$AIRFLOW_HOME/logs/database.log" 2>&1
+  airflow pools set gpu "$(gpu_slots)" "Model trainings at a time: one slot per GPU; without one, one per core up to two" >>"$AIRFLOW_HOME/logs/database.log" 2>&1
   touch "$AIRFLOW_HOME/.database-ready"
 }
 

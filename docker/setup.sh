@@ -89,7 +89,7 @@ install_jars() {
     die "Maven fetches Spark's Delta jars and is not there: install it (apt-get install maven), or name a folder of jars with MSR_SPARK_JARS"
   say "fetching Spark's Delta jars"
   rm -rf .jars .jars.new
-  mvn -q -B -Dstyle.color=never -f docker/pom.xml dependency:copy-dependencies -Dmsr.jars="$PWD/.jars.new" ||
+  TERM=dumb mvn -q -B -ntp -Dstyle.color=never -Djansi.mode=strip -f docker/pom.xml dependency:copy-dependencies -Dmsr.jars="$PWD/.jars.new" ||
     die "Maven could not fetch the jars of docker/pom.xml (see above): check its mirror settings, or name a folder of jars with MSR_SPARK_JARS"
   mv .jars.new .jars
   touch "$stamp"

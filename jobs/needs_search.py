@@ -1,15 +1,16 @@
-"""Say whether a search for shared instances is due for ds: the last line is `yes`, `no` or `skip`.
+"""Say whether the scheduled search that ds relies on is still to be done: the last line is `yes`, `no` or `skip`.
 
-yes: no accepted set's window ends before ds, or the newest ended more than search.every_days days before it.
+Searches are scheduled every search.every_days days from the first day with a full window on, so that which set a day
+uses does not depend on the order in which days are trained. A search that ended as `rejected` is not repeated.
 skip: the training window before ds is not full, so nothing is trained for it.
 """
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 
 from jobs.cli import StepArgs, progress, run_step
-from msr_models.data.shared_sets import find_shared_set
+from msr_models.data.shared_sets import find_shared_set, shared_sets
 from schemas.dataset_spec import DatasetSpec
 
 
@@ -25,14 +26,17 @@ def needs_search(dataset: DatasetSpec, ds: date) -> tuple[str, str]:
     if dataset.window_before(ds, dataset.training.window_days) is None:
         first = dataset.first_feature_day
         return "skip", f"not all {dataset.training.window_days} days before it have features (the first is {first})"
+    due = dataset.search_day(ds)
+    if due is None:
+        return "no", f"the first search needs {dataset.search.window_days} days with features"
     found = find_shared_set(dataset, ds)
-    if found is None:
-        return "yes", "no accepted shared set ends before it"
-    age = (ds - found.window_end).days
-    limit = dataset.search.every_days
-    if age > limit:
-        return "yes", f"shared set {found.shared_set_id} ended {age} days before it: over search.every_days {limit}"
-    return "no", f"shared set {found.shared_set_id} ended {age} days before it (search.every_days {limit})"
+    if found is not None and found.window_end >= due - timedelta(days=1):
+        return "no", f"shared set {found.shared_set_id} covers days up to {found.window_end}"
+    for other in shared_sets(dataset):
+        is_of_due = other.window_end == due - timedelta(days=1) and other.lineage == dataset.lineage
+        if is_of_due and other.status == "rejected":
+            return "no", f"the search of {due} was rejected ({other.status_reason}); change search in the YAML"
+    return "yes", f"the search of {due} is to be done"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Search the days before ds for instances worth sharing across scenarios (SSIM), score them, keep the set.
 
-The window is the search.window_days days before ds. The set's id follows from window, configuration and
+The window is the search.window_days days before ds, or with `--window scheduled` those before the scheduled search day
+that training of ds relies on (every search.every_days days). The set's id follows from window, configuration and
 seed: a set that exists is left as it is, and a search that was cut off and runs again ends in the same set. A search
 that collapsed is kept with status `rejected` and its reason; training never uses it.
 """
@@ -35,6 +36,9 @@ _NOT_IN_ID = {"every_days", "window_days"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of this step."""
+    parser.add_argument(
+        "--window", choices=["exact", "scheduled"], default="exact", help="days before ds, or before its search day"
+    )
     parser.add_argument("--seed", type=int, help="seed instead of search.seed")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads; scores depend on it in their last digits")
 
@@ -44,8 +48,13 @@ def step(args: StepArgs) -> None:
     torch.set_num_threads(getattr(args.options, "threads", 1))
     seed = getattr(args.options, "seed", None)
     spec = args.dataset.search if seed is None else args.dataset.search.model_copy(update={"seed": seed})
+    scheduled = getattr(args.options, "window", "exact") == "scheduled"
     for ds in args.days:
-        search_day(args.dataset, ds, spec)
+        day = args.dataset.search_day(ds) if scheduled else ds
+        if day is None:
+            progress(f"{ds}: no search is scheduled up to it: its windows are not full yet")
+        else:
+            search_day(args.dataset, day, spec)
 
 
 def search_day(dataset: DatasetSpec, ds: date, spec: SearchSpec) -> str | None:

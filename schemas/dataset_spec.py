@@ -257,6 +257,15 @@ class DatasetSpec(Spec):
         window = [ds - timedelta(days=n) for n in range(days, 0, -1)]
         return window if window[0] >= self.first_feature_day else None
 
+    def search_day(self, ds: date) -> date | None:
+        """The scheduled search that training of `ds` relies on: it covers the days before the one returned.
+
+        Every `search.every_days` from the first day with full windows on; None before it. A function of the day alone:
+        whatever order days are trained in, they find the same sets.
+        """
+        first = self.first_feature_day + timedelta(days=max(self.search.window_days, self.training.window_days))
+        return ds - timedelta(days=(ds - first).days % self.search.every_days) if ds >= first else None
+
 
 def dataset_path(folder: Path, name: str) -> Path:
     """Where a data set of this name lies in `folder`."""

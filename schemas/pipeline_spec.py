@@ -19,7 +19,7 @@ class SearchSpec(_Spec):
     """Search for shared instances (SSIM eq. 7-15). Defaults: the best measured, see docs/decisions.md."""
 
     window_days: int = Field(default=5, ge=1, description="days before ds that are searched")
-    every_days: int = Field(default=7, ge=1, description="a newer set is due when the last window ended longer ago")
+    every_days: int = Field(default=7, ge=1, description="days between two scheduled searches")
     backbone: str = "shared_bottom"
     objective: Literal["reference", "joint"] = "reference"
     gate_estimator: Literal["straight_through", "relu"] = "straight_through"

@@ -97,7 +97,7 @@ def test_schedules_and_partitions(bag):
     kinds = {dag_id: dag["timetable"] for dag_id, dag in bag["dags"].items()}
     assert kinds["daily_features"] == "CronPartitionTimetable"
     assert kinds["daily_training"] == "PartitionedAssetTimetable"
-    assert bag["dags"]["daily_training"]["max_active_runs"] == 1
+    assert bag["dags"]["daily_training"]["max_active_runs"] == 2
 
 
 def test_training_searches_first_when_one_is_due(bag):

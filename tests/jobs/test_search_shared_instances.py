@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from argparse import Namespace
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +181,8 @@ def test_a_rejected_set_is_kept_with_its_reason_and_never_found(lake: Path) -> N
     (row,) = rows_of(spec, "shared_instance_sets").to_pylist()
     assert (row["status"], row["status_reason"]) == ("rejected", "one scenario only: there is none to share with")
     assert find_shared_set(spec, DS) is None
-    assert needs_search.needs_search(spec, DS)[0] == "yes"
+    answer, reason = needs_search.needs_search(spec, DS)
+    assert (answer, "rejected (one scenario only" in reason) == ("no", True)
 
 
 def test_nothing_to_search_and_a_missing_day(lake: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -198,9 +199,10 @@ def test_nothing_to_search_and_a_missing_day(lake: Path, capsys: pytest.CaptureF
     [
         (date(2026, 1, 2), "skip", "not all 3 days before it have features"),
         (date(2026, 1, 4), "skip", "not all 3 days before it have features"),
-        (date(2026, 1, 5), "no", "ended 1 days before it"),
-        (date(2026, 1, 11), "no", "ended 7 days before it"),
-        (date(2026, 1, 12), "yes", r"ended 8 days before it: over search\.every_days 7"),
+        (date(2026, 1, 5), "no", "covers days up to 2026-01-04"),
+        (date(2026, 1, 11), "no", "covers days up to 2026-01-04"),
+        (date(2026, 1, 12), "yes", "the search of 2026-01-12 is to be done"),
+        (date(2026, 1, 14), "yes", "the search of 2026-01-12 is to be done"),
     ],
 )
 def test_needs_search_answers_for_the_day(spec: DatasetSpec, ds: date, expected: str, reason: str) -> None:
@@ -213,7 +215,14 @@ def test_a_search_is_due_where_there_is_no_set(
     spec: DatasetSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MSR_LAKE_ROOT", str(tmp_path))
-    assert needs_search.needs_search(spec, DS) == ("yes", "no accepted shared set ends before it")
+    assert needs_search.needs_search(spec, DS) == ("yes", f"the search of {DS} is to be done")
+
+
+def test_days_trained_in_any_order_rely_on_the_same_search(spec: DatasetSpec) -> None:
+    days = [DS + timedelta(days=n) for n in range(16)]
+    due = [spec.search_day(day) for day in days]
+    assert due == [DS] * 7 + [days[7]] * 7 + [days[14]] * 2
+    assert spec.search_day(DS - timedelta(days=1)) is None
 
 
 def test_needs_search_prints_the_answer_last_and_never_imports_torch(spec: DatasetSpec, tmp_path: Path) -> None:
