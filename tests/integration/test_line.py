@@ -37,7 +37,8 @@ def run(step: str, dataset: Path, days: Sequence[date]) -> None:
     parser = argparse.ArgumentParser()
     if hasattr(module, "add_arguments"):
         module.add_arguments(parser)
-    module.step(StepArgs(dataset=load_dataset(str(dataset)), days=list(days), options=parser.parse_args([])))
+    options = parser.parse_args([], argparse.Namespace(dataset=str(dataset), ds=None))
+    module.step(StepArgs(dataset=load_dataset(str(dataset)), days=list(days), options=options))
 
 
 def run_all(dataset: Path, days: Sequence[date]) -> None:
