@@ -12,8 +12,8 @@ from datetime import UTC, date, datetime, timedelta
 from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
+from jobs.accounts import record_accounts
 from jobs.cli import StepArgs, progress, run_step
-from jobs.ingest_impressions import write_audit_row
 from jobs.spark_lake import open_frame, read_days
 from jobs.spark_session import get_session
 from schemas.dataset_spec import STATISTIC_IDS, DatasetSpec
@@ -41,7 +41,7 @@ def audit_day(spark: SparkSession, dataset: DatasetSpec, ds: date) -> None:
     sizes = vocabulary_sizes(spark, dataset, ds)
     findings = [_audit_features(spark, dataset, ds, sizes), _audit_sequences(spark, dataset, ds, sizes)]
     for finding in findings:
-        _record(spark, dataset, ds, finding)
+        _record(dataset, ds, finding)
         state = "; ".join(finding.failures) or "all checks hold"
         progress(f"{dataset.name} {ds}: {finding.table}: {finding.rows_found} rows of {finding.rows_expected}: {state}")
     if broken := [f"{finding.table}: {text}" for finding in findings for text in finding.failures]:
@@ -173,7 +173,7 @@ def _micros(day: date) -> int:
     return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * 1_000_000
 
 
-def _record(spark: SparkSession, dataset: DatasetSpec, ds: date, finding: Finding) -> None:
+def _record(dataset: DatasetSpec, ds: date, finding: Finding) -> None:
     row = {
         "table_name": finding.table,
         "ds": str(ds),
@@ -186,7 +186,7 @@ def _record(spark: SparkSession, dataset: DatasetSpec, ds: date, finding: Findin
         "warnings": "[]",
         "failures": json.dumps(finding.failures),
     }
-    write_audit_row(spark, dataset, row)
+    record_accounts(dataset, row)
 
 
 def step(args: StepArgs) -> None:

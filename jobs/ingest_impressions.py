@@ -13,10 +13,11 @@ from datetime import date
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from jobs.accounts import published_days, record_accounts
 from jobs.adapters import read_raw
 from jobs.cli import StepArgs, progress, run_step
 from jobs.expectations import AuditResult, run_expectations
-from jobs.spark_lake import open_frame, publish, spark_schema, table_exists
+from jobs.spark_lake import publish
 from jobs.spark_session import get_session
 from jobs.transforms import canonical
 from schemas.dataset_spec import DatasetSpec
@@ -57,14 +58,14 @@ def ingest_day(spark: SparkSession, dataset: DatasetSpec, ds: date) -> None:
         _check_rows(accounts, dataset, ds)
         audit = _audit(judged, dataset, accounts)
         if audit.failures:
-            _write_audit(spark, dataset, ds, accounts, audit)
+            _write_audit(dataset, ds, accounts, audit)
             raise AuditFailedError(
                 f"{dataset.name} {ds}: nothing published, {len(audit.failures)} expectations do not hold: "
                 f"{'; '.join(audit.failures)}; refused rows by reason: {accounts.quarantine_reasons}; mend the log and "
                 "run again"
             )
         _publish(judged, dataset, ds, accounts)
-        _write_audit(spark, dataset, ds, accounts, audit)
+        _write_audit(dataset, ds, accounts, audit)
     finally:
         judged.unpersist()
     _report(dataset, ds, accounts, audit)
@@ -72,19 +73,10 @@ def ingest_day(spark: SparkSession, dataset: DatasetSpec, ds: date) -> None:
 
 def ensure_ingested(spark: SparkSession, dataset: DatasetSpec, days: list[date]) -> None:
     """Ingest those of `days` that `audits` does not show as published."""
-    missing = sorted(set(days) - _published_days(spark, dataset, days))
+    missing = sorted(set(days) - published_days(dataset, TABLE, days))
     for day in missing:
         progress(f"{dataset.name} {day}: not ingested yet, doing it first")
         ingest_day(spark, dataset, day)
-
-
-def _published_days(spark: SparkSession, dataset: DatasetSpec, days: list[date]) -> set[date]:
-    if not days or not table_exists(spark, dataset, "audits"):
-        return set()
-    rows = open_frame(spark, dataset, "audits").where(
-        (F.col("table_name") == TABLE) & (F.col("status") == "published") & F.col("ds").isin([str(day) for day in days])
-    )
-    return {date.fromisoformat(row["ds"]) for row in rows.select("ds").collect()}
 
 
 def _check_day(dataset: DatasetSpec, ds: date) -> None:
@@ -143,7 +135,7 @@ def _publish(judged: DataFrame, dataset: DatasetSpec, ds: date, accounts: Accoun
         publish(truth, dataset, "generated_truth", partition)
 
 
-def _write_audit(spark: SparkSession, dataset: DatasetSpec, ds: date, accounts: Accounts, audit: AuditResult) -> None:
+def _write_audit(dataset: DatasetSpec, ds: date, accounts: Accounts, audit: AuditResult) -> None:
     failed = bool(audit.failures)
     published = dict.fromkeys(accounts.rows_per_scenario, 0) if failed else accounts.rows_per_scenario
     row = {
@@ -158,14 +150,7 @@ def _write_audit(spark: SparkSession, dataset: DatasetSpec, ds: date, accounts: 
         "warnings": json.dumps(audit.warnings),
         "failures": json.dumps(audit.failures),
     }
-    write_audit_row(spark, dataset, row)
-
-
-def write_audit_row(spark: SparkSession, dataset: DatasetSpec, row: dict[str, str | int]) -> None:
-    """Replace the accounts of one table's day; `row` has the columns of schemas/tables/audits.py."""
-    schema = spark_schema(get_table("audits"))
-    frame = spark.createDataFrame([tuple(row[name] for name in schema.names)], schema)
-    publish(frame, dataset, "audits", {"table_name": str(row["table_name"]), "ds": str(row["ds"])})
+    record_accounts(dataset, row)
 
 
 def _report(dataset: DatasetSpec, ds: date, accounts: Accounts, audit: AuditResult) -> None:

@@ -15,9 +15,9 @@ from schemas.load_dataset import DATASETS_FOLDER
 
 NAME = "tiny"
 ROWS = 1200
-DAYS = [date(2026, 1, 1) + timedelta(days=n) for n in range(6)]
+DAYS = [date(2026, 1, 1) + timedelta(days=n) for n in range(5)]
 FEATURE_DAYS = DAYS[1:]
-TEST_DAY = DAYS[4]  # trained on the three days before it, with a set searched on them; DAYS[5] is its future
+TEST_DAY = DAYS[3]  # trained on the two days before it, with a set searched on them; DAYS[4] is its future
 
 
 def write_log(folder: Path, changed_from: date | None = None) -> Path:
@@ -55,9 +55,9 @@ def _spec(base: dict) -> dict:  # type: ignore[type-arg]
         "source": {"adapter": "files", "format": "csv", "path": "log/{ds}.csv"},
         "days": {"start": DAYS[0], "end": DAYS[-1]},
         "vocabulary": {"fit_days": 1, "refresh_days": 1},
-        "search": {"window_days": 3, "warmup_epochs": 1, "epochs": 1, "selector_hidden": [16], **small},
+        "search": {"window_days": 2, "warmup_epochs": 1, "epochs": 1, "selector_hidden": [16], **small},
         "training": {
-            "window_days": 3,
+            "window_days": 2,
             "max_epochs": 1,
             "ratios": [0.0, 0.3, 1.0],
             "models": [{"name": "shared_bottom", "options": small}],
