@@ -19,7 +19,7 @@ from schemas.tables import get_table
 from tests.support.report_lake import write_features, write_runs
 
 GENERATED = load_dataset("generated")
-DAYS = [GENERATED.days.start + timedelta(days=n) for n in range(2, 6)]
+DAYS = [GENERATED.days.start + timedelta(days=n) for n in range(2, 8)]
 
 
 def write_behaviours() -> None:
