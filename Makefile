@@ -31,7 +31,8 @@ up: setup ## start scheduler, UI and one local Spark engine, and leave them runn
 down: ## end what `make up` started
 	@docker/airflow.sh down
 
-clean: down ## undo all: what is running, .venv, .jars, .airflow, the tables and the report made here, MovieLens' files
-	@rm -rf .venv .jars .jars.new .airflow lake report data/ml-1m spark-warehouse .pytest_cache .mypy_cache .ruff_cache
-	@rmdir data 2>/dev/null || true
+clean: down ## undo all: what is running, .venv, .jars, .airflow, the shipped data sets' tables, fetched data, the report
+	@rm -rf .venv .jars .jars.new .airflow report data/ml-1m spark-warehouse .pytest_cache .mypy_cache .ruff_cache
+	@for yaml in schemas/datasets/*.yaml; do rm -rf "lake/$$(basename "$$yaml" .yaml)" "lake/.$$(basename "$$yaml" .yaml)"*; done
+	@rmdir lake data 2>/dev/null || true
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
