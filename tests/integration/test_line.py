@@ -94,7 +94,7 @@ def test_the_run_is_evaluated_per_scenario_and_reported(log: Path, module_lake: 
 def test_a_second_run_changes_nothing(log: Path) -> None:
     before = hashes(log, table_names())
     for step in FEATURE_STEPS:
-        run(step, log, DAYS)  # as a range this time
+        run(step, log, DAYS[1:3])  # as a range this time
     for step in TRAINING_STEPS:
         run(step, log, [TEST_DAY])
     assert hashes(log, table_names()) == before
