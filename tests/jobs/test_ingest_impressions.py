@@ -82,19 +82,19 @@ def test_a_writer_that_dies_midway_is_mended_by_the_next(
 
     publish: Callable[..., int] = ingest_impressions.publish
 
-    def dies_before(table_name: str) -> Callable[..., int]:
-        def write(frame: Any, dataset: Any, table: str, partition: Any) -> int:
-            if table == table_name:
-                raise Killed
-            return publish(frame, dataset, table, partition)
+    def dies_before_impressions(frame: Any, dataset: Any, table: str, partition: Any) -> int:
+        if table == "impressions":
+            raise Killed
+        return publish(frame, dataset, table, partition)
 
-        return write
+    def dies_before_the_accounts(dataset: Any, row: Any) -> None:
+        raise Killed
 
-    for table in ("impressions", "audits"):
-        monkeypatch.setattr(ingest_impressions, "publish", dies_before(table))
-        with pytest.raises(Killed):
-            ensure_ingested(spark, dataset, [DS])
-    monkeypatch.setattr(ingest_impressions, "publish", publish)
+    for name, dies in (("publish", dies_before_impressions), ("record_accounts", dies_before_the_accounts)):
+        with monkeypatch.context() as broken:
+            broken.setattr(ingest_impressions, name, dies)
+            with pytest.raises(Killed):
+                ensure_ingested(spark, dataset, [DS])
     ensure_ingested(spark, dataset, [DS])
     assert audit_row()["rows_published"] == len(contents("impressions")) == 3
     assert audit_row()["rows_quarantined"] == len(contents("quarantine")) == 4
