@@ -18,7 +18,7 @@ from schemas.errors import TableError
 from schemas.load_dataset import load_dataset
 from schemas.tables import get_table
 
-pytestmark = pytest.mark.spark
+pytestmark = [pytest.mark.spark, pytest.mark.slow]
 TRUTH = "generated_truth"
 
 
