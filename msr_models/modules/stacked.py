@@ -29,6 +29,7 @@ def routed_product(x_VI: Tensor, weight_KIO: Tensor, ends_K: Tensor) -> Tensor:
     out_VO = F.grouped_mm(x_VI.contiguous(), weight_KIO, offs=ends_K)
     if out_VO.requires_grad:
         # Its backward refuses a broadcast gradient, such as that of a plain sum.
+        # register_hook is untyped in torch
         out_VO.register_hook(torch.Tensor.contiguous)  # type: ignore[no-untyped-call]
     return out_VO[:, :width] if pad_out else out_VO
 

@@ -39,6 +39,7 @@ class Processes:
         parameters = list(model.parameters())
         flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
         dist.all_reduce(flat)  # one message per step, not one per parameter
+        # Tensor.split is untyped in torch
         for parameter, summed in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):  # type: ignore[no-untyped-call]
             parameter.grad = summed.view_as(parameter)
 
