@@ -62,6 +62,26 @@ class TrainingSpec(_Spec):
     learning_rate: Positive = 1e-3
     weight_decay: float = Field(default=1e-6, ge=0)
     seed: int = 1
+    start: Literal["scratch", "previous_day"] = Field(
+        default="scratch", description="first weights: fresh ones, or those of the run of the trainable day before D"
+    )
+    optimiser: Literal["adam", "adagrad"] = "adam"
+    embedding_update: Literal["row_sparse", "dense"] = Field(
+        default="row_sparse", description="row_sparse: only rows of the batch are stepped, weight decay on those alone"
+    )
+    precision: Literal["fp32", "bf16"] = Field(default="fp32", description="of the products; weights and loss are fp32")
+    gradient_clip: Positive | None = Field(default=None, description="greatest total norm; null: not clipped")
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        default="constant", description="of the learning rate after warmup_steps, down to 0 at the last step"
+    )
+    warmup_steps: int = Field(default=0, ge=0, description="steps in which the learning rate rises from 0")
+    checkpoint_steps: int = Field(
+        default=0, ge=0, description="steps between two states to resume from; 0: at the end of each epoch only"
+    )
+    loading: Literal["auto", "resident", "streamed"] = Field(
+        default="auto", description="window in memory or read in blocks; auto: in memory where it fits"
+    )
+    memory_gb: Positive | None = Field(default=None, description="memory the window may take; null: what is free")
 
     @model_validator(mode="after")
     def _leaves_days_to_train_on(self) -> TrainingSpec:
