@@ -1,0 +1,72 @@
+"""Where a trainer's batches come from: rows of a window in memory, or (streamed.py) buckets of rows on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from torch import Tensor
+
+from msr_models.data.batch import Batch
+from msr_models.data.order import epoch_batches
+from msr_models.data.window import Window
+
+
+class TrainingData(Protocol):
+    """What a trainer consumes: rows in an order that depends on their content, the seed and the epoch alone."""
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of one epoch, over all processes."""
+        ...
+
+    @property
+    def num_scenarios(self) -> int:
+        """K."""
+        ...
+
+    def batches(
+        self, batch_size: int, seed: int, epoch: int, *, first_batch: int = 0, rank: int = 0, world: int = 1
+    ) -> Iterator[Batch]:
+        """The epoch's batches from `first_batch` on, bit-identical to those of the whole epoch; the last is shorter.
+
+        Of each batch this process gets the rows [rank::world], which may be none in the last one.
+        """
+        ...
+
+    def require_both_labels(self) -> None:
+        """Raises TrainingError where all labels are of one class."""
+        ...
+
+
+class ResidentRows:
+    """Some rows of a window in memory, on the window's device."""
+
+    def __init__(self, window: Window, rows: Tensor) -> None:
+        self.window = window
+        self.rows = rows
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of one epoch, over all processes."""
+        return len(self.rows)
+
+    @property
+    def num_scenarios(self) -> int:
+        """K."""
+        return self.window.num_scenarios
+
+    def batches(
+        self, batch_size: int, seed: int, epoch: int, *, first_batch: int = 0, rank: int = 0, world: int = 1
+    ) -> Iterator[Batch]:
+        """See `TrainingData.batches`."""
+        for rows in epoch_batches(self.rows, batch_size, seed, epoch, first_batch=first_batch, rank=rank, world=world):
+            yield self.window.batch(rows)
+
+    def with_ratio(self, ratio: float) -> ResidentRows:
+        """The same rows, shared by `Window.with_ratio`."""
+        return ResidentRows(self.window.with_ratio(ratio), self.rows)
+
+    def require_both_labels(self) -> None:
+        """Raises TrainingError where all labels are of one class."""
+        self.window.require_both_labels(self.rows)
