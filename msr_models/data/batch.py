@@ -15,6 +15,8 @@ from torch import Tensor
 class Batch:
     """slot_ids_BS int32 (0 = out of vocabulary, or padding in slots of a multi-valued field), hist_item_ids_BL int32
     (0 = padding, newest last), scenario_B int64, label_B float32, shared_B bool (all False where no masks are read).
+
+    num_shared: rows with shared_B where the host knows it; a step that needs it need not wait for the device then.
     """
 
     slot_ids_BS: Tensor
@@ -22,16 +24,19 @@ class Batch:
     scenario_B: Tensor
     label_B: Tensor
     shared_B: Tensor
+    num_shared: int | None = None
 
     def __len__(self) -> int:
         return int(self.label_B.shape[0])
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on `device`."""
+        on_host = self.shared_B.device.type == "cpu"
         return Batch(
             slot_ids_BS=self.slot_ids_BS.to(device, non_blocking=True),
             hist_item_ids_BL=self.hist_item_ids_BL.to(device, non_blocking=True),
             scenario_B=self.scenario_B.to(device, non_blocking=True),
             label_B=self.label_B.to(device, non_blocking=True),
             shared_B=self.shared_B.to(device, non_blocking=True),
+            num_shared=int(self.shared_B.sum()) if on_host and self.num_shared is None else self.num_shared,
         )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import date
 from typing import Any
 
 import numpy as np
@@ -14,35 +12,39 @@ import pyarrow.compute as pc
 Array = npt.NDArray[Any]
 
 
-def numbers(rows: pa.Table, column: str, dtype: type[np.generic]) -> Array:
-    """A numeric column, contiguous and writable (tensors share its memory)."""
-    return np.require(rows[column].to_numpy(), dtype=dtype, requirements=["C", "W"])
+def numbers(rows: pa.RecordBatch, column: str, dtype: type[np.generic]) -> Array:
+    """A numeric column, contiguous; it may share the batch's memory."""
+    return np.ascontiguousarray(rows[column].to_numpy(zero_copy_only=False), dtype=dtype)
 
 
-def day_index(rows: pa.Table, days: Sequence[date]) -> Array:
-    """Position of each row's `ds` in `days`, int32."""
-    names = pa.array([f"{d:%Y-%m-%d}" for d in days])
-    return np.require(pc.index_in(rows["ds"], value_set=names).to_numpy(), dtype=np.int32, requirements=["C", "W"])
-
-
-def flat_lists(rows: pa.Table, column: str) -> tuple[Array, Array]:
-    """A list column as (values int32, starts int64 of length N + 1); a null list is empty."""
-    lists = rows[column].combine_chunks()
-    if isinstance(lists, pa.ChunkedArray):
-        lists = pa.concat_arrays(lists.chunks) if lists.num_chunks else pa.array([], type=rows[column].type)
+def flat_lists(rows: pa.RecordBatch, column: str) -> tuple[Array, Array]:
+    """A list column as (values int32, lengths int64 [N]); a null list is empty."""
+    lists = rows[column]
     lengths = np.asarray(pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False), dtype=np.int64)
-    starts = np.zeros(len(lengths) + 1, dtype=np.int64)
-    np.cumsum(lengths, out=starts[1:])
     # list_flatten, unlike .values, heeds slices and skips what lies under nulls.
     values = pc.list_flatten(lists).to_numpy(zero_copy_only=False)
-    return np.ascontiguousarray(values, dtype=np.int32), starts
+    return np.ascontiguousarray(values, dtype=np.int32), lengths
 
 
-def padded_lists(rows: pa.Table, column: str, width: int) -> Array:
+def starts_of(lengths: Array) -> Array:
+    """Where lists of these lengths start when they lie one behind the other, and the end: int64 [N + 1]."""
+    starts = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=starts[1:])
+    return starts
+
+
+def places(starts: Array, lengths: Array) -> Array:
+    """Positions of all values of lists that start at `starts`, list after list."""
+    before = starts_of(lengths)
+    out: Array = np.repeat(starts - before[:-1], lengths)
+    out += np.arange(len(out))
+    return out
+
+
+def padded_lists(rows: pa.RecordBatch, column: str, width: int) -> Array:
     """A list column as [N, width] int32, cut or padded on the right with 0."""
-    values, starts = flat_lists(rows, column)
-    lengths = np.diff(starts)
-    position = np.arange(len(values)) - np.repeat(starts[:-1], lengths)
+    values, lengths = flat_lists(rows, column)
+    position = places(np.zeros(len(lengths), dtype=np.int64), lengths)
     row = np.repeat(np.arange(len(lengths)), lengths)
     keep = position < width
     out = np.zeros((len(lengths), width), dtype=np.int32)
@@ -50,18 +52,14 @@ def padded_lists(rows: pa.Table, column: str, width: int) -> Array:
     return out
 
 
-def reordered_lists(values: Array, starts: Array, order: Array) -> tuple[Array, Array]:
-    """The lists of `flat_lists` in another order of rows."""
-    lengths = np.diff(starts)[order]
-    new_starts = np.zeros(len(order) + 1, dtype=np.int64)
-    np.cumsum(lengths, out=new_starts[1:])
-    source = np.arange(new_starts[-1]) + np.repeat(starts[:-1][order] - new_starts[:-1], lengths)
-    return values[source], new_starts
-
-
 def find_in(keys: Array, wanted: Array) -> Array:
     """Position of each `wanted` in ascending `keys`, -1 where it is not there."""
     if len(keys) == 0:
         return np.full(len(wanted), -1, dtype=np.int64)
-    place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return np.where(keys[place] == wanted, place, -1)
+    # Looking sorted values up is so much kinder to the cache that sorting them first takes half the time.
+    order = np.argsort(wanted)
+    ascending = wanted[order]
+    place = np.minimum(np.searchsorted(keys, ascending), len(keys) - 1)
+    found = np.empty(len(wanted), dtype=np.int64)
+    found[order] = np.where(keys[place] == ascending, place, -1)
+    return found

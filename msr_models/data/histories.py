@@ -2,74 +2,122 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 
 import numpy as np
 import pyarrow.compute as pc
+import pyarrow.dataset as pds
+import torch
+from torch import Tensor
 
 from msr_models.data import lake_reader
-from msr_models.data.columns import Array, day_index, find_in, flat_lists, numbers, reordered_lists
+from msr_models.data.columns import Array, find_in, flat_lists, numbers, places, starts_of
 from schemas.dataset_spec import DatasetSpec
-from schemas.errors import TrainingError
+
+TABLE = "behaviour_sequences"
+ITEMS = "hist_item_ids"
 
 
 @dataclass(frozen=True, slots=True)
-class Histories:
-    """Items of all sessions' behaviours, sessions sorted by (day, user_key); items[0] is a 0 that nobody owns.
+class Sessions:
+    """One day's S sessions by ascending user_key: behaviours are items[start : start + length] of the window.
 
-    Session s owns items[starts[s] : starts[s + 1]]; day d owns sessions [day_starts[d], day_starts[d + 1]).
+    start_T and length_T have one place more, for rows without a session: nothing, behind the 0 that nobody owns.
     """
 
-    items: Array
-    starts: Array
-    user_keys: Array
-    day_starts: Array
-    vocabulary_versions: set[str]
+    user_key_S: Array
+    start_T: Array
+    length_T: Array
 
-    def spans(self, dataset: DatasetSpec, day_N: Array, user_N: Array, hist_end_N: Array) -> tuple[Array, Array]:
-        """(start, end) in `items` of what each impression sees: the last max_length behaviours before hist_end.
-
-        day_N ascends. Raises TrainingError where a pointer leads outside its session or to none.
+    def spans(self, user_N: Array, hist_end_N: Array, max_length: int) -> tuple[Array, Array, int]:
+        """(start, end) of what each impression sees, the last max_length behaviours before hist_end; and how many
+        pointers lead outside their session or to none.
         """
-        session_N = np.full(len(day_N), -1, dtype=np.int64)
-        num_days = len(self.day_starts) - 1
-        row_starts = np.searchsorted(day_N, np.arange(num_days + 1))
-        for day in range(num_days):
-            rows = slice(row_starts[day], row_starts[day + 1])
-            found = find_in(self.user_keys[self.day_starts[day] : self.day_starts[day + 1]], user_N[rows])
-            session_N[rows] = np.where(found >= 0, found + self.day_starts[day], -1)
-        has = session_N >= 0
-        first_N = np.where(has, self.starts[:-1][session_N] if len(self.user_keys) else 0, 1)
-        length_N = np.where(has, np.diff(self.starts)[session_N] if len(self.user_keys) else 0, 0)
+        session_N = find_in(self.user_key_S, user_N)  # -1 finds the last place
+        first_N, length_N = self.start_T[session_N], self.length_T[session_N]
         broken = int(((hist_end_N < 0) | (hist_end_N > length_N)).sum())
-        if broken:
-            raise TrainingError(
-                f"{broken} of {len(day_N)} rows of {dataset.name}/scenario_features point outside behaviour_sequences "
-                "of their (ds, user_key): the two tables are of different runs; rebuild the days with "
-                "jobs.build_behaviour_sequences and jobs.build_scenario_features"
-            )
-        start_N = first_N + np.maximum(hist_end_N - dataset.sequence.max_length, 0)
-        return start_N, first_N + hist_end_N
+        return first_N + np.maximum(hist_end_N - max_length, 0), first_N + hist_end_N, broken
 
 
-def load_histories(dataset: DatasetSpec, days: Sequence[date], version: int) -> Histories:
-    """Read `behaviour_sequences` of `days` (ascending)."""
-    rows = lake_reader.read_table(
-        dataset.name,
-        "behaviour_sequences",
-        columns=["ds", "user_key", "hist_item_ids", "vocabulary_version"],
-        days=days,
-        version=version,
-    )
-    day_S, user_S = day_index(rows, days), numbers(rows, "user_key", np.int64)
-    order = np.lexsort((user_S, day_S))
-    values, starts = reordered_lists(*flat_lists(rows, "hist_item_ids"), order)
-    return Histories(
-        items=np.concatenate([np.zeros(1, dtype=np.int32), values]),
-        starts=starts + 1,
-        user_keys=user_S[order],
-        day_starts=np.searchsorted(day_S[order], np.arange(len(days) + 1)),
-        vocabulary_versions=set(pc.unique(rows["vocabulary_version"]).to_pylist()),
-    )
+class Histories:
+    """Items of all sessions' behaviours, day after day, sessions by user_key; items[0] is a 0 that nobody owns.
+
+    `allocate` makes the int32 array for a number of items that is known from the files' footers; pages that are not
+    filled are never touched.
+    """
+
+    def __init__(
+        self, dataset: DatasetSpec, days: Sequence[date], version: int, allocate: Callable[[int], Array]
+    ) -> None:
+        self._columns = ["user_key", ITEMS, "vocabulary_version"]
+        self._source = lake_reader.open_dataset(dataset.name, TABLE, self._columns, version)
+        self._items = allocate(1 + count_items(self._source, days))
+        self._items[0] = 0
+        self._used = 1
+        self._digest = hashlib.sha256()
+        self.vocabulary_versions: set[str] = set()
+
+    @property
+    def items(self) -> Array:
+        """What has been read so far."""
+        return self._items[: self._used]
+
+    @property
+    def capacity(self) -> int:
+        """Items that there can be."""
+        return len(self._items)
+
+    def fingerprint(self) -> str:
+        """Of the sessions read so far."""
+        return self._digest.hexdigest()
+
+    def load_day(self, ds: date) -> Sessions:
+        """Read the sessions of `ds` and put their items behind those of the days before."""
+        users: list[Array] = []
+        lists: list[tuple[Array, Array]] = []
+        for rows in lake_reader.stream(self._source, self._columns, lake_reader.condition([ds])):
+            users.append(numbers(rows, "user_key", np.int64))
+            lists.append(flat_lists(rows, ITEMS))
+            self.vocabulary_versions.update(pc.unique(rows["vocabulary_version"]).to_pylist())
+        nothing = np.zeros(0, dtype=np.int64)
+        user_S = np.concatenate([nothing, *users])
+        length_S = np.concatenate([nothing, *(lengths for _, lengths in lists)])
+        order = np.argsort(user_S)
+        starts = self._used + starts_of(length_S[order])
+        start_S = np.empty(len(order), dtype=np.int64)
+        start_S[order] = starts[:-1]
+        at = 0
+        for values, lengths in lists:
+            self._items[places(start_S[at : at + len(lengths)], lengths)] = values
+            at += len(lengths)
+        user_S, length_S = user_S[order], length_S[order]
+        for part in (user_S, length_S, self._items[self._used : int(starts[-1])]):
+            self._digest.update(np.ascontiguousarray(part).data)
+        self._used = int(starts[-1])
+        return Sessions(user_S, np.append(starts[:-1], 1), np.append(length_S, 0))
+
+
+def count_items(source: pds.Dataset, days: Sequence[date]) -> int:
+    """Behaviours of these days, from the files' footers; an empty list counts as one."""
+    total = 0
+    for file in source.get_fragments(filter=lake_reader.condition(days)):
+        metadata = file.metadata
+        for group in (metadata.row_group(i) for i in range(metadata.num_row_groups)):
+            columns = (group.column(i) for i in range(group.num_columns))
+            total += sum(c.num_values for c in columns if c.path_in_schema.split(".")[0] == ITEMS)
+    return total
+
+
+def gather_items(items: Tensor, start_B: Tensor, end_B: Tensor, length: int) -> Tensor:
+    """[B, length] int32: the last `length` of items[start : end] of each row, right-aligned behind zeros.
+
+    items[0] must be 0; start and end are of one integer type.
+    """
+    if len(items) == 1:
+        return torch.zeros((len(end_B), length), dtype=items.dtype, device=items.device)
+    at_BL = end_B[:, None] + torch.arange(-length, 0, device=end_B.device, dtype=end_B.dtype)
+    at_BL.mul_(at_BL >= start_B[:, None])
+    return items.index_select(0, at_BL.view(-1)).view(at_BL.shape)

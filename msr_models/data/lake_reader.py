@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import operator
+from collections.abc import Iterator, Sequence
 from datetime import date
 
 import pyarrow as pa
@@ -13,6 +15,9 @@ from deltalake.exceptions import TableNotFoundError
 from schemas.errors import TableError
 from schemas.locations import table_uri
 from schemas.tables import get_table
+
+# Large enough that numpy's cost per call does not count, small enough that a piece stays in the processor's cache.
+STREAM_ROWS = 65_536
 
 MADE_BY = {
     "impressions": "ingest_impressions",
@@ -82,17 +87,64 @@ def read_table(
 
     Raises TableError where the table or a named column does not exist.
     """
+    dataset = open_dataset(dataset_name, table, columns or (), version)
+    return dataset.to_table(columns=list(columns) if columns is not None else None, filter=condition(days, filters))
+
+
+def open_dataset(dataset_name: str, table: str, columns: Sequence[str], version: int | None = None) -> pds.Dataset:
+    """A table's files as an Arrow dataset that has `columns`.
+
+    Raises TableError where the table or a named column does not exist.
+    """
     dataset = open_table(dataset_name, table, version).to_pyarrow_dataset()
-    missing = sorted(set(columns or ()) - set(dataset.schema.names))
+    missing = sorted(set(columns) - set(dataset.schema.names))
     if missing:
         raise TableError(
             f"table {table} at {table_uri(dataset_name, table)} has no column {', '.join(missing)} "
             f"(it has {', '.join(dataset.schema.names)}); was the data set's YAML changed? rebuild the table's days"
         )
-    condition: pds.Expression | None = None
+    return dataset
+
+
+def condition(days: Sequence[date] | None, filters: dict[str, str] | None = None) -> pds.Expression | None:
+    """Rows of these days and partition values; None: all."""
+    clauses = [pds.field(key) == value for key, value in (filters or {}).items()]
     if days is not None:
-        condition = pds.field("ds").isin(pa.array([f"{d:%Y-%m-%d}" for d in days], pa.string()))
-    for key, value in (filters or {}).items():
-        clause = pds.field(key) == value
-        condition = clause if condition is None else condition & clause
-    return dataset.to_table(columns=list(columns) if columns is not None else None, filter=condition)
+        clauses.append(pds.field("ds").isin(pa.array([f"{d:%Y-%m-%d}" for d in days], pa.string())))
+    return functools.reduce(operator.and_, clauses) if clauses else None
+
+
+def stream(dataset: pds.Dataset, columns: Sequence[str], rows: pds.Expression | None) -> Iterator[pa.RecordBatch]:
+    """Pieces of at most STREAM_ROWS rows, of which few are in memory at a time."""
+    scanner = dataset.scanner(
+        columns=list(columns),
+        filter=rows,
+        batch_size=STREAM_ROWS,
+        batch_readahead=2,
+        fragment_readahead=1,
+        fragment_scan_options=pds.ParquetFragmentScanOptions(pre_buffer=False),
+    )
+    return (batch for batch in scanner.to_batches() if batch.num_rows)
+
+
+def count_rows(
+    dataset_name: str,
+    table: str,
+    days: Sequence[date],
+    *,
+    filters: dict[str, str] | None = None,
+    version: int | None = None,
+) -> dict[date, int]:
+    """Rows of each day from the Delta log, or from the files' footers where the log does not count them."""
+    opened = open_table(dataset_name, table, version)
+    wanted = {f"partition.{key}": value for key, value in (filters or {}).items()}
+    rows = dict.fromkeys(days, 0)
+    for file in pa.table(opened.get_add_actions(flatten=True)).to_pylist():
+        day = date.fromisoformat(file["partition.ds"])
+        if day not in rows or any(file[key] != value for key, value in wanted.items()):
+            continue
+        if file.get("num_records") is None:
+            dataset = opened.to_pyarrow_dataset()
+            return {d: dataset.count_rows(filter=condition([d], filters)) for d in days}
+        rows[day] += file["num_records"]
+    return rows

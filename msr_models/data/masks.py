@@ -2,67 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
 from datetime import date
 from typing import Literal
 
 import numpy as np
 
 from msr_models.data import lake_reader
-from msr_models.data.columns import Array, day_index, find_in, numbers
+from msr_models.data.columns import Array, find_in, numbers
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError
 
 RankScope = Literal["global", "scenario"]
 RANK_COLUMNS: dict[RankScope, str] = {"global": "rank_pct", "scenario": "rank_pct_scenario"}
+TABLE = "shared_instance_masks"
 
 
-def load_ranks(
-    dataset: DatasetSpec,
-    shared_set_id: str,
-    days: Sequence[date],
-    mask_days: Sequence[date],
-    day_N: Array,
-    instance_N: Array,
-    rank_scope: RankScope,
-    version: int,
-) -> Array:
-    """rank_N float64 of rows sorted by (day, instance_id); NaN on days that are not among `mask_days`.
+class Ranks:
+    """Ranks of one set, a day at a time; days that are not among `mask_days` have none."""
 
-    Raises SharedSetError with counts and the command that mends it where a row has no mask.
-    """
-    column = RANK_COLUMNS[rank_scope]
-    rows = lake_reader.read_table(
-        dataset.name,
-        "shared_instance_masks",
-        columns=["ds", "instance_id", column],
-        days=mask_days,
-        filters={"shared_set_id": shared_set_id},
-        version=version,
-    )
-    day_M, instance_M, rank_M = (
-        day_index(rows, days),
-        numbers(rows, "instance_id", np.int64),
-        numbers(rows, column, np.float64),
-    )
-    order = np.lexsort((instance_M, day_M))
-    day_M, instance_M, rank_M = day_M[order], instance_M[order], rank_M[order]
-    rank_N = np.full(len(day_N), np.nan)
-    missing: dict[date, tuple[int, int]] = {}
-    for day in mask_days:
-        index = days.index(day)
-        rows_at = slice(*np.searchsorted(day_N, [index, index + 1]))
-        masks_at = slice(*np.searchsorted(day_M, [index, index + 1]))
-        found = find_in(instance_M[masks_at], instance_N[rows_at])
-        absent = int((found < 0).sum())
-        if absent:
-            missing[day] = (absent, len(found))
-            continue
-        rank_N[rows_at] = rank_M[masks_at][found]
-    if missing:
-        counts = ", ".join(f"{day}: {absent} of {rows}" for day, (absent, rows) in missing.items())
-        raise SharedSetError(
-            f"shared set {shared_set_id} lacks masks of {dataset.name} ({counts} rows); run: python -m "
-            f"jobs.score_shared_instances --dataset {dataset.name} --from {min(missing)} --to {max(missing)}"
-        )
-    return rank_N
+    def __init__(
+        self,
+        dataset: DatasetSpec,
+        shared_set_id: str,
+        mask_days: Collection[date],
+        rank_scope: RankScope,
+        version: int,
+        rows_D: Mapping[date, int],
+    ) -> None:
+        """rows_D: rows of the window's days. Raises SharedSetError at once where a day has no masks at all."""
+        self._dataset, self._set_id, self._rows_D = dataset, shared_set_id, rows_D
+        self._days = [d for d in rows_D if d in set(mask_days)]
+        self._filters = {"shared_set_id": shared_set_id}
+        self._column = RANK_COLUMNS[rank_scope]
+        self._source = lake_reader.open_dataset(dataset.name, TABLE, ["instance_id", self._column], version)
+        self._absent: dict[date, int] = {}
+        masks_D = lake_reader.count_rows(dataset.name, TABLE, self._days, filters=self._filters, version=version)
+        self._require({d: rows_D[d] for d in self._days if rows_D[d] and not masks_D[d]})
+
+    def load_day(self, ds: date) -> tuple[Array, Array]:
+        """(instance_id ascending, their ranks float64 and a NaN for rows without a mask) of one day."""
+        instances, ranks = [np.zeros(0, dtype=np.int64)], [np.zeros(0)]
+        if ds in self._days:
+            rows_of_day = lake_reader.condition([ds], self._filters)
+            for rows in lake_reader.stream(self._source, ["instance_id", self._column], rows_of_day):
+                instances.append(numbers(rows, "instance_id", np.int64))
+                ranks.append(numbers(rows, self._column, np.float64))
+        instance_M = np.concatenate(instances)
+        order = np.argsort(instance_M)
+        return instance_M[order], np.append(np.concatenate(ranks)[order], np.nan)
+
+    def join(self, ds: date, masks: tuple[Array, Array], instance_N: Array) -> Array:
+        """rank_N float64 of rows of `ds`, NaN where there is none; what lacks a mask is counted."""
+        instance_M, rank_M = masks
+        found = find_in(instance_M, instance_N)
+        if ds in self._days:
+            self._absent[ds] = self._absent.get(ds, 0) + int((found < 0).sum())
+        return np.asarray(rank_M[found])
+
+    def require_complete(self) -> None:
+        """Raises SharedSetError with counts and the command that mends it where a joined row had no mask."""
+        self._require({ds: absent for ds, absent in self._absent.items() if absent})
+
+    def _require(self, absent_D: Mapping[date, int]) -> None:
+        if absent_D:
+            counts = ", ".join(f"{ds}: {absent} of {self._rows_D[ds]}" for ds, absent in absent_D.items())
+            name, first, last = self._dataset.name, min(absent_D), max(absent_D)
+            raise SharedSetError(
+                f"shared set {self._set_id} lacks masks of {name} ({counts} rows); run: python -m "
+                f"jobs.score_shared_instances --dataset {name} --from {first} --to {last}"
+            )

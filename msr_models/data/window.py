@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import date
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from msr_models.data import lake_reader
 from msr_models.data.batch import Batch
-from msr_models.data.columns import Array, day_index, numbers, padded_lists
-from msr_models.data.histories import load_histories
-from msr_models.data.layout import FieldLayout, layout_for, newest_version
-from msr_models.data.masks import RankScope, load_ranks
+from msr_models.data.columns import Array, find_in
+from msr_models.data.histories import gather_items
+from msr_models.data.layout import FieldLayout
+from msr_models.data.masks import RankScope
+from msr_models.data.reader import Rows, WindowReader, published_empty
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
 
@@ -30,9 +27,10 @@ __all__ = ["FieldLayout", "Window", "load_window", "published_empty"]
 class Window:
     """N impressions sorted by (ds, instance_id), so that nothing depends on how files lie.
 
-    slot_ids_NS int32; scenario_N int64; label_N float32; shared_N bool; rank_N float64, the shared set's stored rank
-    (NaN where no mask was read); behaviours of row n are hist_items[hist_start_N[n] : hist_end_N[n]] (int32, 0 at the
-    front as a place to point at); day_N int32 indexes `days`; user_key_N with day_N names a session.
+    slot_ids_NS int32; scenario_N int32 or int64; label_N float32; shared_N bool; rank_N float64, the shared set's
+    stored rank (NaN where no mask was read; one NaN for all rows without a set, so not to be written to); behaviours of
+    row n are hist_items[hist_start_N[n] : hist_end_N[n]] (int32, 0 at the front as a place to point at; pointers int32
+    where the items allow it); day_N int32 indexes `days`; user_key_N with day_N names a session.
     """
 
     dataset_name: str
@@ -64,14 +62,15 @@ class Window:
 
     def batch(self, rows: Tensor) -> Batch:
         """The rows at these positions (int64), in this order."""
-        scenario_B = self.scenario_N.index_select(0, rows)
-        back_L = torch.arange(-self.layout.hist_length, 0, device=rows.device)
-        at_BL = self.hist_end_N.index_select(0, rows)[:, None] + back_L
-        real_BL = at_BL >= self.hist_start_N.index_select(0, rows)[:, None]
         return Batch(
             slot_ids_BS=self.slot_ids_NS.index_select(0, rows),
-            hist_item_ids_BL=self.hist_items[torch.where(real_BL, at_BL, 0)],
-            scenario_B=scenario_B,
+            hist_item_ids_BL=gather_items(
+                self.hist_items,
+                self.hist_start_N.index_select(0, rows),
+                self.hist_end_N.index_select(0, rows),
+                self.layout.hist_length,
+            ),
+            scenario_B=self.scenario_N.index_select(0, rows).long(),
             label_B=self.label_N.index_select(0, rows),
             shared_B=self.shared_N.index_select(0, rows),
         )
@@ -116,125 +115,76 @@ def load_window(
 
     mask_days: the days whose ranks are needed (default: all); rows of other days get none. versions pins Delta
     versions per table (default: the newest). All rows start unshared: see `Window.with_ratio`.
-    Raises TrainingError for missing days, no rows or mixed vocabulary lineages, SharedSetError for missing masks.
+    Peak memory is that of the tensors and of pieces of one day. Raises TrainingError for missing days, no rows, an
+    instance_id twice in a day or mixed vocabulary lineages, SharedSetError for missing masks.
     """
-    days = sorted(days)
-    if not days:
-        raise TrainingError(f"a window of {dataset.name} needs at least one day; none was given")
-    names = ["scenario_features", "behaviour_sequences", "vocabularies"]
-    names += ["shared_instance_masks"] if shared_set_id else []
-    given = versions or {}
-    pinned = {n: given[n] if n in given else lake_reader.table_version(dataset.name, n) for n in names}
-
-    rows = _read_features(dataset, days, pinned["scenario_features"])
-    day_N, instance_N = day_index(rows, days), numbers(rows, "instance_id", np.int64)
-    order = np.lexsort((instance_N, day_N))
-    rows, day_N, instance_N = rows.take(pa.array(order)), day_N[order], instance_N[order]
-    _check_days(dataset, days, day_N)
-
-    histories = load_histories(dataset, days, pinned["behaviour_sequences"])
-    versions_found = set(pc.unique(rows["vocabulary_version"]).to_pylist())
-    where = f"{dataset.name}, {days[0]} .. {days[-1]}"
-    newest = newest_version(dataset, versions_found | histories.vocabulary_versions, where)
-    layout = layout_for(dataset, newest, pinned["vocabularies"])
-    user_N = numbers(rows, "user_key", np.int64)
-    start_N, end_N = histories.spans(dataset, day_N, user_N, numbers(rows, "hist_end", np.int64))
-    slots_NS = _slots(dataset, rows, layout)
-    scenario_N, label_N = numbers(rows, "scenario_id", np.int64), numbers(rows, "label", np.float32)
-    rank_N, mask_hash = np.full(len(order), np.nan), None
-    if shared_set_id is not None:
-        wanted = [d for d in days if mask_days is None or d in set(mask_days)]
-        rank_N = load_ranks(
-            dataset, shared_set_id, days, wanted, day_N, instance_N, rank_scope, pinned["shared_instance_masks"]
-        )
-        mask_hash = _digest([rank_N], shared_set_id, rank_scope)
+    reader = WindowReader(
+        dataset,
+        days,
+        lambda size: np.empty(size, dtype=np.int32),
+        shared_set_id=shared_set_id,
+        mask_days=mask_days,
+        rank_scope=rank_scope,
+        versions=versions,
+    )
+    columns = _Columns(reader)
+    for ds in reader.days:
+        columns.append_day(reader, ds)
+    facts = reader.finish()
+    no_rank = torch.full((1,), torch.nan, dtype=torch.float64).expand(reader.num_rows)
     return Window(
         dataset_name=dataset.name,
         scenario_names=dataset.scenario.names,
-        days=tuple(days),
-        layout=layout,
-        vocabulary_version=newest,
-        table_versions=pinned,
-        instance_id_N=torch.from_numpy(instance_N),
-        day_N=torch.from_numpy(day_N),
-        user_key_N=torch.from_numpy(user_N),
-        scenario_N=torch.from_numpy(scenario_N),
-        label_N=torch.from_numpy(label_N),
-        slot_ids_NS=torch.from_numpy(slots_NS),
-        hist_items=torch.from_numpy(histories.items),
-        hist_start_N=torch.from_numpy(start_N),
-        hist_end_N=torch.from_numpy(end_N),
-        rank_N=torch.from_numpy(rank_N),
-        shared_N=torch.zeros(len(order), dtype=torch.bool),
-        fingerprint=_digest(
-            [instance_N, day_N, user_N, scenario_N, label_N, slots_NS, start_N, end_N, histories.items],
-            dataset.lineage,
-            *(str(d) for d in days),
-            *sorted(versions_found),
-        ),
-        mask_fingerprint=mask_hash,
+        days=tuple(reader.days),
+        layout=facts.layout,
+        vocabulary_version=facts.vocabulary_version,
+        table_versions=facts.table_versions,
+        instance_id_N=torch.from_numpy(columns.instance_id_N),
+        day_N=torch.from_numpy(np.repeat(np.arange(len(reader.days), dtype=np.int32), list(reader.rows_D.values()))),
+        user_key_N=torch.from_numpy(columns.user_key_N),
+        scenario_N=torch.from_numpy(columns.scenario_N),
+        label_N=torch.from_numpy(columns.label_N),
+        slot_ids_NS=torch.from_numpy(columns.slot_ids_NS),
+        hist_items=torch.from_numpy(reader.histories.items),
+        hist_start_N=torch.from_numpy(columns.hist_start_N),
+        hist_end_N=torch.from_numpy(columns.hist_end_N),
+        rank_N=no_rank if columns.rank_N is None else torch.from_numpy(columns.rank_N),
+        shared_N=torch.zeros(reader.num_rows, dtype=torch.bool),
+        fingerprint=facts.fingerprint,
+        mask_fingerprint=facts.mask_fingerprint,
     )
 
 
-def _read_features(dataset: DatasetSpec, days: Sequence[date], version: int) -> pa.Table:
-    columns = ["ds", "scenario_id", "instance_id", "user_key", "label", "hist_end", "vocabulary_version"]
-    columns += [f.column for f in dataset.encoded_fields]
-    return lake_reader.read_table(dataset.name, "scenario_features", columns=columns, days=days, version=version)
+class _Columns:
+    """The arrays of a window, made at their final size and filled in place: nothing of a window's size is copied."""
 
+    def __init__(self, reader: WindowReader) -> None:
+        rows = reader.num_rows
+        pointer = np.int32 if reader.histories.capacity < 2**31 else np.int64
+        self.instance_id_N: Array = np.empty(rows, dtype=np.int64)
+        self.user_key_N: Array = np.empty(rows, dtype=np.int64)
+        self.scenario_N: Array = np.empty(rows, dtype=np.int32)
+        self.label_N: Array = np.empty(rows, dtype=np.float32)
+        self.slot_ids_NS: Array = np.empty((rows, reader.num_slots), dtype=np.int32)
+        self.hist_start_N: Array = np.empty(rows, dtype=pointer)
+        self.hist_end_N: Array = np.empty(rows, dtype=pointer)
+        self.rank_N: Array | None = np.empty(rows, dtype=np.float64) if reader.has_ranks else None
+        self._filled = 0
 
-def _check_days(dataset: DatasetSpec, days: Sequence[date], day_N: Array) -> None:
-    rows_D = np.bincount(day_N, minlength=len(days))
-    missing = [
-        d for d, rows in zip(days, rows_D.tolist(), strict=True) if rows == 0 and not published_empty(dataset, d)
-    ]
-    if missing:
-        raise TrainingError(
-            f"{dataset.name}/scenario_features has no rows of {', '.join(map(str, missing))}; run: "
-            f"python -m jobs.build_scenario_features --dataset {dataset.name} --from {missing[0]} --to {missing[-1]}"
-        )
-    if len(day_N) == 0:
-        raise TrainingError(
-            f"{dataset.name} has no impressions in {days[0]} .. {days[-1]} (all days are published empty); "
-            "take a longer window: training.window_days of the data set"
-        )
+    def append_day(self, reader: WindowReader, ds: date) -> None:
+        """Read `ds` twice, its instance ids first: they say where each row belongs."""
+        start, self._filled = self._filled, self._filled + reader.rows_D[ds]
+        instance_D = self.instance_id_N[start : self._filled]
+        instance_D[:] = reader.sorted_instances(ds)
+        for rows in reader.rows_of_day(ds):
+            self._place(rows, start + find_in(instance_D, rows.instance_id_N))
 
-
-def published_empty(dataset: DatasetSpec, ds: date) -> bool:
-    """Whether `ds` was published without rows, which the data set must allow."""
-    if not dataset.days.allow_empty or not lake_reader.table_exists(dataset.name, "audits"):
-        return False
-    audit = lake_reader.read_table(
-        dataset.name, "audits", columns=["status", "rows_published"], days=[ds], filters={"table_name": "impressions"}
-    )
-    return (
-        bool(audit.num_rows) and audit["status"][0].as_py() == "published" and audit["rows_published"][0].as_py() == 0
-    )
-
-
-def _slots(dataset: DatasetSpec, rows: pa.Table, layout: FieldLayout) -> Array:
-    """slot_ids_NS; TrainingError where an id is beyond its vocabulary."""
-    slots = np.zeros((rows.num_rows, layout.total_slots), dtype=np.int32)
-    for f, start, size in zip(dataset.encoded_fields, layout.slot_starts, layout.num_rows, strict=True):
-        if f.max_values > 1:
-            ids = padded_lists(rows, f.column, f.max_values)
-        else:
-            ids = numbers(rows, f.column, np.int32)[:, None]
-        low, high = int(ids.min(initial=0)), int(ids.max(initial=0))
-        if low < 0 or high >= size:
-            raise TrainingError(
-                f"{dataset.name}/scenario_features, {f.column}: id {low if low < 0 else high} lies outside "
-                f"0 .. {size - 1} of its vocabulary; rebuild the days with jobs.build_scenario_features"
-            )
-        slots[:, start : start + f.max_values] = ids
-    return slots
-
-
-def _digest(arrays: Sequence[Array], *names: str) -> str:
-    """sha256 over names and arrays (shape, type, bytes), 16 hex digits."""
-    digest = hashlib.sha256()
-    for name in names:
-        digest.update(name.encode() + b"\0")
-    for array in arrays:
-        digest.update(f"{array.dtype}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()[:16]
+    def _place(self, rows: Rows, at_N: Array) -> None:
+        self.user_key_N[at_N] = rows.user_key_N
+        self.scenario_N[at_N] = rows.scenario_N
+        self.label_N[at_N] = rows.label_N
+        self.slot_ids_NS[at_N] = rows.slot_ids_NS
+        self.hist_start_N[at_N] = rows.hist_start_N
+        self.hist_end_N[at_N] = rows.hist_end_N
+        if self.rank_N is not None:
+            self.rank_N[at_N] = rows.rank_N
