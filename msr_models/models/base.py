@@ -14,11 +14,15 @@ from msr_models.modules.routing import Routing
 
 @dataclass(frozen=True, slots=True)
 class VisitLogits:
-    """Logits of V visits, sorted by scenario: visit v is row row_index_V[v] in the tower of scenario_V[v]."""
+    """Logits of V visits, sorted by scenario: visit v is row row_index_V[v] in the tower of scenario_V[v].
+
+    real_V: None, or False where a place only fills up a fixed number of visits (see Routing).
+    """
 
     row_index_V: Tensor
     scenario_V: Tensor
     logits_V: Tensor
+    real_V: Tensor | None = None
 
 
 class MultiScenarioModel(nn.Module, ABC):
@@ -55,8 +59,8 @@ class MultiScenarioModel(nn.Module, ABC):
         routing = Routing.own(batch.scenario_B, self.num_scenarios)
         return routing.to_rows(self.routed_logits(self.embed(batch), batch, routing))
 
-    def visit(self, batch: Batch) -> VisitLogits:
-        """Every row in its own scenario's part, and rows with shared_B in all others too."""
-        routing = Routing.own_and_shared(batch.scenario_B, batch.shared_B, self.num_scenarios)
+    def visit(self, batch: Batch, capacity: int | None = None) -> VisitLogits:
+        """Every row in its own scenario's part, and rows with shared_B in all others too; `capacity` as in Routing."""
+        routing = Routing.own_and_shared(batch.scenario_B, batch.shared_B, self.num_scenarios, capacity)
         logits_V = self.routed_logits(self.embed(batch), batch, routing)
-        return VisitLogits(routing.row_index_V, routing.scenario_V, logits_V)
+        return VisitLogits(routing.row_index_V, routing.scenario_V, logits_V, routing.real_V)

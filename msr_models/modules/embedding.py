@@ -18,6 +18,8 @@ class FieldEmbedding(nn.Module):
     Id 0 of a single-valued field is a trainable out-of-vocabulary row. In a multi-valued field and in behaviours it is
     padding and left out of the mean (the mean of nothing is zeros). Ids beyond the table (a newer vocabulary than the
     model's) count as 0. Initial weights: Xavier-uniform per field.
+    With `row_gradient` the weight's gradient is a sparse tensor of the rows that were looked up (padding counts as id
+    0) and not as large as the table; the trainer's optimiser sets it.
     """
 
     slot_row_start_S: Tensor
@@ -27,6 +29,7 @@ class FieldEmbedding(nn.Module):
         super().__init__()
         self.layout = layout
         self.width = width
+        self.row_gradient = False
         self.weight = nn.Parameter(torch.empty(layout.total_rows, width))
         with torch.no_grad():
             for start, rows in zip(layout.row_starts, layout.num_rows, strict=True):
@@ -48,7 +51,7 @@ class FieldEmbedding(nn.Module):
         """[B, F, D]."""
         ids_BS = batch.slot_ids_BS
         ids_BS = torch.where(ids_BS < self.slot_num_rows_S, ids_BS, 0)
-        e_BSD = F.embedding(ids_BS + self.slot_row_start_S, self.weight)
+        e_BSD = F.embedding(ids_BS + self.slot_row_start_S, self.weight, sparse=self.row_gradient)
         if self.layout.total_slots == self.layout.num_fields:
             return e_BSD
         parts: list[Tensor] = []
@@ -60,7 +63,8 @@ class FieldEmbedding(nn.Module):
 
     def history(self, batch: Batch) -> Tensor:
         """Item vectors of the behaviours [B, L, D] and `history_mask` says which are real."""
-        return F.embedding(self._history_ids(batch) + self.layout.row_starts[self.layout.item_field], self.weight)
+        rows_BL = self._history_ids(batch) + self.layout.row_starts[self.layout.item_field]
+        return F.embedding(rows_BL, self.weight, sparse=self.row_gradient)
 
     def history_mask(self, batch: Batch) -> Tensor:
         """[B, L] bool: False where padding or an item out of vocabulary."""

@@ -10,39 +10,52 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Routing:
-    """V visits sorted by scenario: visit v is row row_index_V[v] at scenario scenario_V[v].
+    """V visits sorted by (scenario, row): visit v is row row_index_V[v] at scenario scenario_V[v].
 
     ends_K int32: visits [ends_K[k-1], ends_K[k]) belong to scenario k; a scenario without rows has an empty group.
+    real_V is None, or False for the places at the end that only fill a fixed number of visits (copies of row 0 in the
+    last scenario): their logits must not count.
     """
 
     row_index_V: Tensor
     scenario_V: Tensor
     ends_K: Tensor
     num_rows: int
+    real_V: Tensor | None = None
 
     @classmethod
-    def _sorted(cls, row_index_V: Tensor, scenario_V: Tensor, num_rows: int, num_scenarios: int) -> Routing:
-        scenario_sorted_V, order_V = torch.sort(scenario_V, stable=True)
-        known_K = torch.arange(num_scenarios, device=scenario_V.device)
-        ends_K = torch.searchsorted(scenario_sorted_V, known_K, right=True).to(torch.int32)
-        return cls(row_index_V.index_select(0, order_V), scenario_sorted_V, ends_K, num_rows)
+    def of_mask(cls, visit_KB: Tensor, capacity: int | None = None) -> Routing:
+        """Visits where visit_KB (bool) is True. `capacity`: exactly that many places, so that shapes stay the same from
+        batch to batch and nothing waits for the device; it must not be less than the visits.
+        """
+        ends_K = visit_KB.sum(1).cumsum(0).to(torch.int32)
+        num_scenarios, num_rows = visit_KB.shape
+        if capacity is None:
+            scenario_V, row_V = visit_KB.nonzero(as_tuple=True)
+            return cls(row_V, scenario_V, ends_K, num_rows)
+        flat = visit_KB.flatten()
+        # One place more than asked for takes what is no visit.
+        place = torch.where(flat, flat.cumsum(0) - 1, capacity)
+        pair = torch.arange(flat.shape[0], device=flat.device)
+        filler = (num_scenarios - 1) * num_rows
+        pair_V = torch.full((capacity + 1,), filler, device=flat.device).scatter_(0, place, pair)[:capacity]
+        real_V = torch.arange(capacity, device=flat.device) < ends_K[-1]
+        ends_K = torch.cat([ends_K[:-1], ends_K.new_full((1,), capacity)])
+        return cls(pair_V % num_rows, pair_V // num_rows, ends_K, num_rows, real_V)
 
     @classmethod
     def own(cls, scenario_B: Tensor, num_scenarios: int) -> Routing:
         """Every row visits its own scenario only."""
-        rows_B = torch.arange(scenario_B.shape[0], device=scenario_B.device)
-        return cls._sorted(rows_B, scenario_B, scenario_B.shape[0], num_scenarios)
+        # A sort keeps the number of visits known: nothing waits for the device.
+        scenario_V, row_V = torch.sort(scenario_B, stable=True)
+        return cls(row_V, scenario_V, _ends(scenario_V, num_scenarios), scenario_B.shape[0])
 
     @classmethod
-    def own_and_shared(cls, scenario_B: Tensor, shared_B: Tensor, num_scenarios: int) -> Routing:
+    def own_and_shared(
+        cls, scenario_B: Tensor, shared_B: Tensor, num_scenarios: int, capacity: int | None = None
+    ) -> Routing:
         """Every row visits its own scenario; rows with shared_B visit all others too."""
-        rows_B = torch.arange(scenario_B.shape[0], device=scenario_B.device)
-        rows_H = shared_B.nonzero().squeeze(1)
-        step_J = torch.arange(1, num_scenarios, device=scenario_B.device)
-        others_HJ = (scenario_B.index_select(0, rows_H)[:, None] + step_J) % num_scenarios
-        row_V = torch.cat([rows_B, rows_H[:, None].expand_as(others_HJ).reshape(-1)])
-        scenario_V = torch.cat([scenario_B, others_HJ.reshape(-1)])
-        return cls._sorted(row_V, scenario_V, scenario_B.shape[0], num_scenarios)
+        return cls.of_mask(own_mask(scenario_B, num_scenarios) | shared_B, capacity)
 
     @classmethod
     def everywhere(cls, num_rows: int, num_scenarios: int, device: torch.device) -> Routing:
@@ -57,3 +70,13 @@ class Routing:
         place_B = torch.empty_like(self.row_index_V)
         place_B[self.row_index_V] = torch.arange(self.num_rows, device=place_B.device)
         return values_V.index_select(0, place_B)
+
+
+def own_mask(scenario_B: Tensor, num_scenarios: int) -> Tensor:
+    """[K, B] bool: True at each row's own scenario."""
+    return torch.arange(num_scenarios, device=scenario_B.device)[:, None] == scenario_B
+
+
+def _ends(scenario_sorted_V: Tensor, num_scenarios: int) -> Tensor:
+    known_K = torch.arange(num_scenarios, device=scenario_sorted_V.device)
+    return torch.searchsorted(scenario_sorted_V, known_K, right=True).to(torch.int32)

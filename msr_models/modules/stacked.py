@@ -17,7 +17,11 @@ _ALIGN_BYTES = 16
 
 
 def routed_product(x_VI: Tensor, weight_KIO: Tensor, ends_K: Tensor) -> Tensor:
-    """out[v] = x[v] @ weight[scenario of v], for visits sorted by scenario; ends_K as in Routing. Returns [V, O]."""
+    """out[v] = x[v] @ weight[scenario of v], for visits sorted by scenario; ends_K as in Routing. Returns [V, O].
+
+    Under autocast in the lower precision, like any other product.
+    """
+    x_VI, weight_KIO = _autocast(x_VI), _autocast(weight_KIO)
     if x_VI.shape[0] == 0:
         return x_VI.new_zeros((0, weight_KIO.shape[2]))
     width = weight_KIO.shape[2]
@@ -34,6 +38,40 @@ def routed_product(x_VI: Tensor, weight_KIO: Tensor, ends_K: Tensor) -> Tensor:
     return out_VO[:, :width] if pad_out else out_VO
 
 
+def _autocast(x: Tensor) -> Tensor:
+    """x as autocast would give it to a product (the grouped product is not on its list)."""
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
+
+
+class _RowsOf(torch.autograd.Function):
+    """values[index], whose gradient is summed quickly although each row is named by thousands of visits."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, values_KO: Tensor, index_V: Tensor) -> Tensor:
+        ctx.save_for_backward(index_V)
+        ctx.num_rows = values_KO.shape[0]  # type: ignore[attr-defined]  # contexts carry what forward leaves there
+        return values_KO.index_select(0, index_V)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> tuple[Tensor, None]:
+        (index_V,) = ctx.saved_tensors  # type: ignore[attr-defined]  # untyped in torch
+        num_rows: int = ctx.num_rows  # type: ignore[attr-defined]
+        grad_VO = gradients[0]
+        if grad_VO.device.type == "cpu":
+            summed = torch.ops.aten.embedding_dense_backward(grad_VO.contiguous(), index_V, num_rows, -1, False)
+            return summed, None
+        # Thousands of atomic additions to the same few rows would queue up on a GPU.
+        member_KV = torch.arange(num_rows, device=index_V.device)[:, None] == index_V
+        return member_KV.to(grad_VO.dtype) @ grad_VO, None
+
+
+def rows_of(values_KO: Tensor, index_V: Tensor) -> Tensor:
+    """values_KO[index_V], [V, O]: few rows, each named by many visits."""
+    picked: Tensor = _RowsOf.apply(values_KO, index_V)  # type: ignore[no-untyped-call]  # untyped in torch
+    return picked
+
+
 class StackedLinear(nn.Module):
     """K linear layers in one weight [K, in, out]; Xavier-uniform per scenario, bias zero."""
 
@@ -47,7 +85,19 @@ class StackedLinear(nn.Module):
 
     def forward(self, x_VI: Tensor, routing: Routing) -> Tensor:
         """[V, in] of sorted visits -> [V, out]."""
-        return routed_product(x_VI, self.weight, routing.ends_K) + self.bias.index_select(0, routing.scenario_V)
+        if self.weight.shape[2] == 1:
+            return self._logits(x_VI, routing)[:, None]
+        out_VO = routed_product(x_VI, self.weight, routing.ends_K)
+        bias_VO = rows_of(self.bias.to(out_VO.dtype), routing.scenario_V)
+        # In place where the product's padding was not cut off: one pass over [V, out] less.
+        return out_VO.add_(bias_VO) if out_VO._base is None else out_VO + bias_VO
+
+    def _logits(self, x_VI: Tensor, routing: Routing) -> Tensor:
+        """A layer of width 1, [V] in full precision: a logit rounded to eight bits would tie with its neighbours."""
+        weight_VI = rows_of(self.weight.squeeze(2), routing.scenario_V)
+        bias_V = rows_of(self.bias, routing.scenario_V).squeeze(1)
+        with torch.autocast(x_VI.device.type, enabled=False):
+            return (x_VI.float() * weight_VI).sum(1) + bias_V
 
     def every(self, x: Tensor) -> Tensor:
         """All scenarios on all rows: x [B, in] (the same rows for each) or [K, B, in] -> [K, B, out]."""
@@ -68,10 +118,10 @@ class StackedTowers(nn.Module):
         self.dropout = dropout
 
     def forward(self, x_VI: Tensor, routing: Routing) -> Tensor:
-        """Logits [V] of visits sorted by scenario."""
+        """Logits [V] of visits sorted by scenario, fp32."""
         h = x_VI
         for layer in self.layers[:-1]:
-            h = F.dropout(F.relu(layer(h, routing)), self.dropout, self.training)
+            h = F.dropout(F.relu(layer(h, routing), inplace=True), self.dropout, self.training)
         logits_V1: Tensor = self.layers[-1](h, routing)
         return logits_V1.squeeze(1)
 
@@ -83,4 +133,5 @@ class StackedTowers(nn.Module):
             h = F.dropout(F.relu(layer.every(h)), self.dropout, self.training)
         last = self.layers[-1]
         assert isinstance(last, StackedLinear)
-        return last.every(h).squeeze(2).t()
+        with torch.autocast(h.device.type, enabled=False):
+            return last.every(h.float()).squeeze(2).t()

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from msr_models.data.batch import Batch
+from msr_models.data.order import epoch_batches
 from msr_models.data.window import Window
 from msr_models.models.base import MultiScenarioModel
 from msr_models.models.registry import build_model
@@ -26,7 +27,7 @@ from msr_models.ssim.gate import Gate
 from msr_models.ssim.objective import expected_excess, pair_weights, shared_instance_loss, tower_losses
 from msr_models.ssim.scoring import score_rows
 from msr_models.ssim.selector import Selector, field_vectors
-from msr_models.training.trainer import epoch_batches, validate
+from msr_models.training.trainer import validate
 from schemas.errors import TrainingError
 from schemas.pipeline_spec import SearchSpec
 

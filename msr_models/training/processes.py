@@ -7,7 +7,7 @@ sum of gradients is the one-process gradient up to rounding, also where a shard 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -32,16 +32,41 @@ class Processes:
         """This process's part of a global batch."""
         return rows if self.world == 1 else rows[self.rank :: self.world]
 
-    def sum_gradients(self, model: nn.Module) -> None:
-        """Add up the gradients of all processes in place; no-op for one."""
-        if self.world == 1:
+    def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Add up the (dense) gradients of all processes in place; no-op for one."""
+        if self.world == 1 or not parameters:
             return
-        parameters = list(model.parameters())
         flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
         dist.all_reduce(flat)  # one message per step, not one per parameter
         # Tensor.split is untyped in torch
         for parameter, summed in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):  # type: ignore[no-untyped-call]
             parameter.grad = summed.view_as(parameter)
+
+    def gather_rows(self, rows_N: Tensor, grad_ND: Tensor) -> tuple[Tensor, Tensor]:
+        """The row gradients of all processes one after the other, in the order of ranks; N may differ, also be 0."""
+        if self.world == 1:
+            return rows_N, grad_ND
+        lengths = self._gather(torch.tensor([len(rows_N)], device=rows_N.device))
+        counts = [int(n) for n in lengths]
+        missing = max(counts) - len(rows_N)
+        rows = self._gather(torch.cat([rows_N, rows_N.new_zeros(missing)]))
+        grads = self._gather(torch.cat([grad_ND, grad_ND.new_zeros((missing, grad_ND.shape[1]))]))
+        kept = zip(rows, grads, counts, strict=True)
+        pairs = [(rows_n[:count], grads_n[:count]) for rows_n, grads_n, count in kept]
+        return torch.cat([p[0] for p in pairs]), torch.cat([p[1] for p in pairs])
+
+    def _gather(self, value: Tensor) -> list[Tensor]:
+        """The tensors (of one shape) of all processes, by rank."""
+        found = [torch.empty_like(value) for _ in range(self.world)]
+        dist.all_gather(found, value)
+        return found
+
+    def gather_bytes(self, value: Tensor) -> list[Tensor]:
+        """A uint8 tensor of one length from every process, by rank, on the CPU."""
+        if self.world == 1:
+            return [value]
+        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+        return [part.cpu() for part in self._gather(value.to(device))]
 
     def sum_value(self, value: Tensor) -> Tensor:
         """Add up a tensor over all processes."""

@@ -1,4 +1,4 @@
-"""Train a model on rows of a window: Adam, early stopping on the mean AUC over scenarios, best epoch's weights kept."""
+"""Train a model on the rows of a window: early stopping on the mean AUC over scenarios, best epoch's weights kept."""
 
 from __future__ import annotations
 
@@ -9,167 +9,200 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from msr_models.data.batch import Batch
+from msr_models.data.order import batch_length, num_batches
+from msr_models.data.source import ResidentRows, TrainingData
 from msr_models.data.window import Window
 from msr_models.evaluation.metrics import Floats, logloss, mean_scenario_auc
-from msr_models.models.base import MultiScenarioModel, VisitLogits
+from msr_models.models.base import MultiScenarioModel
+from msr_models.training.config import TrainerConfig
+from msr_models.training.optimiser import Optimiser
 from msr_models.training.processes import Processes
+from msr_models.training.progress import EpochProgress
+from msr_models.training.schedule import Schedule
+from msr_models.training.state import Best, Resume, TrainingState, random_states, restore_random_state
+from msr_models.training.step import make_step
 from schemas.errors import TrainingError
-from schemas.pipeline_spec import TrainingSpec
 
 # Steps between two looks at the loss: each look waits for the device.
 CHECK_EVERY = 50
 PREDICT_ROWS = 8192
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainerConfig:
-    """patience: epochs in a row that may fail to improve validation; one more ends training."""
-
-    batch_size: int
-    max_epochs: int
-    patience: int
-    learning_rate: float
-    weight_decay: float
-    seed: int
-
-    @classmethod
-    def from_spec(cls, spec: TrainingSpec) -> TrainerConfig:
-        """The trainer's part of a data set's `training` block."""
-        return cls(
-            batch_size=spec.batch_size,
-            max_epochs=spec.max_epochs,
-            patience=spec.patience,
-            learning_rate=spec.learning_rate,
-            weight_decay=spec.weight_decay,
-            seed=spec.seed,
-        )
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainResult:
-    """The kept epoch (1-based) and its validation metrics; the model holds its weights."""
+    """The kept epoch (1-based) and its validation metrics; the model holds its weights. waiting_seconds: part of
+    train_seconds in which the step had no batch to work on.
+    """
 
     epochs: int
     validation_auc: float | None
     validation_logloss: float
     train_rows: int
     train_seconds: float
-
-
-def reuse_loss(visits: VisitLogits, label_B: Tensor, shared_B: Tensor, num_scenarios: int) -> Tensor:
-    """SSIM eq. 6 with stored g (eq. 16): l_B = (1 - g) l_own + g (1/K) Σ_k l_k, per row, not reduced.
-
-    The 1/K (tower_reduction mean) keeps a shared row's weight that of any other. With g = 0 each row's one term is
-    multiplied by exactly 1, so the numbers are those of MT-Backbone bit for bit.
-    """
-    label_V = label_B.index_select(0, visits.row_index_V)
-    loss_V = F.binary_cross_entropy_with_logits(visits.logits_V.float(), label_V, reduction="none")
-    weight_B = torch.where(shared_B, 1.0 / num_scenarios, 1.0)
-    weighted_V = loss_V * weight_B.index_select(0, visits.row_index_V)
-    return torch.zeros_like(label_B).index_add(0, visits.row_index_V, weighted_V)
+    waiting_seconds: float = 0.0
 
 
 def train(
     model: MultiScenarioModel,
-    window: Window,
-    train_rows: Tensor,
-    validation_rows: Tensor,
+    data: TrainingData,
+    validation: ResidentRows,
     config: TrainerConfig,
     *,
     processes: Processes | None = None,
-    on_progress: Callable[[str], None] = lambda _: None,
+    resume: Resume | None = None,
+    on_progress: Say = lambda _: None,
 ) -> TrainResult:
-    """Train `model` in place; rows with window.shared_N visit all towers.
+    """Train `model` in place; rows with shared_B visit all towers.
 
-    Deterministic on a CPU given the arguments and the number of threads. Raises TrainingError for labels of one class
-    and for a loss that is not finite (naming epoch and batch).
+    Deterministic on a CPU given the arguments and the number of threads, also when it was killed and resumed. Raises
+    TrainingError for labels of one class and for a loss that is not finite (naming epoch and batch).
     """
-    processes = processes or Processes()
-    window.require_both_labels(train_rows)
-    # fused: one kernel for all parameters. Its arithmetic does not depend on the loss, so arms stay comparable.
-    optimiser = torch.optim.Adam(
-        model.parameters(),
-        lr=config.learning_rate * model.learning_rate_scale,
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
-    start = time.perf_counter()
-    best: tuple[float, int, float | None, float] | None = None
-    best_weights: dict[str, Tensor] = {}
+    data.require_both_labels()
     with torch.random.fork_rng():
-        torch.manual_seed(config.seed + processes.rank)
-        for epoch in range(1, config.max_epochs + 1):
-            loss = _run_epoch(model, optimiser, window, train_rows, config, epoch, processes)
-            auc, cross_entropy = validate(model, window, validation_rows)
-            # Without a scenario that has both classes there is no AUC: logloss decides then.
-            score = -cross_entropy if auc is None else auc
-            shown = "none" if auc is None else f"{auc:.4f}"
-            on_progress(
-                f"epoch {epoch}/{config.max_epochs}: train loss {loss:.4f}, validation mean AUC {shown}, "
-                f"logloss {cross_entropy:.4f}, {epoch * len(train_rows) / (time.perf_counter() - start):,.0f} rows/s"
-            )
-            if best is None or score > best[0]:
-                best = (score, epoch, auc, cross_entropy)
-                best_weights = copy.deepcopy(model.state_dict())
-            elif epoch - best[1] > config.patience:
-                break
-    assert best is not None
-    model.load_state_dict(best_weights)
-    return TrainResult(
-        epochs=best[1],
-        validation_auc=best[2],
-        validation_logloss=best[3],
-        train_rows=len(train_rows),
-        train_seconds=time.perf_counter() - start,
-    )
+        return _Training(model, data, validation, config, processes or Processes(), resume, on_progress).run()
 
 
-def epoch_batches(rows: Tensor, batch_size: int, seed: int, epoch: int) -> Iterator[Tensor]:
-    """The rows in an order that depends on (seed, epoch) alone, cut into batches; the last may be shorter."""
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    order = torch.randperm(len(rows), generator=generator)
-    yield from _parts(rows[order.to(rows.device)], batch_size)
+class _Training:
+    """One run: the model, its optimiser and the state that says how far it is."""
+
+    def __init__(
+        self,
+        model: MultiScenarioModel,
+        data: TrainingData,
+        validation: ResidentRows,
+        config: TrainerConfig,
+        processes: Processes,
+        resume: Resume | None,
+        say: Say,
+    ) -> None:
+        self.model, self.data, self.validation = model, data, validation
+        self.config, self.processes, self.resume, self.say = config, processes, resume, say
+        self.device = next(model.parameters()).device
+        self.optimiser = Optimiser(model, config.optimiser_config(model.learning_rate_scale))
+        self.step = make_step(model, self.optimiser, config.precision, config.batch_size, processes, say)
+        self.batches_per_epoch = num_batches(data.num_rows, config.batch_size)
+        total = config.max_epochs * self.batches_per_epoch
+        self.schedule = Schedule(kind=config.schedule, warmup_steps=config.warmup_steps, total_steps=total)
+        self.state = self._first_state()
+        self.started = time.perf_counter() - self.state.seconds
+
+    def _first_state(self) -> TrainingState:
+        state = self.resume.load() if self.resume else None
+        if state is None or len(state.random) != self.processes.world:
+            torch.manual_seed(self.config.seed + self.processes.rank)
+            return TrainingState(identity=self.resume.identity if self.resume else "")
+        self.model.load_state_dict(state.model)
+        self.optimiser.load_state_dict(state.optimiser)
+        restore_random_state(state.random[self.processes.rank], self.device)
+        self.say(f"going on where the run was interrupted: epoch {state.epoch}, batch {state.batch + 1}")
+        return state
+
+    def run(self) -> TrainResult:
+        """Epochs until the last or until validation stops improving."""
+        state = self.state
+        while state.epoch <= self.config.max_epochs and not self._is_over():
+            loss = self._epoch()
+            self._validate(loss)
+            state.epoch, state.batch, state.loss_sum = state.epoch + 1, 0, 0.0
+            self._save()
+        best = state.best
+        assert best is not None
+        self.model.load_state_dict(best.weights)
+        return TrainResult(
+            epochs=best.epoch,
+            validation_auc=best.auc,
+            validation_logloss=best.logloss,
+            train_rows=self.data.num_rows,
+            train_seconds=time.perf_counter() - self.started,
+            waiting_seconds=state.waiting_seconds,
+        )
+
+    def _is_over(self) -> bool:
+        best = self.state.best
+        return best is not None and self.state.epoch - 1 - best.epoch > self.config.patience
+
+    def _epoch(self) -> float:
+        """The rest of the state's epoch; returns the mean loss over rows."""
+        state, config = self.state, self.config
+        self.model.train()
+        losses: list[Tensor] = []
+        done_rows = min(state.batch * config.batch_size, self.data.num_rows)
+        title = f"epoch {state.epoch}/{config.max_epochs}"
+        shown = EpochProgress(title, self.data.num_rows, done_rows, self.say if self.processes.is_main else _silent)
+        for batch in self._batches():
+            rows = batch_length(self.data.num_rows, config.batch_size, state.batch)
+            if not self.schedule.is_constant:
+                self.optimiser.set_learning_rate_factor(self.schedule.factor(state.steps))
+            losses.append(self.step(batch, rows) * rows)
+            state.batch += 1
+            state.steps += 1
+            shown.advance(rows)
+            saves = self.resume is not None and self.resume.every_steps and state.steps % self.resume.every_steps == 0
+            if saves or len(losses) == CHECK_EVERY or state.batch == self.batches_per_epoch:
+                state.loss_sum += _checked_sum(losses, state.epoch, state.batch - len(losses))
+                losses = []
+            if saves and state.batch < self.batches_per_epoch:
+                self._save()
+        shown.close()
+        return state.loss_sum / self.data.num_rows
+
+    def _batches(self) -> Iterator[Batch]:
+        """Batches from the state's position on; the time spent waiting for them is counted."""
+        state, config, processes = self.state, self.config, self.processes
+        source = self.data.batches(
+            config.batch_size,
+            config.seed,
+            state.epoch,
+            first_batch=state.batch,
+            rank=processes.rank,
+            world=processes.world,
+        )
+        while True:
+            asked = time.perf_counter()
+            batch = next(source, None)
+            state.waiting_seconds += time.perf_counter() - asked
+            if batch is None:
+                return
+            yield batch
+
+    def _validate(self, loss: float) -> None:
+        state, config = self.state, self.config
+        auc, cross_entropy = validate(self.model, self.validation.window, self.validation.rows)
+        # Without a scenario that has both classes there is no AUC: logloss decides then.
+        score = -cross_entropy if auc is None else auc
+        rate = state.epoch * self.data.num_rows / (time.perf_counter() - self.started)
+        self.say(
+            f"epoch {state.epoch}/{config.max_epochs}: train loss {loss:.4f}, "
+            f"validation mean AUC {'none' if auc is None else f'{auc:.4f}'}, logloss {cross_entropy:.4f}, "
+            f"{rate:,.0f} rows/s"
+        )
+        if state.best is None or score > state.best.score:
+            weights = copy.deepcopy(self.model.state_dict())
+            state.best = Best(score=score, epoch=state.epoch, auc=auc, logloss=cross_entropy, weights=weights)
+
+    def _save(self) -> None:
+        if self.resume is None:
+            return
+        state = self.state
+        state.random = random_states(self.processes, self.device)
+        if self.processes.is_main:
+            state.seconds = time.perf_counter() - self.started
+            state.model, state.optimiser = self.model.state_dict(), self.optimiser.state_dict()
+            self.resume.save(state)
+            state.model, state.optimiser = {}, {}
 
 
-def _parts(rows: Tensor, size: int) -> Iterator[Tensor]:
-    """Consecutive parts; the last may be shorter."""
-    return (rows[start : start + size] for start in range(0, len(rows), size))
-
-
-def _run_epoch(
-    model: MultiScenarioModel,
-    optimiser: torch.optim.Optimizer,
-    window: Window,
-    train_rows: Tensor,
-    config: TrainerConfig,
-    epoch: int,
-    processes: Processes,
-) -> float:
-    """One pass; returns the mean loss over rows."""
-    model.train()
-    losses: list[Tensor] = []
-    total, checked = 0.0, 0
-    for rows in epoch_batches(train_rows, config.batch_size, config.seed, epoch):
-        batch = window.batch(processes.shard(rows))
-        loss_B = reuse_loss(model.visit(batch), batch.label_B, batch.shared_B, model.num_scenarios)
-        loss = loss_B.mean() if processes.world == 1 else loss_B.sum() / len(rows)
-        optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        processes.sum_gradients(model)
-        optimiser.step()
-        losses.append(processes.sum_value(loss.detach().clone()) * len(rows))
-        if len(losses) == CHECK_EVERY:
-            total += _checked_sum(losses, epoch, checked)
-            checked, losses = checked + CHECK_EVERY, []
-    total += _checked_sum(losses, epoch, checked)
-    return total / len(train_rows)
+def _silent(_: str) -> None:
+    """Only one process speaks."""
 
 
 def _checked_sum(losses: list[Tensor], epoch: int, batches_before: int) -> float:
-    values = torch.stack(losses) if losses else torch.zeros(0)
+    values = torch.stack(losses)
     broken = (~torch.isfinite(values)).nonzero()
     if len(broken):
         batch = batches_before + int(broken[0]) + 1
@@ -183,8 +216,10 @@ def _checked_sum(losses: list[Tensor], epoch: int, batches_before: int) -> float
 def predict(model: MultiScenarioModel, window: Window, rows: Tensor) -> Floats:
     """Probability of label 1 from each row's own scenario, float64, in the order of `rows`."""
     model.eval()
-    probs = [model(window.batch(part)).double().sigmoid().cpu() for part in _parts(rows, PREDICT_ROWS)]
-    return np.asarray(torch.cat(probs).numpy()) if probs else np.zeros(0)
+    # Tensor.split is untyped in torch
+    parts: tuple[Tensor, ...] = rows.split(PREDICT_ROWS)  # type: ignore[no-untyped-call]
+    probs = [model(window.batch(part)).double().sigmoid() for part in parts]
+    return np.asarray(torch.cat(probs).cpu().numpy())
 
 
 def validate(model: MultiScenarioModel, window: Window, rows: Tensor) -> tuple[float | None, float]:

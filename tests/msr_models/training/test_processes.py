@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from msr_models.data.source import ResidentRows
 from msr_models.data.window import load_window
 from msr_models.models.registry import build_model
+from msr_models.training.config import TrainerConfig
 from msr_models.training.processes import join_processes
-from msr_models.training.trainer import TrainerConfig, train
+from msr_models.training.trainer import train
 from tests.support.tiny_lake import tiny_dataset, write_masks, write_tiny_lake
 
 DAYS = [date(2026, 1, 2), date(2026, 1, 3)]
@@ -28,7 +30,8 @@ def main(out: str) -> None:
     model = build_model("shared_bottom", {"embedding_dim": 4, "hidden": [8]}, window.layout, 3, 1)
     with join_processes() as processes:
         # 199 rows in batches of 66: the last batch has one row, so that one of two processes has none
-        train(model, window, window.rows_of(DAYS[:1])[:199], window.rows_of(DAYS[1:]), config, processes=processes)
+        training = ResidentRows(window, window.rows_of(DAYS[:1])[:199])
+        train(model, training, ResidentRows(window, window.rows_of(DAYS[1:])), config, processes=processes)
         torch.save(model.state_dict(), f"{out}.{processes.rank}")
 
 

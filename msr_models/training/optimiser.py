@@ -1,0 +1,169 @@
+"""Adam and Adagrad that step only the embedding rows of the batch, and every other parameter as usual.
+
+What "row-sparse" means (lazy updates): a row that no look-up of the batch names keeps weight, moments and L2 as they
+are; a row that is named gets one ordinary step, with L2 = weight_decay * weight added to its gradient then and only
+then. Adam's bias correction counts the steps of the optimiser, not of the row. Padding of a multi-valued field or of
+behaviours names its field's row 0, with a gradient of zero. When every step names every row this is dense Adam
+(Kingma & Ba 2015) or Adagrad (Duchi et al. 2011) with L2 in the gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from msr_models.modules.embedding import FieldEmbedding
+from msr_models.training.row_gradients import RowGradient, RowMerger
+
+BETA1, BETA2 = 0.9, 0.999
+ADAM_EPS, ADAGRAD_EPS = 1e-8, 1e-10
+
+GatherRows = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OptimiserConfig:
+    """gradient_clip: upper bound of the norm of all gradients together (None: none)."""
+
+    kind: Literal["adam", "adagrad"] = "adam"
+    embedding_update: Literal["row_sparse", "dense"] = "row_sparse"
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    gradient_clip: float | None = None
+
+
+class RowOptimiser:
+    """Steps one embedding table by row gradients. State per row: Adam's two moments side by side, or Adagrad's sum."""
+
+    def __init__(self, weight: nn.Parameter, config: OptimiserConfig) -> None:
+        self.weight, self.config = weight, config
+        width = weight.shape[1] * (2 if config.kind == "adam" else 1)
+        self.state_RS = torch.zeros(weight.shape[0], width, device=weight.device)
+        self.merger = RowMerger(weight.shape[0], weight.device)
+
+    @torch.no_grad()
+    def step(self, gradient: RowGradient, learning_rate: Tensor, steps: Tensor) -> None:
+        """One step; learning_rate and steps (this one included) are scalars on the weight's device."""
+        rows_U, grad_UD = gradient.rows_U, gradient.grad_UD
+        weight_UD = self.weight.index_select(0, rows_U)
+        if self.config.weight_decay:
+            grad_UD = grad_UD.add(weight_UD, alpha=self.config.weight_decay)
+        state_US = self.state_RS.index_select(0, rows_U)
+        if self.config.kind == "adam":
+            first_UD, second_UD = state_US.chunk(2, dim=1)
+            first_UD.lerp_(grad_UD, 1.0 - BETA1)
+            second_UD.mul_(BETA2).addcmul_(grad_UD, grad_UD, value=1.0 - BETA2)
+            scale = learning_rate / (1.0 - BETA1**steps)
+            root_UD = second_UD.sqrt().div_((1.0 - BETA2**steps).sqrt()).add_(ADAM_EPS)
+            weight_UD.sub_(scale * first_UD / root_UD)
+        else:
+            state_US.addcmul_(grad_UD, grad_UD)
+            weight_UD.sub_(learning_rate * grad_UD / state_US.sqrt().add_(ADAGRAD_EPS))
+        self.state_RS.index_copy_(0, rows_U, state_US)
+        self.weight.index_copy_(0, rows_U, weight_UD)
+
+
+class Optimiser:
+    """All parameters of a model. Use: backward, then `step`; it clips, steps and forgets the gradients.
+
+    On a GPU nothing in `step` waits for the device.
+    """
+
+    def __init__(self, model: nn.Module, config: OptimiserConfig) -> None:
+        tables = [m for m in model.modules() if isinstance(m, FieldEmbedding) and m.weight.requires_grad]
+        row_sparse = config.embedding_update == "row_sparse"
+        for table in tables:
+            table.row_gradient = row_sparse
+        self.config = config
+        self.tables = [RowOptimiser(table.weight, config) for table in tables] if row_sparse else []
+        by_row = {id(table.weight) for table in self.tables}
+        self.others = [p for p in model.parameters() if p.requires_grad and id(p) not in by_row]
+        device = next(model.parameters()).device
+        self.steps = torch.zeros((), dtype=torch.float64, device=device)
+        self.learning_rate = torch.tensor(config.learning_rate, device=device)
+        self._dense = self._dense_optimiser(device.type)
+
+    def _dense_optimiser(self, kind: str) -> torch.optim.Optimizer | None:
+        if not self.others:
+            return None
+        # fused: one kernel for all parameters; a rate on the device can change between replays of a CUDA graph
+        rate = self.learning_rate if kind == "cuda" else self.config.learning_rate
+        decay = self.config.weight_decay
+        if self.config.kind == "adam":
+            capturable = kind == "cuda"
+            return torch.optim.Adam(self.others, lr=rate, weight_decay=decay, fused=True, capturable=capturable)
+        return torch.optim.Adagrad(self.others, lr=rate, weight_decay=decay, eps=ADAGRAD_EPS)
+
+    def set_learning_rate_factor(self, factor: float) -> None:
+        """The next steps use factor * config.learning_rate."""
+        rate = factor * self.config.learning_rate
+        self.learning_rate.fill_(rate)
+        if self._dense is not None and self.learning_rate.device.type != "cuda":
+            self._dense.param_groups[0]["lr"] = rate
+
+    @torch.no_grad()
+    def step(self, gather_rows: GatherRows | None = None) -> None:
+        """One step from the parameters' gradients, which are cleared. `gather_rows`: (rows, gradients) of this process
+        to those of all processes; the other gradients must be summed already.
+        """
+        gradients = [self._row_gradient(table, gather_rows) for table in self.tables]
+        if self.config.gradient_clip is not None:
+            gradients = self._clip(gradients, self.config.gradient_clip)
+        self.steps += 1
+        for table, gradient in zip(self.tables, gradients, strict=True):
+            table.step(gradient, self.learning_rate, self.steps)
+            table.weight.grad = None
+        if self._dense is not None:
+            self._dense.step()
+            self._dense.zero_grad(set_to_none=True)
+
+    def _row_gradient(self, table: RowOptimiser, gather_rows: GatherRows | None) -> RowGradient:
+        grad = table.weight.grad
+        width = table.weight.shape[1]
+        if grad is None:  # an empty shard of a batch
+            device = table.weight.device
+            rows_N, grad_ND = torch.zeros(0, dtype=torch.int64, device=device), torch.zeros((0, width), device=device)
+        else:
+            # _indices and _values: the public accessors insist on a coalesced tensor, which is what `merge` is for
+            rows_N, grad_ND = grad._indices()[0], grad._values()
+        if gather_rows is not None:
+            rows_N, grad_ND = gather_rows(rows_N, grad_ND)
+        return table.merger.merge(rows_N, grad_ND)
+
+    def _clip(self, gradients: list[RowGradient], limit: float) -> list[RowGradient]:
+        """Scale all gradients so that their common norm is at most `limit`."""
+        dense = [p.grad for p in self.others if p.grad is not None]
+        squares = [g.squared_norm() for g in gradients] + [n.square() for n in torch._foreach_norm(dense)]
+        factor = (limit / (torch.stack(squares).sum().sqrt() + 1e-6)).clamp(max=1.0)
+        torch._foreach_mul_(dense, factor)
+        return [RowGradient(g.rows_U, g.grad_UD * factor, g.is_first_U) for g in gradients]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a resumed run needs, on the CPU."""
+        return {
+            "steps": self.steps.cpu(),
+            "tables": [table.state_RS.cpu() for table in self.tables],
+            "dense": None if self._dense is None else _on_cpu(self._dense.state_dict()),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of `state_dict` for the same model and config."""
+        self.steps.copy_(state["steps"])
+        for table, saved in zip(self.tables, state["tables"], strict=True):
+            table.state_RS.copy_(saved)
+        if self._dense is not None:
+            self._dense.load_state_dict(state["dense"])
+
+
+def _on_cpu(state: Any) -> Any:
+    if isinstance(state, Tensor):
+        return state.detach().cpu().clone()
+    if isinstance(state, dict):
+        return {key: _on_cpu(value) for key, value in state.items()}
+    if isinstance(state, list):
+        return [_on_cpu(value) for value in state]
+    return state

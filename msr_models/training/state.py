@@ -1,0 +1,104 @@
+"""What a killed run needs to go on with the same bits: weights, optimiser, position, random state, counters."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from msr_models.training.processes import Processes
+
+FORMAT = 1
+
+
+@dataclass(kw_only=True, slots=True)
+class Best:
+    """The best epoch so far (1-based) with its validation and weights."""
+
+    score: float
+    epoch: int
+    auc: float | None
+    logloss: float
+    weights: dict[str, Tensor]
+
+
+@dataclass(kw_only=True, slots=True)
+class TrainingState:
+    """Position: the next batch (0-based) of `epoch` (1-based), and steps done before it. loss_sum: of the epoch's rows
+    so far; seconds: spent training, validation included; random: generator states of every process, by rank.
+    """
+
+    identity: str
+    epoch: int = 1
+    batch: int = 0
+    steps: int = 0
+    loss_sum: float = 0.0
+    seconds: float = 0.0
+    waiting_seconds: float = 0.0
+    best: Best | None = None
+    model: dict[str, Tensor] = field(default_factory=dict)
+    optimiser: dict[str, Any] = field(default_factory=dict)
+    random: list[Tensor] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Where a run keeps its state. identity: of the run, its code and libraries; a file of another one is not used.
+
+    every_steps: steps between two states, 0: at the end of each epoch only.
+    """
+
+    path: Path
+    identity: str
+    every_steps: int = 0
+
+    def save(self, state: TrainingState) -> None:
+        """Write atomically."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                torch.save({"format": FORMAT, **asdict(state)}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(name, self.path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+    def load(self) -> TrainingState | None:
+        """The state of this run; None where there is none that can be used: then the run starts at its beginning."""
+        try:
+            content = torch.load(self.path, map_location="cpu", weights_only=True)
+            if content.pop("format") != FORMAT or content["identity"] != self.identity:
+                return None
+            best = content.pop("best")
+            return TrainingState(**content, best=None if best is None else Best(**best))
+        except Exception:
+            # A state is a convenience: one that is missing, damaged or of another version costs time, not results.
+            return None
+
+    def remove(self) -> None:
+        """The run is complete and stored elsewhere."""
+        self.path.unlink(missing_ok=True)
+
+
+def random_states(processes: Processes, device: torch.device) -> list[Tensor]:
+    """Generator states of every process: the CPU's, and behind it the GPU's where one trains."""
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    return processes.gather_bytes(torch.cat(states))
+
+
+def restore_random_state(state: Tensor, device: torch.device) -> None:
+    """Inverse of `random_states` for one process."""
+    size = len(torch.get_rng_state())
+    torch.set_rng_state(state[:size])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state[size:], device)

@@ -1,0 +1,154 @@
+"""One training step: forward with stored masks, loss, backward, update; on a GPU replayed as a CUDA graph.
+
+A step never reads a value back from the device, so that the host runs ahead of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import fields, replace
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from msr_models.data.batch import Batch
+from msr_models.models.base import MultiScenarioModel, VisitLogits
+from msr_models.training.optimiser import Optimiser
+from msr_models.training.processes import Processes
+
+Precision = Literal["fp32", "bf16"]
+
+# Steps that run eagerly first: libraries choose their kernels and the optimiser makes its state in them.
+WARM_UP_STEPS = 3
+# A graph has a fixed number of visits: the batch's, rounded up to a multiple of this.
+VISIT_GRANULE = 1024
+
+
+def autocast(precision: Precision, device_type: str) -> AbstractContextManager[object]:
+    """bf16 for products, or nothing; logits, loss and weights stay fp32."""
+    return torch.autocast(device_type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def reuse_loss(visits: VisitLogits, label_B: Tensor, shared_B: Tensor, num_scenarios: int) -> Tensor:
+    """SSIM eq. 6 with stored g (eq. 16): l_B = (1 - g) l_own + g (1/K) Σ_k l_k, per row, not reduced.
+
+    The 1/K (tower_reduction mean) keeps a shared row's weight that of any other. With g = 0 each row's one term is
+    multiplied by exactly 1, so the numbers are those of MT-Backbone bit for bit.
+    """
+    label_V, logits_V = label_B.index_select(0, visits.row_index_V), visits.logits_V.float()
+    weight_B = torch.where(shared_B, 1.0 / num_scenarios, 1.0)
+    weight_V = weight_B.index_select(0, visits.row_index_V)
+    if visits.real_V is not None:
+        weight_V = torch.where(visits.real_V, weight_V, 0.0)
+    weighted_V = F.binary_cross_entropy_with_logits(logits_V, label_V, reduction="none") * weight_V
+    return torch.zeros_like(label_B).index_add(0, visits.row_index_V, weighted_V)
+
+
+class TrainStep:
+    """Eager step. Called with this process's batch and the rows of the global one; returns the global mean loss."""
+
+    def __init__(
+        self, model: MultiScenarioModel, optimiser: Optimiser, precision: Precision, processes: Processes
+    ) -> None:
+        self.model, self.optimiser, self.precision, self.processes = model, optimiser, precision, processes
+
+    def __call__(self, batch: Batch, global_rows: int) -> Tensor:
+        """Mean loss, scalar on the device."""
+        return self._run(batch, global_rows, None)
+
+    def _run(self, batch: Batch, global_rows: int, capacity: int | None) -> Tensor:
+        with autocast(self.precision, batch.label_B.device.type):
+            visits = self.model.visit(batch, capacity)
+        loss_B = reuse_loss(visits, batch.label_B, batch.shared_B, self.model.num_scenarios)
+        alone = self.processes.world == 1
+        loss = loss_B.mean() if alone else loss_B.sum() / global_rows
+        torch.autograd.backward(loss)
+        self.processes.sum_gradients(self.optimiser.others)
+        self.optimiser.step(None if alone else self.processes.gather_rows)
+        return self.processes.sum_value(loss.detach().clone())
+
+
+class GraphedStep(TrainStep):
+    """The same step captured once per shape as a CUDA graph and replayed: one launch instead of hundreds.
+
+    The first steps and batches of an odd size (the last of an epoch) run eagerly. Where a model cannot be captured,
+    all do, and `on_fallback` is told why.
+    """
+
+    def __init__(
+        self,
+        model: MultiScenarioModel,
+        optimiser: Optimiser,
+        precision: Precision,
+        batch_size: int,
+        on_fallback: Callable[[str], None],
+    ) -> None:
+        super().__init__(model, optimiser, precision, Processes())
+        self.batch_size, self.on_fallback = batch_size, on_fallback
+        self._eager_steps = 0
+        self._captures = True
+        self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, Batch, Tensor]] = {}
+
+    def __call__(self, batch: Batch, global_rows: int) -> Tensor:
+        """Mean loss, scalar on the device."""
+        if not self._captures or len(batch) != self.batch_size:
+            return self._run(batch, global_rows, None)
+        visits = len(batch) + self._num_shared(batch) * (self.model.num_scenarios - 1)
+        capacity = -(-visits // VISIT_GRANULE) * VISIT_GRANULE
+        if self._eager_steps < WARM_UP_STEPS:
+            self._eager_steps += 1
+            return self._run(batch, global_rows, capacity)
+        if capacity not in self._graphs and not self._capture(batch, capacity):
+            return self._run(batch, global_rows, None)
+        graph, static, loss = self._graphs[capacity]
+        for f in fields(Batch):
+            value = getattr(batch, f.name)
+            if isinstance(value, Tensor):
+                getattr(static, f.name).copy_(value, non_blocking=True)
+        graph.replay()
+        return loss.clone()
+
+    def _num_shared(self, batch: Batch) -> int:
+        if batch.num_shared is not None:
+            return batch.num_shared
+        return int(batch.shared_B.sum())  # waits for the device: TrainingData should know it
+
+    def _capture(self, batch: Batch, capacity: int) -> bool:
+        static = replace(
+            batch, **{f.name: getattr(batch, f.name).clone() for f in fields(Batch) if f.name != "num_shared"}
+        )
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph):
+                loss = self._run(static, self.batch_size, capacity)
+        except RuntimeError as error:
+            self._captures = False
+            for parameter in self.model.parameters():
+                parameter.grad = None
+            self.on_fallback(f"no CUDA graph of this model ({str(error).splitlines()[0]}): every step runs eagerly")
+            return False
+        self._graphs[capacity] = graph, static, loss
+        return True
+
+
+def make_step(
+    model: MultiScenarioModel,
+    optimiser: Optimiser,
+    precision: Precision,
+    batch_size: int,
+    processes: Processes,
+    on_fallback: Callable[[str], None],
+) -> TrainStep:
+    """The quickest step that the device, the precision and the number of processes allow."""
+    # In fp32 the grouped product waits for the device; Adagrad's step count lives on the host.
+    if (
+        next(model.parameters()).device.type == "cuda"
+        and precision == "bf16"
+        and processes.world == 1
+        and optimiser.config.kind == "adam"
+    ):
+        return GraphedStep(model, optimiser, precision, batch_size, on_fallback)
+    return TrainStep(model, optimiser, precision, processes)
