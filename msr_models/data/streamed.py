@@ -1,0 +1,281 @@
+"""StreamedRows: training data that does not fit into memory, shuffled through buckets on disk.
+
+Once per training the rows are read from Delta piece by piece, and each is written to one of P buckets drawn by a hash
+of (seed, ds, instance_id): nothing depends on how files lie. In an epoch the buckets come in an order of (seed, epoch),
+each is loaded while the one before it trains, permuted by another hash, and batches run on over the buckets' borders.
+
+A row is W 32-bit words, so that a batch gathers a row in one piece: S slots, scenario, label, hist_start (2), hist_end
+(2), rank (2), key (2).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from msr_models.data.batch import Batch
+from msr_models.data.columns import Array
+from msr_models.data.digest import mix, mix_int
+from msr_models.data.histories import gather_items
+from msr_models.data.masks import RankScope
+from msr_models.data.memory import require_streamable
+from msr_models.data.reader import Rows, WindowFacts, WindowReader
+from schemas.dataset_spec import DatasetSpec
+from schemas.errors import TrainingError
+
+# Rows of a bucket, on average. It decides the order of rows, so it must not depend on the machine's memory.
+BUCKET_ROWS = 1_000_000
+WORD = np.dtype(np.int32).itemsize
+# The "epoch" that draws buckets, which no epoch is.
+SPILLING = 2**64 - 1
+# Words behind the slots, where each begins and how many there are of all.
+SCENARIO, LABEL, START, END, RANK, KEY, TAIL_WORDS = 0, 1, 2, 4, 6, 8, 10
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spill:
+    """Buckets on disk. `items` is memory-mapped: rows point into it."""
+
+    folder: tempfile.TemporaryDirectory[str]
+    facts: WindowFacts
+    place: str
+    scenario_names: tuple[str, ...]
+    num_slots: int
+    has_ranks: bool
+    rows_P: tuple[int, ...]
+    positives: int
+    items: Tensor
+
+    def load(self, bucket: int) -> Tensor:
+        """Rows of one bucket as int32 [N, W], in no particular order."""
+        words = np.fromfile(_bucket_path(self.folder, bucket), dtype=np.int32)
+        return torch.from_numpy(words.reshape(-1, self.num_slots + TAIL_WORDS))
+
+
+class StreamedRows:
+    """All rows of some days, in batches on the CPU. A context manager: leaving it removes the buckets."""
+
+    def __init__(self, spill: Spill, ratio: float | None = None) -> None:
+        self.spill = spill
+        self._ratio = ratio
+
+    def __enter__(self) -> StreamedRows:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the buckets, also those of `with_ratio`'s other views of them."""
+        self.spill.folder.cleanup()
+
+    @property
+    def facts(self) -> WindowFacts:
+        """Layout, versions and fingerprints: equal to those of a `Window` of the same days."""
+        return self.spill.facts
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of one epoch, over all processes."""
+        return sum(self.spill.rows_P)
+
+    @property
+    def num_scenarios(self) -> int:
+        """K."""
+        return len(self.spill.scenario_names)
+
+    def with_ratio(self, ratio: float) -> StreamedRows:
+        """The same buckets; rows with rank >= 1 - ratio are shared, as in `Window.with_ratio`."""
+        return StreamedRows(self.spill, ratio)
+
+    def require_both_labels(self) -> None:
+        """Raises TrainingError where all labels are of one class."""
+        if self.spill.positives in (0, self.num_rows):
+            raise TrainingError(
+                f"all {self.num_rows} labels of {self.spill.place} are {0 if self.spill.positives == 0 else 1}: "
+                "nothing can be learned; check columns.label of the data set, or take more days"
+            )
+
+    def batches(
+        self, batch_size: int, seed: int, epoch: int, *, first_batch: int = 0, rank: int = 0, world: int = 1
+    ) -> Iterator[Batch]:
+        """See `TrainingData.batches`; buckets before `first_batch` are not read."""
+        pieces: list[Tensor] = []
+        filled = 0
+        for rows_NW, order_N in self._buckets(seed, epoch, first_batch * batch_size):
+            at = 0
+            while at < len(order_N):
+                taken = min(batch_size - filled, len(order_N) - at)
+                # Row i of the global batch is this process's where i % world == rank.
+                mine = order_N[at : at + taken][(rank - filled) % world :: world]
+                pieces.append(rows_NW.index_select(0, mine))
+                at, filled = at + taken, filled + taken
+                if filled == batch_size:
+                    yield self._batch(pieces)
+                    pieces, filled = [], 0
+            del rows_NW, order_N  # not to hold three buckets when the next one comes
+        if filled:
+            yield self._batch(pieces)
+
+    def _buckets(self, seed: int, epoch: int, skip: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """(rows, the order they come in) of each bucket in the epoch's order, without the first `skip` rows."""
+        order_P = np.random.default_rng([seed, epoch]).permutation(len(self.spill.rows_P)).tolist()
+        wanted: list[tuple[int, int]] = []  # (bucket, rows of it to skip)
+        for bucket in order_P:
+            rows = self.spill.rows_P[bucket]
+            if skip < rows:
+                wanted.append((bucket, skip))
+            skip = max(0, skip - rows)
+        thread = ThreadPoolExecutor(1, "bucket")
+        try:
+            coming = [thread.submit(self._load, *wanted[0], seed, epoch)] if wanted else []
+            for following in (*wanted[1:], None):
+                if not coming:
+                    return
+                ready = coming.pop().result()
+                # Submitted before this one trains, so that reading hides behind training.
+                if following is not None:
+                    coming.append(thread.submit(self._load, *following, seed, epoch))
+                yield ready
+                del ready
+        finally:
+            thread.shutdown(cancel_futures=True)
+
+    def _load(self, bucket: int, skip: int, seed: int, epoch: int) -> tuple[Tensor, Tensor]:
+        rows_NW = self.spill.load(bucket)
+        keys_N = _words(rows_NW, self.spill.num_slots + KEY, torch.int64).numpy().view(np.uint64)
+        order_N = np.argsort(_hashed(keys_N, seed, epoch))
+        return rows_NW, torch.from_numpy(order_N[skip:])
+
+    def _batch(self, pieces: Sequence[Tensor]) -> Batch:
+        rows_BW = pieces[0] if len(pieces) == 1 else torch.cat(list(pieces))
+        slots = self.spill.num_slots
+        start_B, end_B = (_words(rows_BW, slots + at, torch.int64) for at in (START, END))
+        shared_B = torch.zeros(len(rows_BW), dtype=torch.bool)
+        if self._ratio is not None and self.spill.has_ranks:
+            shared_B = _words(rows_BW, slots + RANK, torch.float64) >= 1.0 - self._ratio
+        return Batch(
+            slot_ids_BS=rows_BW[:, :slots].contiguous(),
+            hist_item_ids_BL=gather_items(self.spill.items, start_B, end_B, self.facts.layout.hist_length),
+            scenario_B=rows_BW[:, slots + SCENARIO].long(),
+            label_B=_words(rows_BW, slots + LABEL, torch.float32),
+            shared_B=shared_B,
+        )
+
+
+def open_streamed_rows(
+    dataset: DatasetSpec,
+    days: Sequence[date],
+    *,
+    seed: int,
+    shared_set_id: str | None = None,
+    rank_scope: RankScope = "global",
+    versions: Mapping[str, int] | None = None,
+    folder: Path | None = None,
+    memory_gb: float | None = None,
+    bucket_rows: int = BUCKET_ROWS,
+) -> StreamedRows:
+    """Write the rows of `days` into buckets in a temporary directory of `folder` (default: TMPDIR).
+
+    The order of batches depends on seed and bucket_rows beside the rows. Raises what `load_window` raises, and
+    TrainingError where two buckets do not fit into memory or all of them not onto the disk.
+    """
+    made = tempfile.TemporaryDirectory(prefix="msr-rows-", dir=folder, ignore_cleanup_errors=True)
+    try:
+        reader = WindowReader(
+            dataset,
+            days,
+            lambda size: np.memmap(Path(made.name) / "items", dtype=np.int32, mode="w+", shape=(size,)),
+            shared_set_id=shared_set_id,
+            rank_scope=rank_scope,
+            versions=versions,
+        )
+        row_bytes = (reader.num_slots + TAIL_WORDS) * WORD
+        num_buckets = max(1, -(-reader.num_rows // bucket_rows))
+        require_streamable(
+            Path(made.name),
+            disk_bytes=reader.num_rows * row_bytes + reader.histories.capacity * WORD,
+            bucket_bytes=-(-reader.num_rows // num_buckets) * (row_bytes + 24),
+            memory_gb=memory_gb,
+        )
+        rows_P, positives = _write_buckets(reader, made, num_buckets, seed)
+        return StreamedRows(
+            Spill(
+                folder=made,
+                facts=reader.finish(),
+                place=f"{dataset.name} in {reader.days[0]} .. {reader.days[-1]}",
+                scenario_names=dataset.scenario.names,
+                num_slots=reader.num_slots,
+                has_ranks=reader.has_ranks,
+                rows_P=rows_P,
+                positives=positives,
+                items=torch.from_numpy(reader.histories.items),
+            )
+        )
+    except BaseException:
+        made.cleanup()
+        raise
+
+
+def _write_buckets(
+    reader: WindowReader, folder: tempfile.TemporaryDirectory[str], num_buckets: int, seed: int
+) -> tuple[tuple[int, ...], int]:
+    """(rows of each bucket, rows with label 1)."""
+    rows_P, positives = np.zeros(num_buckets, dtype=np.int64), 0
+    for bucket in range(num_buckets):
+        _bucket_path(folder, bucket).touch()
+    for ds in reader.days:
+        instances: list[Array] = []
+        for rows in reader.rows_of_day(ds):
+            instances.append(rows.instance_id_N)
+            positives += int(rows.label_N.sum())
+            bucket_N = (mix(rows.key_N ^ np.uint64(mix_int(~seed & (2**64 - 1)))) % np.uint64(num_buckets)).view(
+                np.int64
+            )
+            count_P = np.bincount(bucket_N, minlength=num_buckets)
+            rows_NW = _pack(rows)[np.argsort(bucket_N, kind="stable")]
+            ends_P = np.cumsum(count_P)
+            for bucket in np.flatnonzero(count_P).tolist():
+                with _bucket_path(folder, bucket).open("ab") as file:
+                    file.write(rows_NW[ends_P[bucket] - count_P[bucket] : ends_P[bucket]].data)
+            rows_P += count_P
+        reader.distinct(ds, instances)
+    return tuple(rows_P.tolist()), positives
+
+
+def _hashed(key_N: Array, seed: int, epoch: int) -> Array:
+    """uint64 per row, another for each (seed, epoch)."""
+    return mix(key_N ^ np.uint64(mix_int(mix_int(seed) ^ epoch)))
+
+
+def _pack(rows: Rows) -> Array:
+    """int32 [N, W]."""
+    num_rows, slots = rows.slot_ids_NS.shape
+    rows_NW = np.empty((num_rows, slots + TAIL_WORDS), dtype=np.int32)
+    rows_NW[:, :slots] = rows.slot_ids_NS
+    rows_NW[:, slots + SCENARIO] = rows.scenario_N
+    rows_NW[:, slots + LABEL] = rows.label_N.view(np.int32)
+    rank_N = np.full(num_rows, np.nan) if rows.rank_N is None else rows.rank_N
+    for at, column in ((START, rows.hist_start_N), (END, rows.hist_end_N), (RANK, rank_N), (KEY, rows.key_N)):
+        rows_NW[:, slots + at : slots + at + 2] = column.view(np.int32).reshape(-1, 2)
+    return rows_NW
+
+
+def _words(rows_NW: Tensor, at: int, dtype: torch.dtype) -> Tensor:
+    """The column of `dtype` that begins at word `at`."""
+    return rows_NW[:, at : at + dtype.itemsize // WORD].contiguous().view(dtype).squeeze(1)
+
+
+def _bucket_path(folder: tempfile.TemporaryDirectory[str], bucket: int) -> Path:
+    return Path(folder.name) / f"bucket-{bucket}"
