@@ -6,6 +6,8 @@ target model on the days before D with the shared instances, tests on D, evaluat
 * `needs_search` waits until no `daily_features` run is under way, then asks whether the search that D relies on is
   still to be done; if so, `shared_instance_search` runs first.
 * A day whose window has not enough days yet is left out: each step says so and ends well.
+* With `training.start: previous_day` a day starts from the weights of the day before, and makes days that were left
+  out first. After past days were mended, train all days from the first mended one on again, in order.
 * By hand: *Trigger*, with `ds`.
 """
 
@@ -30,8 +32,8 @@ with DAG(
     schedule=PartitionedAssetTimetable(assets=assets.SCENARIO_FEATURES),
     start_date=deployment.first_tick,
     catchup=False,
-    # Days are independent of each other; the pool limits what trains at once
-    max_active_runs=2,
+    # The pool limits what trains at once; where days build on each other, two at a time would train the earlier twice
+    max_active_runs=1 if deployment.days_build_on_each_other else 2,
     default_args=task_defaults(),
     params={"ds": day_param("Only for runs by hand: the day D")},
     tags=[*TAGS, "training", deployment.dataset],

@@ -5,6 +5,9 @@ whose window ends before ds; every ratio of training.ratios from the same fresh 
 selected. r = 0 (mt_backbone) and r = 1 (mt_backbone_s) are always kept. Writes training_runs, checkpoints,
 predictions and manifests; a run that exists with the same inputs and code is not trained again.
 
+With training.start: previous_day a run starts from the weights of the same run of the trainable day before, and trains
+only on days that it has not seen. Days before ds that have no runs yet are trained first, back to the first one.
+
 --manifest FILE repeats one run instead, compares its metrics, and writes nothing.
 Several processes: torchrun --nproc-per-node N -m jobs.train_target_model ...
 """
@@ -12,26 +15,22 @@ Several processes: torchrun --nproc-per-node N -m jobs.train_target_model ...
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 
-import pyarrow as pa
 import torch
 
-from jobs.arrow_lake import overwrite_partition
 from jobs.cli import StepArgs, progress, run_step
-from msr_models.data import lake_reader
+from jobs.training_rows import publish_runs, runs_exist
 from msr_models.data.shared_sets import find_shared_set, get_shared_set
 from msr_models.data.window import published_empty
 from msr_models.models.registry import parse_options
-from msr_models.training.checkpoint import save_checkpoint
-from msr_models.training.files import write_json
+from msr_models.training.chain import DayPlan, days_to_make_first, plan_day
+from msr_models.training.config import TrainerConfig
 from msr_models.training.manifest import RunManifest, read_manifest
-from msr_models.training.predictions import write_predictions
 from msr_models.training.processes import Processes, join_processes
 from msr_models.training.target import (
     Arm,
@@ -39,15 +38,10 @@ from msr_models.training.target import (
     load_target_data,
     plan_arm,
     ratio_grid,
-    run_folder,
-    select,
-    split_days,
     train_arm,
 )
-from msr_models.training.trainer import TrainerConfig
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
-from schemas.locations import artifacts_dir
 from schemas.pipeline_spec import ModelChoice
 
 
@@ -103,35 +97,74 @@ def chosen_models(dataset: DatasetSpec, name: str | None) -> Sequence[ModelChoic
 
 
 def _train_day(args: StepArgs, ds: date, choices: Sequence[ModelChoice], processes: Processes) -> None:
+    """Train the models on one day, after the days that it starts from."""
     dataset, options = args.dataset, args.options
-    split = split_days(dataset, ds)
-    if split is None:
+    plan = plan_day(dataset, ds)
+    if plan is None:
         return progress(
             f"{ds}: not all {dataset.training.window_days} days before it have features (the first is "
             f"{dataset.first_feature_day}): nothing to train on"
         )
     if published_empty(dataset, ds):
         return progress(f"{ds}: published without rows, nothing to test on")
-    train_days, validation_days = split
     found = get_shared_set(dataset, options.shared_set, ds) if options.shared_set else find_shared_set(dataset, ds)
     set_id = found.shared_set_id if found else None
-    progress(f"{ds}: train {train_days[0]} .. {train_days[-1]}, validate {validation_days[0]} .. {validation_days[-1]}")
+    ratios = {c.name: ratio_grid(dataset, c.name, set_id, options.ratio) for c in choices}
+    for day, missing in days_to_make_first(dataset, plan, choices):
+        _train_before(args, day, missing, ds, processes)
+    _train_models(args, plan, choices, set_id, ratios, processes)
+
+
+def _train_before(args: StepArgs, day: date, choices: Sequence[ModelChoice], ds: date, processes: Processes) -> None:
+    """Make the runs of a day that `ds` builds on, as that day's own training would."""
+    plan = plan_day(args.dataset, day)
+    assert plan is not None, "a trainable day has a plan"
+    names = ", ".join(c.name for c in choices)
+    progress(f"{day}: no runs of {names} yet, and {ds} builds on them: this day is trained first")
+    found = find_shared_set(args.dataset, day)
+    set_id = found.shared_set_id if found else None
+    fixed = args.options.ratio if found else None
+    ratios = {c.name: ratio_grid(args.dataset, c.name, set_id, fixed) for c in choices}
+    _train_models(args, plan, choices, set_id, ratios, processes)
+
+
+def _train_models(
+    args: StepArgs,
+    plan: DayPlan,
+    choices: Sequence[ModelChoice],
+    set_id: str | None,
+    ratios: Mapping[str, list[float]],
+    processes: Processes,
+) -> None:
+    dataset, options, ds = args.dataset, args.options, plan.ds
+    data = load_target_data(dataset, plan, set_id, device=options.device)
+    _say_what_is_read(data)
+    trainer = TrainerConfig.from_spec(dataset.training)
+    for choice in choices:
+        grid = ratios[choice.name]
+        fixed = options.ratio if options.ratio in grid else None
+        planned = [plan_arm(data, choice, ratio, trainer, processes.world, options.device) for ratio in grid]
+        if not options.retrain and runs_exist(dataset, planned, fixed):
+            progress(f"{ds} {choice.name}: the same {len(planned)} runs exist, nothing to do")
+            continue
+        arms = [_train_one(data, arm, processes) for arm in planned]
+        if processes.is_main:
+            publish_runs(dataset, ds, choice.name, arms, fixed)
+        # The others may read these rows and files for the next day.
+        processes.sum_value(torch.zeros(1, device=options.device))
+
+
+def _say_what_is_read(data: TargetData) -> None:
+    ds, train_days, validation_days = data.ds, data.train_days, data.validation_days
+    trained = f"{train_days[0]} .. {train_days[-1]}" if train_days else "no new day"
+    start = f", from the weights of {data.predecessor}" if data.predecessor else ""
+    progress(f"{ds}: train {trained}, validate {validation_days[0]} .. {validation_days[-1]}{start}")
+    set_id = data.shared_set_id
     progress(f"{ds}: shared set {set_id}" if set_id else f"{ds}: no shared set ends before it: only r = 0 is trained")
-    data = load_target_data(dataset, ds, train_days, validation_days, set_id, device=options.device)
     progress(
         f"{ds}: {len(data.train_rows):,} rows train, {len(data.validation_rows):,} validate, {len(data.test):,} test; "
         f"vocabulary {data.window.vocabulary_version}"
     )
-    trainer = TrainerConfig.from_spec(dataset.training)
-    for choice in choices:
-        ratios = ratio_grid(dataset, choice.name, set_id, options.ratio)
-        planned = [plan_arm(data, choice, ratio, trainer, processes.world, options.device) for ratio in ratios]
-        if not options.retrain and _is_done(dataset, ds, choice.name, planned, options.ratio):
-            progress(f"{ds} {choice.name}: the same {len(planned)} runs exist, nothing to do")
-            continue
-        arms = [_train_one(data, plan, processes) for plan in planned]
-        if processes.is_main:
-            _publish(dataset, ds, choice.name, arms, options.ratio)
 
 
 def _train_one(data: TargetData, planned: RunManifest, processes: Processes) -> Arm:
@@ -142,93 +175,29 @@ def _train_one(data: TargetData, planned: RunManifest, processes: Processes) -> 
     return train_arm(data, planned, processes, say)
 
 
-def _selected_id(manifests: Sequence[RunManifest], fixed: float | None) -> str:
-    wanted = [m for m in manifests if fixed is None or m.ratio == fixed]
-    return select(wanted).run_id
-
-
-def _publish(dataset: DatasetSpec, ds: date, model: str, arms: Sequence[Arm], fixed: float | None) -> None:
-    """Files first, then the rows of (ds, model) in one transaction: a row never names a file that is not there."""
-    selected = _selected_id([a.manifest for a in arms], fixed)
-    rows = [_row(dataset, arm, is_selected=arm.manifest.run_id == selected) for arm in arms]
-    overwrite_partition(pa.Table.from_pylist(rows), dataset, "training_runs", {"ds": str(ds), "model": model})
-    for row in rows:
-        auc = "none" if row["validation_auc"] is None else f"{row['validation_auc']:.4f}"
-        mark = " <- selected" if row["is_selected"] else ""
-        progress(f"{ds} {model}: {row['arm']} r={row['ratio']:g} validation mean AUC {auc} ({row['run_id']}){mark}")
-
-
-def _row(dataset: DatasetSpec, arm: Arm, *, is_selected: bool) -> dict[str, object]:
-    """Write the arm's files and return its row of training_runs."""
-    manifest = arm.manifest
-    folder = run_folder(artifacts_dir(dataset.name), manifest.run_id)
-    sha256 = save_checkpoint(folder / "weights.pt", arm.model, arm.card)
-    write_predictions(folder / "predictions.parquet", arm.predictions)
-    write_json(folder / "manifest.json", json.loads(manifest.to_json()))
-    return {
-        "ds": manifest.ds,
-        "model": manifest.model,
-        "run_id": manifest.run_id,
-        "arm": manifest.arm,
-        "ratio": manifest.ratio,
-        "is_selected": is_selected,
-        "shared_set_id": manifest.shared_set_id,
-        "seed": manifest.trainer["seed"],
-        "validation_auc": arm.result.validation_auc,
-        "validation_logloss": arm.result.validation_logloss,
-        "epochs": arm.result.epochs,
-        "train_rows": arm.result.train_rows,
-        "manifest": manifest.to_json(),
-        "checkpoint_uri": str(folder / "weights.pt"),
-        "checkpoint_sha256": sha256,
-        "predictions_uri": str(folder / "predictions.parquet"),
-        "train_seconds": arm.result.train_seconds,
-        "created_at": datetime.now(UTC),
-    }
-
-
-def _is_done(dataset: DatasetSpec, ds: date, model: str, planned: Sequence[RunManifest], fixed: float | None) -> bool:
-    """Whether (ds, model) holds exactly these runs, made by this code, with their files in place."""
-    if not lake_reader.table_exists(dataset.name, "training_runs"):
-        return False
-    rows = lake_reader.read_table(dataset.name, "training_runs", days=[ds], filters={"model": model}).to_pylist()
-    if {r["run_id"] for r in rows} != {p.run_id for p in planned}:
-        return False
-    made = [RunManifest(**json.loads(r["manifest"])) for r in rows]
-    here = planned[0]
-    if any(
-        (m.code_version, m.library_versions, m.device) != (here.code_version, here.library_versions, here.device)
-        for m in made
-    ):
-        return False
-    if [r["run_id"] for r in rows if r["is_selected"]] != [_selected_id(made, fixed)]:
-        return False
-    return all(_has_files(r["checkpoint_uri"], r["checkpoint_sha256"], r["predictions_uri"]) for r in rows)
-
-
-def _has_files(checkpoint: str, sha256: str, predictions: str) -> bool:
-    path = Path(checkpoint)
-    return Path(predictions).is_file() and path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256
-
-
 def repeat(dataset: DatasetSpec, manifest: RunManifest) -> None:
     """Train the manifest's run again from the pinned versions and compare.
 
     Raises TrainingError where data or metrics are not those of the manifest.
     """
-    if (manifest.dataset, manifest.lineage) != (dataset.name, dataset.lineage):
+    recorded = (manifest.dataset, manifest.lineage, manifest.num_scenarios)
+    if recorded != (dataset.name, dataset.lineage, dataset.num_scenarios):
         raise TrainingError(
-            f"the manifest is of data set {manifest.dataset!r} with lineage {manifest.lineage!r}, not of "
-            f"{dataset.name!r} with {dataset.lineage!r}; give --dataset {manifest.dataset} as it was then"
+            f"the manifest is of data set {manifest.dataset!r} with lineage {manifest.lineage!r} and "
+            f"{manifest.num_scenarios} scenarios, not of {dataset.name!r} with {dataset.lineage!r} and "
+            f"{dataset.num_scenarios}; give --dataset {manifest.dataset} as it was then"
         )
     torch.set_num_threads(manifest.threads)
     training = dataset.training.model_copy(update={"rank_scope": manifest.rank_scope})
     dataset = dataset.model_copy(update={"training": training})
     data = load_target_data(
         dataset,
-        date.fromisoformat(manifest.ds),
-        manifest.days("train_days"),
-        manifest.days("validation_days"),
+        DayPlan(
+            ds=date.fromisoformat(manifest.ds),
+            train_days=manifest.days("train_days"),
+            validation_days=manifest.days("validation_days"),
+            predecessor=date.fromisoformat(manifest.predecessor.ds) if manifest.predecessor else None,
+        ),
         manifest.shared_set_id,
         versions=(dict(manifest.table_versions), dict(manifest.test_table_versions)),
         device=_usable_device(manifest.device),

@@ -10,7 +10,6 @@ import sys
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -22,12 +21,14 @@ class Deployment:
     """One data set on one Airflow.
 
     dataset: name of its YAML. start, end: first and last day (end None: it goes on). models: target models to train.
+    days_build_on_each_other: a day's training starts from the weights of the day before.
     """
 
     dataset: str
     start: date
     end: date | None
     models: tuple[str, ...]
+    days_build_on_each_other: bool
 
     @property
     def first_tick(self) -> datetime:
@@ -82,9 +83,11 @@ def load_deployment() -> Deployment:
     if not isinstance(days, dict) or not isinstance(days.get("start"), date):
         raise ValueError(f"{path}: days.start: {days!r} holds no date; write days: {{start: YYYY-MM-DD}}")
     chosen = [m.strip() for m in os.environ.get("MSR_MODELS", "").split(",") if m.strip()]
-    return Deployment(dataset=name, start=days["start"], end=days.get("end"), models=tuple(chosen) or _models_of(raw))
-
-
-def _models_of(raw: dict[str, Any]) -> tuple[str, ...]:
-    models = (raw.get("training") or {}).get("models") or []
-    return tuple(m["name"] for m in models) or DEFAULT_MODELS
+    training = raw.get("training") or {}
+    return Deployment(
+        dataset=name,
+        start=days["start"],
+        end=days.get("end"),
+        models=tuple(chosen) or tuple(m["name"] for m in training.get("models") or []) or DEFAULT_MODELS,
+        days_build_on_each_other=training.get("start") == "previous_day",
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,11 @@ class ModelCard:
     seed: int
     dataset: str
     vocabulary_version: str
+
+    @property
+    def lineage(self) -> str:
+        """Lineage of the vocabularies whose ids the model knows."""
+        return self.vocabulary_version.rpartition("-")[2]
 
 
 def save_checkpoint(path: Path, model: MultiScenarioModel, card: ModelCard) -> str:
@@ -64,12 +69,12 @@ def load_checkpoint(path: Path, sha256: str | None = None) -> tuple[MultiScenari
     try:
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         metadata = json.loads(content["metadata"])
-        weights = content["weights"]
+        weights, written = content["weights"], metadata.pop("format")
     except Exception as error:
         raise TrainingError(
             f"checkpoint {path} is truncated or not a checkpoint ({type(error).__name__}); train again"
         ) from error
-    if metadata.pop("format") != FORMAT:
+    if written != FORMAT or set(metadata) != {f.name for f in fields(ModelCard)}:
         raise TrainingError(f"checkpoint {path} was written in another format than {FORMAT}; train again")
     card = ModelCard(**(metadata | {"layout": FieldLayout.from_dict(metadata["layout"])}))
     model = build_model(card.model, card.options, card.layout, card.num_scenarios, card.seed)

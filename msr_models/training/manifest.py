@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass, fields
 from datetime import date
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from schemas.errors import TrainingError
 
-FORMAT = 1
+FORMAT = 2
 LIBRARIES = ("torch", "numpy", "pyarrow", "deltalake", "pydantic")
 # What a run's result depends on; Delta versions do not belong to it (a rewritten day of equal content has a new one),
 # nor do code and libraries: a run keeps its name when those change, and its manifest says which made it.
@@ -41,9 +41,20 @@ _IDENTITY = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Predecessor:
+    """The run whose weights another one starts from. ds: its test day."""
+
+    ds: str
+    run_id: str
+    ratio: float
+    checkpoint_sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RunManifest:
-    """ds: test day. fingerprints: content of `window` (training and validation rows), `masks` (null without a set),
-    `test`. trainer: TrainerConfig as a dict. metrics: what the run measured, to compare a repetition with.
+    """ds: test day. train_days: days trained on, without those that the predecessor trained on. fingerprints: content
+    of `window` (training and validation rows), `masks` (null without a set), `test`. trainer: TrainerConfig as a dict.
+    metrics: what the run measured, to compare a repetition with. predecessor: null where the run started from scratch.
     """
 
     format: int = FORMAT
@@ -71,10 +82,14 @@ class RunManifest:
     code_version: str
     library_versions: Mapping[str, str]
     metrics: Mapping[str, float | None]
+    start: Literal["scratch", "previous_day"] = "scratch"
+    predecessor: Predecessor | None = None
 
     def identity(self) -> str:
         """`<model>-<ds>-<12 hex digits>`: the same for the same inputs, whatever the clock or the file layout."""
         inputs = {name: getattr(self, name) for name in _IDENTITY}
+        if self.predecessor is not None:
+            inputs |= {"predecessor": [self.predecessor.run_id, self.predecessor.checkpoint_sha256]}
         digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
         return f"{self.model}-{self.ds}-{digest[:12]}"
 
@@ -90,16 +105,29 @@ class RunManifest:
 def read_manifest(path: Path) -> RunManifest:
     """Raises TrainingError where the file is missing, not JSON or lacks something."""
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise TrainingError(f"manifest {path} cannot be read ({error}); give a run's manifest.json") from error
+    return parse_manifest(text, f"manifest {path}")
+
+
+def parse_manifest(text: str, where: str) -> RunManifest:
+    """Inverse of `RunManifest.to_json`. Raises TrainingError, which begins with `where`, for anything else."""
+    try:
+        raw = json.loads(text)
+    except ValueError as error:
+        raise TrainingError(f"{where} cannot be read ({error}); give a run's manifest.json") from error
     known = {f.name for f in fields(RunManifest)}
     if not isinstance(raw, dict) or set(raw) != known or raw["format"] != FORMAT:
         wrong = sorted(set(raw) ^ known) if isinstance(raw, dict) else type(raw).__name__
         raise TrainingError(
-            f"manifest {path} is not of format {FORMAT} (keys that differ: {wrong}); give a run's manifest.json"
+            f"{where} is not of format {FORMAT} (keys that differ: {wrong}); give a run's manifest.json, or train again"
         )
-    return RunManifest(**raw)
+    before = raw.pop("predecessor")
+    try:
+        return RunManifest(**raw, predecessor=None if before is None else Predecessor(**before))
+    except TypeError as error:
+        raise TrainingError(f"{where} names no run in `predecessor`: {before!r}; train again") from error
 
 
 @cache

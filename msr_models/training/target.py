@@ -1,10 +1,13 @@
-"""Train one target model for one day: each share ratio from the same fresh weights, the best on validation selected."""
+"""Train one target model for one day: each share ratio, the best on validation selected.
+
+All ratios start from the same fresh weights, or each from its own run of the trainable day before (see `chain`).
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -13,17 +16,22 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from msr_models.data.source import ResidentRows
 from msr_models.data.window import Window, load_window
 from msr_models.evaluation.metrics import logloss, mean_scenario_auc
 from msr_models.models.base import MultiScenarioModel
 from msr_models.models.registry import build_model, model_class
+from msr_models.training.chain import DayPlan, find_predecessor
 from msr_models.training.checkpoint import ModelCard
+from msr_models.training.config import TrainerConfig
 from msr_models.training.manifest import RunManifest, code_version, library_versions
 from msr_models.training.predictions import prediction_rows
 from msr_models.training.processes import Processes
-from msr_models.training.trainer import TrainerConfig, TrainResult, predict, train
+from msr_models.training.trainer import TrainResult, predict, train, validate
+from msr_models.training.warm_start import build_from_checkpoint
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
+from schemas.locations import artifacts_dir
 from schemas.pipeline_spec import ModelChoice
 
 Progress = Callable[[str], None]
@@ -40,6 +48,7 @@ class TargetData:
     train_days: list[date]
     validation_days: list[date]
     shared_set_id: str | None
+    predecessor: date | None = None
 
     @property
     def train_rows(self) -> Tensor:
@@ -61,46 +70,50 @@ class Arm:
     predictions: list[pa.Table]
 
 
-def split_days(dataset: DatasetSpec, ds: date) -> tuple[list[date], list[date]] | None:
-    """(training days, validation days) before `ds`; None where not all days of the window can have features."""
-    days = dataset.window_before(ds, dataset.training.window_days)
-    if days is None:
-        return None
-    held_out = dataset.training.validation_days
-    return days[:-held_out], days[-held_out:]
-
-
 def load_target_data(
     dataset: DatasetSpec,
-    ds: date,
-    train_days: list[date],
-    validation_days: list[date],
+    plan: DayPlan,
     shared_set_id: str | None,
     *,
     versions: tuple[dict[str, int], dict[str, int]] | None = None,
     device: str = "cpu",
 ) -> TargetData:
-    """Read the window (ranks for the training days only) and the test day. `versions`: of window and test to pin."""
+    """Read the window (ranks for the training days only) and the test day. `versions`: of window and test to pin.
+
+    Raises TrainingError where there is nothing to train on from scratch, to validate or to test.
+    """
     pinned_window, pinned_test = versions or (None, None)
     window = load_window(
         dataset,
-        [*train_days, *validation_days],
+        [*plan.train_days, *plan.validation_days],
         shared_set_id=shared_set_id,
-        mask_days=train_days,
+        mask_days=plan.train_days,
         rank_scope=dataset.training.rank_scope,
         versions=pinned_window,
     )
     # The test day is read from the same table versions, so that one manifest names one state of the lake.
-    test = load_window(dataset, [ds], versions=pinned_test or window.table_versions)
+    test = load_window(dataset, [plan.ds], versions=pinned_test or window.table_versions)
+    # A day that goes on from another may have nothing new: it keeps the weights.
+    for days in [plan.validation_days] if plan.predecessor else [plan.train_days, plan.validation_days]:
+        _require_rows(window, days)
     return TargetData(
         dataset=dataset,
-        ds=ds,
+        ds=plan.ds,
         window=window.to(device),
         test=test.to(device),
-        train_days=train_days,
-        validation_days=validation_days,
+        train_days=plan.train_days,
+        validation_days=plan.validation_days,
         shared_set_id=shared_set_id,
+        predecessor=plan.predecessor,
     )
+
+
+def _require_rows(window: Window, days: Sequence[date]) -> None:
+    if not len(window.rows_of(days)):
+        raise TrainingError(
+            f"{window.dataset_name} has no impressions in {days[0]} .. {days[-1]}: nothing to train on or to validate "
+            "with; take more days: training.window_days and training.validation_days of the data set"
+        )
 
 
 def arm_name(ratio: float) -> str:
@@ -133,7 +146,10 @@ def ratio_grid(dataset: DatasetSpec, model: str, shared_set_id: str | None, fixe
 def plan_arm(
     data: TargetData, choice: ModelChoice, ratio: float, trainer: TrainerConfig, world: int, device: str
 ) -> RunManifest:
-    """The manifest of an arm before it is trained: all inputs, no metrics yet."""
+    """The manifest of an arm before it is trained: all inputs, no metrics yet.
+
+    Raises TrainingError where the day before, which it starts from, has no fitting run.
+    """
     window, is_shared = data.window, ratio > 0
     # What the r = 0 arm does not read must not be part of its name: it is the same run with and without a set.
     versions = {t: v for t, v in window.table_versions.items() if is_shared or t != "shared_instance_masks"}
@@ -166,24 +182,19 @@ def plan_arm(
         library_versions=library_versions(),
         metrics={},
     )
+    if data.predecessor is not None:
+        before = find_predecessor(data.dataset, data.predecessor, manifest)
+        manifest = replace(manifest, start="previous_day", predecessor=before)
     return replace(manifest, run_id=manifest.identity())
 
 
 def train_arm(data: TargetData, planned: RunManifest, processes: Processes, on_progress: Progress) -> Arm:
-    """Train one planned arm from fresh weights and predict validation and test rows."""
+    """Train one planned arm from its first weights and predict validation and test rows.
+
+    Raises TrainingError where the predecessor's checkpoint is gone, changed or does not fit.
+    """
     window = data.window.with_ratio(planned.ratio) if planned.ratio > 0 else data.window
-    trainer = TrainerConfig(**planned.trainer)
-    model = build_model(planned.model, planned.options, window.layout, window.num_scenarios, trainer.seed)
-    model = model.to(window.label_N.device)
-    train_rows, validation_rows = data.train_rows, data.validation_rows
-    result = train(model, window, train_rows, validation_rows, trainer, processes=processes, on_progress=on_progress)
-    test_rows = torch.arange(len(data.test), device=window.label_N.device)
-    test_probs = predict(model, data.test, test_rows)
-    metrics = {
-        "validation_auc": result.validation_auc,
-        "validation_logloss": result.validation_logloss,
-        **_test_metrics(data.test, test_probs),
-    }
+    trainer = _trainer_config(planned)
     card = ModelCard(
         model=planned.model,
         options=dict(planned.options),
@@ -193,6 +204,27 @@ def train_arm(data: TargetData, planned: RunManifest, processes: Processes, on_p
         dataset=planned.dataset,
         vocabulary_version=window.vocabulary_version,
     )
+    model = _first_weights(card, planned).to(window.label_N.device)
+    train_rows, validation_rows = data.train_rows, data.validation_rows
+    if len(train_rows) or planned.predecessor is None:
+        result = train(
+            model,
+            ResidentRows(window, train_rows),
+            ResidentRows(window, validation_rows),
+            trainer,
+            processes=processes,
+            on_progress=on_progress,
+        )
+    else:
+        on_progress("no new rows: the weights of the run before are kept")
+        result = _kept(model, window, validation_rows)
+    test_rows = torch.arange(len(data.test), device=window.label_N.device)
+    test_probs = predict(model, data.test, test_rows)
+    metrics = {
+        "validation_auc": result.validation_auc,
+        "validation_logloss": result.validation_logloss,
+        **_test_metrics(data.test, test_probs),
+    }
     predictions = [
         prediction_rows(window, validation_rows, predict(model, window, validation_rows), "validation"),
         prediction_rows(data.test, test_rows, test_probs, "test"),
@@ -200,6 +232,33 @@ def train_arm(data: TargetData, planned: RunManifest, processes: Processes, on_p
     return Arm(
         manifest=replace(planned, metrics=metrics), card=card, model=model, result=result, predictions=predictions
     )
+
+
+def _trainer_config(planned: RunManifest) -> TrainerConfig:
+    known = {f.name for f in fields(TrainerConfig)}
+    if set(planned.trainer) != known:
+        raise TrainingError(
+            f"run {planned.run_id} was made by another version of the trainer (settings that differ: "
+            f"{sorted(set(planned.trainer) ^ known)}); repeat it with code {planned.code_version}, or train again"
+        )
+    return TrainerConfig(**planned.trainer)
+
+
+def _first_weights(card: ModelCard, planned: RunManifest) -> MultiScenarioModel:
+    before = planned.predecessor
+    if before is None:
+        return build_model(card.model, card.options, card.layout, card.num_scenarios, card.seed)
+    path = run_folder(artifacts_dir(planned.dataset), before.run_id) / "weights.pt"
+    try:
+        return build_from_checkpoint(card, path, before.checkpoint_sha256)
+    except TrainingError as error:
+        raise TrainingError(f"run {planned.run_id} starts from run {before.run_id} of {before.ds}: {error}") from error
+
+
+def _kept(model: MultiScenarioModel, window: Window, validation_rows: Tensor) -> TrainResult:
+    """The result of a day without new rows."""
+    auc, cross_entropy = validate(model, window, validation_rows)
+    return TrainResult(epochs=0, validation_auc=auc, validation_logloss=cross_entropy, train_rows=0, train_seconds=0.0)
 
 
 def _test_metrics(test: Window, probs: Any) -> dict[str, float | None]:

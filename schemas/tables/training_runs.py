@@ -19,7 +19,11 @@ TABLE = TableSpec(
         Column(name="validation_auc", type=pa.float64(), nullable=True, doc="mean AUC over scenarios on validation"),
         Column(name="validation_logloss", type=pa.float64(), doc="logloss on validation"),
         Column(name="epochs", type=pa.int32(), doc="epochs of the kept weights"),
-        Column(name="train_rows", type=pa.int64(), doc="rows trained on"),
+        Column(
+            name="train_rows",
+            type=pa.int64(),
+            doc="rows trained on: of new days only after a warm start",
+        ),
         Column(name="manifest", type=pa.string(), doc="JSON: all that is needed to repeat the run", volatile=True),
         Column(name="checkpoint_uri", type=pa.string(), doc="weights", volatile=True),
         Column(name="checkpoint_sha256", type=pa.string(), doc="checksum of the weights file"),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from msr_dags.settings import load_deployment
+from msr_dags.settings import dataset_file, load_deployment
 from schemas.load_dataset import known_datasets, load_dataset
 
 
@@ -15,6 +17,7 @@ def test_a_deployment_agrees_with_the_data_set(name: str, monkeypatch: pytest.Mo
     deployment, spec = load_deployment(), load_dataset(name)
     assert (deployment.start, deployment.end) == (spec.days.start, spec.days.end)
     assert deployment.models == tuple(choice.name for choice in spec.training.models)
+    assert deployment.days_build_on_each_other == (spec.training.start == "previous_day")
 
 
 def test_models_can_be_named_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,3 +29,16 @@ def test_an_unknown_data_set_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MSR_DATASET", "generatd")
     with pytest.raises(FileNotFoundError, match="MSR_DATASET='generatd': no such data set"):
         load_deployment()
+
+
+@pytest.mark.parametrize(("start", "expected"), [("previous_day", True), ("scratch", False)])
+def test_days_that_build_on_each_other_are_known(
+    start: str, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (
+        dataset_file("generated").read_text(encoding="utf-8").replace("training:\n", f"training:\n  start: {start}\n")
+    )
+    (tmp_path / "own.yaml").write_text(text, encoding="utf-8")
+    monkeypatch.setenv("MSR_DATASET", str(tmp_path / "own.yaml"))
+    assert load_dataset(str(tmp_path / "own.yaml")).training.start == start
+    assert load_deployment().days_build_on_each_other is expected

@@ -1,0 +1,149 @@
+"""Which days a day trains on and, with training.start: previous_day, which recorded run it starts from.
+
+The predecessor of a day is the newest trainable day before it; the first trainable day of a data set starts from
+scratch. A predecessor must have been trained with today's settings, so that a day's weights are a function of the day
+and not of the order in which days were trained. By which machine or code it was made does not matter.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any, Literal
+
+from msr_models.data.window import published_empty
+from msr_models.training.manifest import Predecessor, RunManifest
+from msr_models.training.recorded_runs import RecordedRun, recorded_runs
+from schemas.dataset_spec import DatasetSpec
+from schemas.errors import TrainingError
+from schemas.pipeline_spec import ModelChoice
+
+# What a predecessor must have in common with the run that starts from it, beside its days.
+_SAME = ("dataset", "lineage", "num_scenarios", "model", "options", "rank_scope", "trainer")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DayPlan:
+    """predecessor: the day to start from, None for fresh weights. train_days: without those it trained on."""
+
+    ds: date
+    train_days: list[date]
+    validation_days: list[date]
+    predecessor: date | None
+
+    @property
+    def start(self) -> Literal["scratch", "previous_day"]:
+        """As in a manifest."""
+        return "scratch" if self.predecessor is None else "previous_day"
+
+
+def split_days(dataset: DatasetSpec, ds: date) -> tuple[list[date], list[date]] | None:
+    """(training days, validation days) before `ds`; None where not all days of the window can have features."""
+    days = dataset.window_before(ds, dataset.training.window_days)
+    if days is None:
+        return None
+    held_out = dataset.training.validation_days
+    return days[:-held_out], days[-held_out:]
+
+
+def plan_day(dataset: DatasetSpec, ds: date) -> DayPlan | None:
+    """What `ds` trains on and starts from; None where its window is not full."""
+    split = split_days(dataset, ds)
+    if split is None:
+        return None
+    train_days, validation_days = split
+    before = previous_trainable_day(dataset, ds) if dataset.training.start == "previous_day" else None
+    if before is not None:
+        trained, _ = split_days(dataset, before) or ([], [])
+        train_days = [d for d in train_days if d not in trained]
+    return DayPlan(ds=ds, train_days=train_days, validation_days=validation_days, predecessor=before)
+
+
+def previous_trainable_day(dataset: DatasetSpec, ds: date) -> date | None:
+    """The newest day before `ds` with rows to train, validate and test on; None where there is none."""
+    day = ds - timedelta(days=1)
+    while (split := split_days(dataset, day)) is not None:
+        if not published_empty(dataset, day) and not any(_all_empty(dataset, part) for part in split):
+            return day
+        day -= timedelta(days=1)
+    return None
+
+
+def _all_empty(dataset: DatasetSpec, days: Sequence[date]) -> bool:
+    return all(published_empty(dataset, d) for d in days)
+
+
+def days_to_make_first(
+    dataset: DatasetSpec, plan: DayPlan, choices: Sequence[ModelChoice]
+) -> list[tuple[date, list[ModelChoice]]]:
+    """Days that `plan` builds on and models without runs of them (or with files gone), the oldest first."""
+    missing: dict[date, list[ModelChoice]] = {}
+    for choice in choices:
+        day = plan.predecessor
+        while day is not None and not _is_made(dataset, day, choice.name):
+            missing.setdefault(day, []).append(choice)
+            day = previous_trainable_day(dataset, day)
+    return sorted(missing.items())
+
+
+def _is_made(dataset: DatasetSpec, ds: date, model: str) -> bool:
+    runs = recorded_runs(dataset, ds, model)
+    return bool(runs) and all(run.has_files() for run in runs)
+
+
+def find_predecessor(dataset: DatasetSpec, day: date, planned: RunManifest) -> Predecessor:
+    """The run of `day` that `planned` starts from: the one of its ratio, or r = 0 where `day` had no shared set.
+
+    Raises TrainingError, naming both sides, where there is none or it was made with other settings.
+    """
+    runs = recorded_runs(dataset, day, planned.model)
+    found = [run for run in runs if run.manifest.ratio == planned.ratio]
+    if not found and not any(run.manifest.ratio > 0 for run in runs):
+        found = runs
+    if not found:
+        trained = ", ".join(f"{run.manifest.ratio:g}" for run in runs)
+        raise TrainingError(
+            f"{planned.model} r={planned.ratio:g} of {planned.ds} starts from the same of {day}, which has runs of r = "
+            f"{trained or 'none'} only; {_again(dataset, planned)}"
+        )
+    _require_same_settings(dataset, day, found[0], planned)
+    return Predecessor(
+        ds=str(day),
+        run_id=found[0].manifest.run_id,
+        ratio=found[0].manifest.ratio,
+        checkpoint_sha256=found[0].checkpoint_sha256,
+    )
+
+
+def _require_same_settings(dataset: DatasetSpec, day: date, run: RecordedRun, planned: RunManifest) -> None:
+    plan = plan_day(dataset, day)
+    assert plan is not None, "a trainable day has a plan"
+    wanted: dict[str, Any] = {name: getattr(planned, name) for name in _SAME} | {
+        "start": plan.start,
+        "train_days": [str(d) for d in plan.train_days],
+        "validation_days": [str(d) for d in plan.validation_days],
+    }
+    for name, here in wanted.items():
+        there = getattr(run.manifest, name)
+        if _as_json(there) != _as_json(here):
+            raise TrainingError(
+                f"{planned.ds} starts from run {run.manifest.run_id}, which was made with {name} {_as_json(there)}, "
+                f"not {_as_json(here)}; {_again(dataset, planned)}"
+            )
+
+
+def _again(dataset: DatasetSpec, planned: RunManifest) -> str:
+    """The remedy: all days since the first trainable one, in order."""
+    first, day = planned.ds, previous_trainable_day(dataset, date.fromisoformat(planned.ds))
+    while day is not None:
+        first, day = str(day), previous_trainable_day(dataset, day)
+    return (
+        f"train the days again in order: python -m jobs.train_target_model --dataset {dataset.name} --model "
+        f"{planned.model} --from {first} --to {planned.ds}, or set training.start: scratch"
+    )
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
