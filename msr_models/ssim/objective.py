@@ -4,10 +4,32 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from msr_models.data.batch import Batch
+from msr_models.models.base import MultiScenarioModel
+from msr_models.modules.routing import Routing, own_mask
+
 TowerReduction = Literal["mean", "sum"]
+
+
+def gated_logits(model: MultiScenarioModel, batch: Batch, gate_B: Tensor) -> Tensor:
+    """logits_BK of every tower on every row, with a gradient to the model only where eq. 13 gives one.
+
+    A tower that is not the row's own has the factor g_i: with g_i = 0 its logit is needed (for dL/dg) but its gradient
+    is zero, so it is computed forward only. The gradients are those of `model.scenario_logits`.
+    """
+    e_BE = model.embed(batch)
+    trained_KB = own_mask(batch.scenario_B, model.num_scenarios) | (gate_B.detach() > 0)
+    trained, rest = Routing.of_mask(trained_KB), Routing.of_mask(~trained_KB)
+    logits_BK = torch.zeros(len(batch), model.num_scenarios, device=e_BE.device)
+    with torch.no_grad():
+        at_rest = model.routed_logits(e_BE, batch, rest)
+        logits_BK[rest.row_index_V, rest.scenario_V] = at_rest
+    at_trained = model.routed_logits(e_BE, batch, trained)
+    return logits_BK.index_put((trained.row_index_V, trained.scenario_V), at_trained)
 
 
 def tower_losses(logits_BK: Tensor, label_B: Tensor) -> Tensor:

@@ -24,9 +24,10 @@ from msr_models.models.registry import build_model
 from msr_models.modules.embedding import FieldEmbedding
 from msr_models.ssim.divergence import divergence_from_all_shared
 from msr_models.ssim.gate import Gate
-from msr_models.ssim.objective import expected_excess, pair_weights, shared_instance_loss, tower_losses
+from msr_models.ssim.objective import expected_excess, gated_logits, pair_weights, shared_instance_loss, tower_losses
 from msr_models.ssim.scoring import score_rows
 from msr_models.ssim.selector import Selector, field_vectors
+from msr_models.training.optimiser import Optimiser, OptimiserConfig
 from msr_models.training.trainer import validate
 from schemas.errors import TrainingError
 from schemas.pipeline_spec import SearchSpec
@@ -91,8 +92,8 @@ class _Search:
             torch.Generator().manual_seed(spec.seed + 1),
         )
         self.gate = Gate(spec.gate_estimator, spec.threshold_init, spec.threshold_bounds)
-        self.optimiser = torch.optim.Adam(
-            self.model.parameters(), lr=spec.learning_rate, weight_decay=spec.weight_decay
+        self.optimiser = Optimiser(
+            self.model, OptimiserConfig(learning_rate=spec.learning_rate, weight_decay=spec.weight_decay)
         )
         self.selector_optimiser = torch.optim.Adam(
             [
@@ -187,7 +188,6 @@ class _Search:
         """Eq. 6 with g = 0: every row trains its own tower."""
         batch = self.window.batch(rows)
         loss = F.binary_cross_entropy_with_logits(self.model(batch), batch.label_B)
-        self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         self.optimiser.step()
         return loss, torch.zeros(len(rows))
@@ -197,10 +197,9 @@ class _Search:
         batch = self.window.batch(rows)
         share_logits_B = self.selector(field_vectors(self.embedding, batch), batch.scenario_B)
         gate_B = self.gate(share_logits_B.sigmoid())
-        losses_BK = tower_losses(self.model.scenario_logits(self.model.embed(batch), batch), batch.label_B)
+        losses_BK = tower_losses(gated_logits(self.model, batch, gate_B), batch.label_B)
         loss = shared_instance_loss(gate_B, losses_BK, batch.scenario_B, self.spec.tower_reduction)
         loss = loss + self.kl_weight * divergence_from_all_shared(self.spec.kl_form, gate_B, share_logits_B)
-        self.optimiser.zero_grad(set_to_none=True)
         self._selector_step(loss, gate_B)
         self.optimiser.step()
         return loss, gate_B

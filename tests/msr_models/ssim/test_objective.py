@@ -8,13 +8,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from msr_models.models.registry import build_model
 from msr_models.ssim.objective import (
     expected_excess,
+    gated_logits,
     of_own_tower,
     pair_weights,
     shared_instance_loss,
     tower_losses,
 )
+from tests.support.batches import LAYOUT, random_batch
 
 
 def _rows(num_scenarios: int, rows: int = 64) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -79,3 +82,19 @@ def test_excess_is_zero_for_one_tower_for_equal_towers_and_ignores_a_tower_witho
     with_empty = expected_excess(logits_BK, pair_weights(torch.tensor([7, 8, 0])))
     without = expected_excess(logits_BK[:, :2], pair_weights(torch.tensor([7, 8])))
     assert torch.allclose(with_empty, without, atol=1e-12)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 2.0])
+@pytest.mark.parametrize("num_scenarios", [1, 3, 12])
+def test_gated_logits_have_the_values_and_gradients_of_all_towers(share: float, num_scenarios: int) -> None:
+    """Leaving out what eq. 13 multiplies by zero changes neither the loss nor any gradient, the gate's included."""
+    batch = random_batch(60, num_scenarios, share=share)
+    model = build_model("shared_bottom", {"hidden": [16, 8]}, LAYOUT, num_scenarios, 1)
+    results = []
+    for logits_of in (gated_logits, lambda m, b, _: m.scenario_logits(m.embed(b), b)):
+        gate_B = batch.shared_B.float().requires_grad_()
+        losses_BK = tower_losses(logits_of(model, batch, gate_B), batch.label_B)
+        loss = shared_instance_loss(gate_B, losses_BK, batch.scenario_B)
+        results.append([loss, *torch.autograd.grad(loss, [gate_B, *model.parameters()])])
+    for mine, every in zip(*results, strict=True):
+        torch.testing.assert_close(mine, every, atol=1e-6, rtol=1e-4)
