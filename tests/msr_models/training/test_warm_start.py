@@ -1,0 +1,111 @@
+"""Warm starts: ids keep their vectors by (field, id), new ids get a fresh model's, nothing else changes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from msr_models.data.layout import FieldLayout
+from msr_models.models.base import MultiScenarioModel
+from msr_models.models.registry import build_model, known_models
+from msr_models.training.checkpoint import ModelCard, save_checkpoint
+from msr_models.training.warm_start import build_from_checkpoint, carry_over
+from schemas.errors import TrainingError
+from tests.support.batches import LAYOUT
+
+# Three fields grow, one of them in the middle, so that all later fields' rows move
+GROWN = replace(LAYOUT, num_rows=(13, 9, 8, 5))
+SEED = 5
+
+
+def card(layout: FieldLayout = LAYOUT, **changes: Any) -> ModelCard:
+    first = ModelCard(
+        model="shared_bottom",
+        options={"embedding_dim": 4, "hidden": [8]},
+        layout=layout,
+        num_scenarios=3,
+        seed=SEED,
+        dataset="d",
+        vocabulary_version="20260102-abcd1234",
+    )
+    return replace(first, **changes)
+
+
+def fresh(of: ModelCard) -> MultiScenarioModel:
+    return build_model(of.model, of.options, of.layout, of.num_scenarios, of.seed)
+
+
+def trained(of: ModelCard) -> MultiScenarioModel:
+    """Weights that no fresh model has: each another number."""
+    model, count = fresh(of), 1000.0
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.arange(count, count + parameter.numel()).view_as(parameter))
+            count += parameter.numel()
+    return model
+
+
+@pytest.mark.parametrize("name", known_models())
+def test_every_model_keeps_what_it_knew_by_field_and_id(name: str, tmp_path: Path) -> None:
+    before, after = (card(layout, model=name, options={}) for layout in (LAYOUT, GROWN))
+    old, new = trained(before), fresh(after)
+    path = tmp_path / "weights.pt"
+    model = build_from_checkpoint(after, path, save_checkpoint(path, old, before))
+    checked = 0
+    for key, weight in model.state_dict().items():
+        if not key.endswith("embedding.weight"):
+            assert torch.equal(weight, old.state_dict()[key]), key
+            continue
+        for f, (rows, grown) in enumerate(zip(LAYOUT.num_rows, GROWN.num_rows, strict=True)):
+            for i in range(grown):
+                known = old.state_dict()[key][LAYOUT.row_starts[f] + i] if i < rows else None
+                wanted = new.state_dict()[key][GROWN.row_starts[f] + i] if known is None else known
+                assert torch.equal(weight[GROWN.row_starts[f] + i], wanted), (f, i)
+                checked += 1
+    assert checked == GROWN.total_rows
+
+
+def test_the_same_vocabulary_carries_everything() -> None:
+    old, model = trained(card()), fresh(card(vocabulary_version="20260103-abcd1234"))
+    carry_over(model, card(vocabulary_version="20260103-abcd1234"), old, card())
+    assert all(torch.equal(v, old.state_dict()[k]) for k, v in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"model": "logistic_regression", "options": {}},
+            "has model 'logistic_regression', this run has 'shared_bottom'",
+        ),
+        ({"options": {"embedding_dim": 4, "hidden": [4]}}, r"options .*\[4\].*, this run has .*\[8\]"),
+        ({"num_scenarios": 4}, "has scenarios 4, this run has 3"),
+        ({"vocabulary_version": "20260101-00000000"}, "lineage '00000000', this run has 'abcd1234'"),
+        ({"layout": replace(LAYOUT, item_field=0)}, r"fields .*\['behaviours', 'user'\].*\['behaviours', 'item'\]"),
+        ({"layout": replace(LAYOUT, names=("user", "item", "tags", "cost"))}, "fields .*'cost'.*'price'"),
+        ({"layout": replace(LAYOUT, num_rows=(11, 12, 5, 4))}, "knows 11 ids of field 'item' .*, this run 8"),
+    ],
+)
+def test_what_does_not_fit_names_both_sides_and_the_remedy(change: dict[str, Any], message: str) -> None:
+    before, model = card(**change), fresh(card())
+    weights = {k: v.clone() for k, v in model.state_dict().items()}
+    with pytest.raises(TrainingError, match=message) as caught:
+        carry_over(model, card(), trained(before), before)
+    assert "training.start: scratch" in str(caught.value)
+    assert all(torch.equal(v, weights[k]) for k, v in model.state_dict().items())
+
+
+def test_a_checkpoint_that_is_gone_changed_or_cut_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    with pytest.raises(TrainingError, match=r"weights.pt cannot be read .*train the model again"):
+        build_from_checkpoint(card(), path, "0" * 64)
+    sha256 = save_checkpoint(path, trained(card()), card())
+    with pytest.raises(TrainingError, match=f"sha256 {sha256}, expected {'0' * 64}"):
+        build_from_checkpoint(card(), path, "0" * 64)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(TrainingError, match=f"expected {sha256}"):
+        build_from_checkpoint(card(), path, sha256)
