@@ -1,6 +1,7 @@
 """Exact AUC with its DeLong interval, logloss, calibration and S-GAUC, per group by one sort, no loop over groups.
 
-Suffixes: N rows, G groups.
+All sums run over blocks (see blocks.py), so the order of the rows changes no bit of a result.
+Suffixes: N rows, U different probabilities, B blocks, S groups that have rows, G groups.
 """
 
 from __future__ import annotations
@@ -10,11 +11,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Array = npt.NDArray[Any]
+from msr_models.evaluation.blocks import (
+    Array,
+    Blocks,
+    Floats,
+    Ints,
+    RankedRows,
+    dense_ids,
+    make_blocks,
+    narrow_ids,
+    rank_rows,
+)
 
 Z_95 = 1.959963984540054
 
@@ -51,69 +59,31 @@ class ScenarioMetrics:
 def grouped_auc(prob_N: Array, label_N: Array, group_N: Array, num_groups: int) -> GroupedAuc:
     """AUC = P(positive scores above negative) + P(tie) / 2 in each group 0 .. num_groups - 1.
 
+    prob_N may be any score; NaN counts as higher than all others and tied with NaN. label_N is 1 for a positive.
     DeLong's variance: var(V10) / positives + var(V01) / negatives, with V10, V01 each row's share of the other class
-    that it beats, read off mid-ranks.
+    that it beats. Raises ValueError where a group is not one of 0 .. num_groups - 1.
     """
-    prob_N, label_N = np.asarray(prob_N, dtype=np.float64), np.asarray(label_N).astype(np.int64)
-    group_N = np.asarray(group_N, dtype=np.int64)
-    rows_G = np.bincount(group_N, minlength=num_groups)
-    positives_G = np.bincount(group_N[label_N == 1], minlength=num_groups)
-    order = np.lexsort((prob_N, group_N))
-    prob, label, group = prob_N[order], label_N[order], group_N[order]
-    beaten = _mid_ranks(prob, group)
-    of_class = np.empty_like(beaten)
-    for value in (0, 1):
-        mine = label == value
-        of_class[mine] = _mid_ranks(prob[mine], group[mine])
-    # Rows of the other class that score lower (ties half): mid-rank among all minus mid-rank in the own class.
-    beaten -= of_class
-    negatives_G = rows_G - positives_G
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = beaten / np.where(label == 1, negatives_G[group], positives_G[group])
-        sums_GC = np.bincount(group * 2 + label, weights=share, minlength=2 * num_groups).reshape(-1, 2)
-        auc_G = np.where(negatives_G > 0, sums_GC[:, 1] / positives_G, np.nan)
-        mean = np.where(label == 1, auc_G[group], 1.0 - auc_G[group])
-        squares_GC = np.bincount(group * 2 + label, weights=(share - mean) ** 2, minlength=2 * num_groups).reshape(
-            -1, 2
-        )
-        variance_G = (
-            squares_GC[:, 1] / (positives_G - 1) / positives_G + squares_GC[:, 0] / (negatives_G - 1) / negatives_G
-        )
-    half_G = Z_95 * np.sqrt(np.where((positives_G > 1) & (negatives_G > 1), variance_G, np.nan))
-    return GroupedAuc(auc_G, np.maximum(auc_G - half_G, 0.0), np.minimum(auc_G + half_G, 1.0), rows_G, positives_G)
-
-
-def _mid_ranks(value: Floats, group: Ints) -> Floats:
-    """1-based ranks within each group, ties averaged, of rows sorted by (group, value)."""
-    if len(value) == 0:
-        return np.zeros(0)
-    place = np.arange(len(value))
-    new_group = np.r_[True, group[1:] != group[:-1]]
-    new_run = new_group | np.r_[True, value[1:] != value[:-1]]
-    run = np.cumsum(new_run) - 1
-    run_start = np.flatnonzero(new_run)
-    run_end = np.r_[run_start[1:], len(value)]
-    group_start = np.maximum.accumulate(np.where(new_group, place, 0))
-    rank: Floats = (run_start[run] + run_end[run] + 1) / 2.0 - group_start
-    return rank
+    return _grouped_auc(make_blocks(rank_rows(prob_N, label_N), group_N, num_groups), num_groups)
 
 
 def session_ids(day_N: Array, user_key_N: Array) -> Ints:
-    """Dense ids of sessions, one per (day, user)."""
-    _, user_N = np.unique(user_key_N, return_inverse=True)
-    _, day_index_N = np.unique(day_N, return_inverse=True)
-    _, session_N = np.unique(day_index_N.astype(np.int64) * (user_N.max(initial=0) + 1) + user_N, return_inverse=True)
-    return np.asarray(session_N, dtype=np.int64)
+    """Dense ids of sessions, one per (day, user), ordered by day, then user; both columns are integers."""
+    (day_index_N, _), (user_N, users) = dense_ids(day_N), dense_ids(user_key_N)
+    return dense_ids(day_index_N * users + user_N)[0]
 
 
 def scenario_metrics(
     prob_N: Array, label_N: Array, scenario_N: Array, session_N: Array, num_scenarios: int
 ) -> list[ScenarioMetrics]:
-    """Metrics of each scenario 0 .. num_scenarios - 1 and, last, of all rows together (scenario_id -1)."""
-    prob_N, label_N = np.asarray(prob_N, dtype=np.float64), np.asarray(label_N).astype(np.int64)
-    scenario_N, all_N = np.asarray(scenario_N, dtype=np.int64), np.zeros(len(label_N), dtype=np.int64)
-    each = _metrics(prob_N, label_N, scenario_N, session_N, list(range(num_scenarios)))
-    (together,) = _metrics(prob_N, label_N, all_N, session_N, [-1])
+    """Metrics of each scenario 0 .. num_scenarios - 1 and, last, of all rows together (scenario_id -1).
+
+    session_N holds any integers, equal in the rows of one session. Raises ValueError where a scenario is not one of
+    0 .. num_scenarios - 1.
+    """
+    ranked = rank_rows(prob_N, label_N)
+    scenario_N, session_N = np.asarray(scenario_N, dtype=np.int64), narrow_ids(session_N)
+    each = _metrics(ranked, scenario_N, session_N, list(range(num_scenarios)))
+    (together,) = _metrics(ranked, np.zeros(len(scenario_N), dtype=np.int64), session_N, [-1])
     known = [m.auc for m in each if m.auc is not None]
     counts = {
         "mean_scenario_auc": float(np.mean(known)) if known else None,
@@ -124,34 +94,82 @@ def scenario_metrics(
 
 def mean_scenario_auc(prob_N: Array, label_N: Array, scenario_N: Array, num_scenarios: int) -> float | None:
     """Mean AUC over the scenarios that have both classes; None where none has."""
-    auc_K = grouped_auc(prob_N, label_N, scenario_N, num_scenarios).auc_G
-    known = auc_K[~np.isnan(auc_K)]
+    auc_S = _auc(make_blocks(rank_rows(prob_N, label_N), scenario_N, num_scenarios))
+    known = auc_S[~np.isnan(auc_S)]
     return float(known.mean()) if len(known) else None
 
 
 def logloss(prob_N: Array, label_N: Array) -> float | None:
     """Mean cross entropy in nats; probabilities are kept one float64 step away from 0 and 1. None without rows."""
-    return (
-        float(_cross_entropy(np.asarray(prob_N, dtype=np.float64), np.asarray(label_N)).mean()) if len(prob_N) else None
-    )
+    prob_N = np.asarray(prob_N, dtype=np.float64)
+    return float(_cross_entropy(prob_N, np.asarray(label_N) == 1).mean()) if len(prob_N) else None
 
 
-def _cross_entropy(prob_N: Floats, label_N: Array) -> Floats:
+def _cross_entropy(prob: Floats, positive: Array | bool) -> Floats:
     step = np.finfo(np.float64).eps
-    prob_N = np.clip(prob_N, step, 1 - step)
-    return -np.log(np.where(label_N == 1, prob_N, 1 - prob_N))
+    prob = np.clip(prob, step, 1 - step)
+    return -np.log(np.where(positive, prob, 1 - prob))
 
 
-def _metrics(
-    prob_N: Floats, label_N: Ints, group_N: Ints, session_N: Array, scenario_ids: Sequence[int]
-) -> list[ScenarioMetrics]:
-    groups = len(scenario_ids)
-    auc = grouped_auc(prob_N, label_N, group_N, groups)
-    loss_G = np.bincount(group_N, weights=_cross_entropy(prob_N, label_N), minlength=groups)
-    probs_G = np.bincount(group_N, weights=prob_N, minlength=groups)
-    s_gauc_G, sessions_G = _session_auc(prob_N, label_N, group_N, session_N, groups)
+def _auc(blocks: Blocks) -> Floats:
+    """AUC of each group that has rows, NaN where it has one class: pairs won, ties half, counted in integers."""
+    negatives_B = blocks.rows_B - blocks.positives_B
+    up_to_B = np.cumsum(negatives_B, dtype=np.int64)
+    before_S = up_to_B[blocks.first_S] - negatives_B[blocks.first_S]
+    positives_S, negatives_S = blocks.total_S(blocks.positives_B), blocks.total_S(negatives_B)
+    # A positive wins twice per negative below and once per tied one; in place, for these arrays are long.
+    twice_won_B = up_to_B
+    twice_won_B *= 2
+    twice_won_B -= negatives_B
+    twice_won_B *= blocks.positives_B
+    twice_won_S = blocks.total_S(twice_won_B) - 2 * before_S * positives_S
     with np.errstate(divide="ignore", invalid="ignore"):
-        mean_loss_G, calibration_G = loss_G / auc.rows_G, probs_G / auc.positives_G
+        auc_S: Floats = twice_won_S / (2 * positives_S * negatives_S)
+    return auc_S
+
+
+def _grouped_auc(blocks: Blocks, num_groups: int) -> GroupedAuc:
+    auc_S, rows_S, positives_S = _auc(blocks), blocks.total_S(blocks.rows_B), blocks.total_S(blocks.positives_B)
+    half_S = Z_95 * np.sqrt(_delong_variance(blocks, auc_S, positives_S, rows_S - positives_S))
+    auc_G, low_G, high_G = (np.full(num_groups, np.nan) for _ in range(3))
+    rows_G, positives_G = (np.zeros(num_groups, dtype=np.int64) for _ in range(2))
+    here_S = blocks.group_S
+    auc_G[here_S], low_G[here_S], high_G[here_S] = auc_S, np.maximum(auc_S - half_S, 0), np.minimum(auc_S + half_S, 1)
+    rows_G[here_S], positives_G[here_S] = rows_S, positives_S
+    return GroupedAuc(auc_G, low_G, high_G, rows_G, positives_G)
+
+
+def _delong_variance(blocks: Blocks, auc_S: Floats, positives_S: Ints, negatives_S: Ints) -> Floats:
+    """Variance of each group's AUC; NaN where a class has fewer than two rows."""
+    positives_B, negatives_B = blocks.positives_B, blocks.rows_B - blocks.positives_B
+    with np.errstate(divide="ignore", invalid="ignore"):
+        squares_S = [
+            blocks.total_S(mine_B * (_share_below(blocks, other_B, others_S) - blocks.of_group_B(mean_S)) ** 2)
+            for mine_B, other_B, others_S, mean_S in (
+                (positives_B, negatives_B, negatives_S, auc_S),
+                (negatives_B, positives_B, positives_S, 1 - auc_S),
+            )
+        ]
+        variance_S = squares_S[0] / (positives_S - 1) / positives_S + squares_S[1] / (negatives_S - 1) / negatives_S
+    return np.where((positives_S > 1) & (negatives_S > 1), variance_S, np.nan)
+
+
+def _share_below(blocks: Blocks, class_B: Array, of_class_S: Ints) -> Floats:
+    """Share of a class's rows that score below each block in its group, ties half."""
+    up_to_B = np.cumsum(class_B, dtype=np.int64)
+    before_S = up_to_B[blocks.first_S] - class_B[blocks.first_S]
+    below_B = up_to_B - class_B / 2
+    below_B -= blocks.of_group_B(before_S)
+    below_B /= blocks.of_group_B(of_class_S)
+    return below_B
+
+
+def _metrics(ranked: RankedRows, group_N: Ints, session_N: Ints, scenario_ids: Sequence[int]) -> list[ScenarioMetrics]:
+    groups = len(scenario_ids)
+    blocks = make_blocks(ranked, group_N, groups)
+    auc = _grouped_auc(blocks, groups)
+    loss_G, calibration_G = _loss_and_calibration(ranked.score_U, blocks, groups)
+    s_gauc_G, sessions_G = _session_auc(ranked, group_N, session_N, groups)
     return [
         ScenarioMetrics(
             scenario_id=scenario_ids[g],
@@ -162,8 +180,8 @@ def _metrics(
             auc_high=_known(auc.high_G[g]),
             mean_scenario_auc=None,
             single_class_scenarios=int(np.isnan(auc.auc_G[g])),
-            logloss=_known(mean_loss_G[g]),
-            calibration=_known(calibration_G[g]) if auc.positives_G[g] else None,
+            logloss=_known(loss_G[g]),
+            calibration=_known(calibration_G[g]),
             s_gauc=_known(s_gauc_G[g]),
             s_gauc_sessions=int(sessions_G[g]),
         )
@@ -171,15 +189,28 @@ def _metrics(
     ]
 
 
-def _session_auc(prob_N: Floats, label_N: Ints, group_N: Ints, session_N: Array, groups: int) -> tuple[Floats, Ints]:
+def _loss_and_calibration(prob_U: Floats, blocks: Blocks, groups: int) -> tuple[Floats, Floats]:
+    """(mean cross entropy, Σ probabilities / positives) of each group; NaN without rows, without positives."""
+    rank_B, positives_B, rows_B = blocks.rank_B(), blocks.positives_B, blocks.rows_B
+    loss_B = positives_B * _cross_entropy(prob_U, True)[rank_B]
+    loss_B += (rows_B - positives_B) * _cross_entropy(prob_U, False)[rank_B]
+    loss_G, calibration_G = np.full(groups, np.nan), np.full(groups, np.nan)
+    positives_S = blocks.total_S(positives_B).astype(np.float64)
+    positives_S[positives_S == 0] = np.nan
+    loss_G[blocks.group_S] = blocks.total_S(loss_B) / blocks.total_S(rows_B)
+    calibration_G[blocks.group_S] = blocks.total_S(rows_B * prob_U[rank_B]) / positives_S
+    return loss_G, calibration_G
+
+
+def _session_auc(ranked: RankedRows, group_N: Ints, session_N: Ints, groups: int) -> tuple[Floats, Ints]:
     """(S-GAUC, sessions with both classes) of each group: Σ impressions_i AUC_i / Σ impressions_i over sessions."""
     width = int(session_N.max(initial=0)) + 1
-    keys, session_of_group_N = np.unique(group_N * width + session_N, return_inverse=True)
-    auc = grouped_auc(prob_N, label_N, session_of_group_N, len(keys))
-    both = ~np.isnan(auc.auc_G)
-    group_of_session, weight = keys[both] // width, auc.rows_G[both].astype(np.float64)
+    blocks = make_blocks(ranked, group_N * width + session_N, groups * width)
+    auc_S, rows_S = _auc(blocks), blocks.total_S(blocks.rows_B)
+    both = ~np.isnan(auc_S)
+    group_of_session, weight = blocks.group_S[both] // width, rows_S[both].astype(np.float64)
     total_G = np.bincount(group_of_session, weights=weight, minlength=groups)
-    sum_G = np.bincount(group_of_session, weights=weight * auc.auc_G[both], minlength=groups)
+    sum_G = np.bincount(group_of_session, weights=weight * auc_S[both], minlength=groups)
     with np.errstate(divide="ignore", invalid="ignore"):
         return sum_G / total_G, np.bincount(group_of_session, minlength=groups)
 

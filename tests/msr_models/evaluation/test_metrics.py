@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
-from msr_models.evaluation.metrics import grouped_auc, logloss, mean_scenario_auc, scenario_metrics, session_ids
+from msr_models.evaluation.metrics import (
+    GroupedAuc,
+    grouped_auc,
+    logloss,
+    mean_scenario_auc,
+    scenario_metrics,
+    session_ids,
+)
 
 
 def sample(seed: int, rows: int, *, ties: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -101,3 +108,102 @@ def test_an_empty_scenario_and_one_with_one_class_are_counted_not_averaged() -> 
 def test_a_session_is_a_user_on_a_day() -> None:
     ids = session_ids(np.array([0, 0, 1, 1, 0]), np.array([-7, 5, -7, -7, -7]))
     assert ids[0] == ids[4] and ids[2] == ids[3] and len(set(ids.tolist())) == 3
+
+
+def fields(auc: GroupedAuc) -> list[np.ndarray]:
+    return [getattr(auc, name) for name in GroupedAuc.__dataclass_fields__]
+
+
+def assert_same_bits(got: GroupedAuc, want: GroupedAuc) -> None:
+    assert [a.tobytes() for a in fields(got)] == [a.tobytes() for a in fields(want)]
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_many_groups_some_empty_some_of_one_row_or_one_class_equal_scikit_learn(ties: bool) -> None:
+    prob, label, _, _ = sample(11, 1500, ties=ties)
+    group = np.minimum(np.random.default_rng(1).geometric(0.006, 1500), 600) - 1
+    got = grouped_auc(prob, label, group, np.int64(600))
+    seen = set()
+    for g in range(600):
+        y, p = label[group == g], prob[group == g]
+        both = 0 < y.sum() < len(y)
+        seen.add("both" if both else "empty" if len(y) == 0 else "one row" if len(y) == 1 else "one class")
+        assert got.rows_G[g] == len(y) and got.positives_G[g] == y.sum()
+        assert got.auc_G[g] == pytest.approx(roc_auc_score(y, p) if both else np.nan, abs=1e-12, nan_ok=True)
+    assert seen == {"both", "empty", "one row", "one class"}
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_the_order_of_the_rows_changes_no_bit(ties: bool) -> None:
+    prob, label, scenario, session = sample(7, 3000, ties=ties)
+    shuffled = np.random.default_rng(3).permutation(3000)
+    for group, count in ((scenario, 4), (session, 40)):
+        want = grouped_auc(prob, label, group, count)
+        assert_same_bits(grouped_auc(prob[shuffled], label[shuffled], group[shuffled], count), want)
+    moved = [column[shuffled] for column in (prob, label, scenario, session)]
+    assert scenario_metrics(*moved, 4) == scenario_metrics(prob, label, scenario, session, 4)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_an_increasing_function_of_the_scores_changes_no_bit(ties: bool) -> None:
+    prob, label, _, session = sample(8, 2000, ties=ties)
+    want = grouped_auc(prob, label, session, 40)
+    for score in (8 * prob - 20, np.exp(prob), prob.astype(np.float64) * 2.0**-1000):
+        assert_same_bits(grouped_auc(score, label, session, 40), want)
+
+
+def test_reversed_scores_and_labels_keep_auc_and_interval() -> None:
+    prob, label, group, _ = sample(9, 900, ties=True)
+    want, got = grouped_auc(prob, label, group, 4), grouped_auc(-prob, 1 - label, group, 4)
+    for a, b in zip(fields(got)[:3], fields(want)[:3], strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-12)
+
+
+def test_scores_one_step_apart_are_no_tie_and_zeros_of_both_signs_are_one() -> None:
+    score = np.array([0.3, np.nextafter(0.3, 1), 0.0, -0.0])
+    got = grouped_auc(score, np.array([0, 1, 1, 0]), np.array([0, 0, 1, 1]), 2)
+    assert got.auc_G.tolist() == [1.0, 0.5]
+
+
+def test_nan_scores_are_the_highest_and_tied_and_have_no_logloss() -> None:
+    prob, label = np.array([np.nan, 0.5, 0.1, np.nan]), np.array([1, 0, 1, 0])
+    for order in ([0, 1, 2, 3], [3, 2, 1, 0]):
+        got = grouped_auc(prob[order], label[order], np.zeros(4, dtype=int), 1)
+        assert got.auc_G[0] == pytest.approx((0.5 + 1 + 0 + 0) / 4)  # pairs: nan-nan, nan > .5, .1 < .5, .1 < nan
+    together = scenario_metrics(prob, label, np.zeros(4, dtype=int), np.zeros(4, dtype=int), 1)[-1]
+    assert together.logloss is None and together.calibration is None
+
+
+def test_no_rows_have_no_metrics() -> None:
+    none, ids = np.zeros(0), np.zeros(0, dtype=np.int64)
+    got = grouped_auc(none, ids, ids, 2)
+    assert np.isnan(got.auc_G).all() and got.rows_G.tolist() == [0, 0]
+    assert mean_scenario_auc(none, ids, ids, 2) is None and session_ids(ids, ids).tolist() == []
+    metrics = scenario_metrics(none, ids, ids, ids, 2)
+    assert [m.scenario_id for m in metrics] == [0, 1, -1]
+    assert all((m.rows, m.auc, m.logloss, m.calibration, m.s_gauc) == (0, None, None, None, None) for m in metrics)
+
+
+@pytest.mark.parametrize("group", [-1, 2])
+def test_a_group_out_of_range_is_refused(group: int) -> None:
+    with pytest.raises(ValueError, match=r"are not all in 0 \.\. 1"):
+        grouped_auc(np.array([0.1, 0.2]), np.array([0, 1]), np.array([0, group]), 2)
+
+
+def test_names_of_sessions_do_not_matter() -> None:
+    prob, label, scenario, session = sample(4, 800, ties=True)
+    want = scenario_metrics(prob, label, scenario, session, 4)
+    for renamed in (session - 25, session * 2**57 - 2**62, np.random.default_rng(0).permutation(10**5)[session]):
+        for got, expected in zip(scenario_metrics(prob, label, scenario, renamed, 4), want, strict=True):
+            assert got.s_gauc == pytest.approx(expected.s_gauc, rel=1e-12)
+            assert got.s_gauc_sessions == expected.s_gauc_sessions and got.auc == expected.auc
+
+
+@pytest.mark.parametrize("user_range", [30, 2**63 - 1])
+def test_session_ids_are_dense_and_ordered_by_day_then_user(user_range: int) -> None:
+    rng = np.random.default_rng(2)
+    users = rng.integers(-user_range, user_range, 60)
+    day, user = rng.integers(0, 3, 900), users[rng.integers(0, 60, 900)]
+    pairs = sorted(set(zip(day.tolist(), user.tolist(), strict=True)))
+    want = [pairs.index(pair) for pair in zip(day.tolist(), user.tolist(), strict=True)]
+    assert session_ids(day, user).tolist() == want
