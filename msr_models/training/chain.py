@@ -64,15 +64,26 @@ def plan_day(dataset: DatasetSpec, ds: date) -> DayPlan | None:
 def previous_trainable_day(dataset: DatasetSpec, ds: date) -> date | None:
     """The newest day before `ds` with rows to train, validate and test on; None where there is none."""
     day = ds - timedelta(days=1)
-    while (split := split_days(dataset, day)) is not None:
-        if not published_empty(dataset, day) and not any(_all_empty(dataset, part) for part in split):
+    while split_days(dataset, day) is not None:
+        if _is_trainable(dataset, day):
             return day
         day -= timedelta(days=1)
     return None
 
 
-def _all_empty(dataset: DatasetSpec, days: Sequence[date]) -> bool:
-    return all(published_empty(dataset, d) for d in days)
+def first_trainable_day(dataset: DatasetSpec, ds: date) -> date:
+    """The first day with rows to train, validate and test on; `ds` where no day before it has them."""
+    day = dataset.first_feature_day + timedelta(days=dataset.training.window_days)
+    while day < ds and not _is_trainable(dataset, day):
+        day += timedelta(days=1)
+    return min(day, ds)
+
+
+def _is_trainable(dataset: DatasetSpec, ds: date) -> bool:
+    parts = split_days(dataset, ds)
+    if parts is None or published_empty(dataset, ds):
+        return False
+    return not any(all(published_empty(dataset, d) for d in part) for part in parts)
 
 
 def days_to_make_first(
@@ -114,6 +125,7 @@ def find_predecessor(dataset: DatasetSpec, day: date, planned: RunManifest) -> P
         run_id=found[0].manifest.run_id,
         ratio=found[0].manifest.ratio,
         checkpoint_sha256=found[0].checkpoint_sha256,
+        chain_start=_chain_start(found[0].manifest),
     )
 
 
@@ -124,9 +136,12 @@ def _require_same_settings(dataset: DatasetSpec, day: date, run: RecordedRun, pl
         "start": plan.start,
         "train_days": [str(d) for d in plan.train_days],
         "validation_days": [str(d) for d in plan.validation_days],
+        "chain_start": str(first_trainable_day(dataset, day)),
     }
+    made = {name: getattr(run.manifest, name) for name in wanted if name != "chain_start"}
+    made["chain_start"] = _chain_start(run.manifest)
     for name, here in wanted.items():
-        there = getattr(run.manifest, name)
+        there = made[name]
         if _as_json(there) != _as_json(here):
             raise TrainingError(
                 f"{planned.ds} starts from run {run.manifest.run_id}, which was made with {name} {_as_json(there)}, "
@@ -134,11 +149,13 @@ def _require_same_settings(dataset: DatasetSpec, day: date, run: RecordedRun, pl
             )
 
 
+def _chain_start(manifest: RunManifest) -> str:
+    return manifest.predecessor.chain_start if manifest.predecessor else manifest.ds
+
+
 def _again(dataset: DatasetSpec, planned: RunManifest) -> str:
     """The remedy: all days since the first trainable one, in order."""
-    first, day = planned.ds, previous_trainable_day(dataset, date.fromisoformat(planned.ds))
-    while day is not None:
-        first, day = str(day), previous_trainable_day(dataset, day)
+    first = first_trainable_day(dataset, date.fromisoformat(planned.ds))
     return (
         f"train the days again in order: python -m jobs.train_target_model --dataset {dataset.name} --model "
         f"{planned.model} --from {first} --to {planned.ds}, or set training.start: scratch"

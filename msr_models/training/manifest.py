@@ -42,12 +42,15 @@ _IDENTITY = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Predecessor:
-    """The run whose weights another one starts from. ds: its test day."""
+    """The run whose weights another one starts from. ds: its test day; chain_start: that of the run from scratch which
+    the chain of predecessors begins with.
+    """
 
     ds: str
     run_id: str
     ratio: float
     checkpoint_sha256: str
+    chain_start: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,7 +11,13 @@ import pytest
 from msr_models.training.manifest import Predecessor, RunManifest, parse_manifest, read_manifest
 from schemas.errors import TrainingError
 
-BEFORE = Predecessor(ds="2026-01-05", run_id="m-2026-01-05-0123456789ab", ratio=0.5, checkpoint_sha256="a" * 64)
+BEFORE = Predecessor(
+    ds="2026-01-05",
+    run_id="m-2026-01-05-0123456789ab",
+    ratio=0.5,
+    checkpoint_sha256="a" * 64,
+    chain_start="2026-01-04",
+)
 MANIFEST = RunManifest(
     dataset="d",
     lineage="abcd1234",
