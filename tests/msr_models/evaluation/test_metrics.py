@@ -65,6 +65,16 @@ def test_one_class_has_no_auc_and_one_row_of_a_class_no_interval() -> None:
     assert got.rows_G.tolist() == [2, 0, 2]
 
 
+def test_one_row_of_a_class_has_no_interval_whatever_the_rounding() -> None:
+    rng = np.random.default_rng(0)
+    group = np.repeat(np.arange(200), np.arange(3, 203))
+    for lone in (0, 1):
+        label = np.full(len(group), 1 - lone)
+        label[np.cumsum(np.arange(3, 203)) - 1] = lone
+        got = grouped_auc(rng.random(len(group)), label, group, 200)
+        assert not np.isnan(got.auc_G).any() and np.isnan(got.low_G).all() and np.isnan(got.high_G).all()
+
+
 def test_logloss_equals_scikit_learn_and_is_finite_at_0_and_1() -> None:
     prob, label, _, _ = sample(1, 300, ties=False)
     assert logloss(prob, label) == pytest.approx(log_loss(label, prob), rel=1e-12)
@@ -103,6 +113,13 @@ def test_an_empty_scenario_and_one_with_one_class_are_counted_not_averaged() -> 
     assert by_id[2].rows == 0 and by_id[2].logloss is None and by_id[2].calibration is None and by_id[2].s_gauc is None
     assert by_id[-1].mean_scenario_auc == 1.0 and by_id[-1].single_class_scenarios == 2
     assert mean_scenario_auc(prob, np.ones(4), np.zeros(4, dtype=int), 1) is None
+
+
+def test_without_positives_there_is_a_logloss_and_no_calibration() -> None:
+    prob, label, scenario = np.array([0.2, 0.4, 0.9]), np.array([0, 0, 1]), np.array([0, 0, 1])
+    nothing_positive = scenario_metrics(prob, label, scenario, scenario, 2)[0]
+    assert nothing_positive.calibration is None and nothing_positive.positives == 0
+    assert nothing_positive.logloss == pytest.approx(log_loss([0, 0], [0.2, 0.4], labels=[0, 1]), rel=1e-12)
 
 
 def test_a_session_is_a_user_on_a_day() -> None:
