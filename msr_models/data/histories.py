@@ -116,8 +116,6 @@ def gather_items(items: Tensor, start_B: Tensor, end_B: Tensor, length: int) -> 
 
     items[0] must be 0; start and end are of one integer type.
     """
-    if len(items) == 1:
-        return torch.zeros((len(end_B), length), dtype=items.dtype, device=items.device)
     at_BL = end_B[:, None] + torch.arange(-length, 0, device=end_B.device, dtype=end_B.dtype)
     at_BL.mul_(at_BL >= start_B[:, None])
     return items.index_select(0, at_BL.view(-1)).view(at_BL.shape)

@@ -9,6 +9,7 @@ from datetime import date
 
 import pyarrow as pa
 import pyarrow.dataset as pds
+import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
@@ -18,6 +19,7 @@ from schemas.tables import get_table
 
 # Large enough that numpy's cost per call does not count, small enough that a piece stays in the processor's cache.
 STREAM_ROWS = 65_536
+READ_BYTES = 2**18
 
 MADE_BY = {
     "impressions": "ingest_impressions",
@@ -114,17 +116,27 @@ def condition(days: Sequence[date] | None, filters: dict[str, str] | None = None
     return functools.reduce(operator.and_, clauses) if clauses else None
 
 
-def stream(dataset: pds.Dataset, columns: Sequence[str], rows: pds.Expression | None) -> Iterator[pa.RecordBatch]:
-    """Pieces of at most STREAM_ROWS rows, of which few are in memory at a time."""
-    scanner = dataset.scanner(
-        columns=list(columns),
-        filter=rows,
-        batch_size=STREAM_ROWS,
-        batch_readahead=2,
-        fragment_readahead=1,
-        fragment_scan_options=pds.ParquetFragmentScanOptions(pre_buffer=False),
-    )
-    return (batch for batch in scanner.to_batches() if batch.num_rows)
+def stream(dataset: pds.Dataset, columns: Sequence[str], partitions: pds.Expression | None) -> Iterator[pa.RecordBatch]:
+    """Pieces of at most STREAM_ROWS rows of these partitions, file after file, one piece in memory at a time.
+
+    An Arrow scanner would hold several whole row groups. Raises TableError where a file lacks a column.
+    """
+    for file in dataset.get_fragments(filter=partitions):
+        fixed = pds.get_partition_keys(file.partition_expression)
+        stored = [c for c in columns if c not in fixed]
+        with pq.ParquetFile(file.open(), pre_buffer=False, buffer_size=READ_BYTES) as opened:
+            if missing := sorted(set(stored) - set(opened.schema_arrow.names)):
+                raise TableError(f"{file.path} has no column {', '.join(missing)}; rebuild the day of that file")
+            for piece in opened.iter_batches(STREAM_ROWS, columns=stored):
+                arrays = [
+                    pa.repeat(pa.scalar(fixed[c], dataset.schema.field(c).type), piece.num_rows)
+                    if c in fixed
+                    else piece[c]
+                    for c in columns
+                ]
+                yield pa.RecordBatch.from_arrays(arrays, names=list(columns))
+        # Arrow's pool keeps several times what it has in use.
+        pa.default_memory_pool().release_unused()
 
 
 def count_rows(

@@ -64,16 +64,18 @@ class Window:
         """The rows at these positions (int64), in this order."""
         return Batch(
             slot_ids_BS=self.slot_ids_NS.index_select(0, rows),
-            hist_item_ids_BL=gather_items(
-                self.hist_items,
-                self.hist_start_N.index_select(0, rows),
-                self.hist_end_N.index_select(0, rows),
-                self.layout.hist_length,
-            ),
+            hist_item_ids_BL=self._behaviours(rows),
             scenario_B=self.scenario_N.index_select(0, rows).long(),
             label_B=self.label_N.index_select(0, rows),
             shared_B=self.shared_N.index_select(0, rows),
         )
+
+    def _behaviours(self, rows: Tensor) -> Tensor:
+        length = self.layout.hist_length
+        if len(self.hist_items) == 1:  # nobody has any
+            return self.hist_items.new_zeros((len(rows), length))
+        start_B, end_B = self.hist_start_N.index_select(0, rows), self.hist_end_N.index_select(0, rows)
+        return gather_items(self.hist_items, start_B, end_B, length)
 
     def rows_of(self, days: Sequence[date]) -> Tensor:
         """Positions of the rows of these days, ascending, int64."""
