@@ -22,6 +22,7 @@ from msr_models.training.checkpoint import load_checkpoint
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError, TrainingError
 from schemas.tables import get_table
+from tests.support.empty_days import publish_empty
 from tests.support.tiny_lake import NUM_ITEMS, NUM_USERS, tiny_dataset, write_masks, write_shared_set, write_tiny_lake
 
 ROWS = 150
@@ -239,3 +240,17 @@ def test_when_a_day_to_make_first_fails_nothing_is_written(spec: DatasetSpec, la
         run(spec, THIRD)
     # The first day, which needs no masks, is whole; nothing of the others is there
     assert {r["ds"] for r in content(spec)} == {str(FIRST)}
+
+
+def test_a_day_with_nothing_new_keeps_the_weights(lake: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The one day that the 8th would add was published empty."""
+    settings = SETTINGS | {"window_days": 4, "validation_days": 2}
+    spec = tiny_dataset(training=settings, days={"start": "2026-01-01", "allow_empty": True})
+    write_tiny_lake(spec, [d for d in DAYS if d != DAYS[3]], rows_per_day=ROWS)
+    publish_empty(spec, DAYS[3])
+    run(spec, DAYS[6])
+    assert capsys.readouterr().out.count("no new rows: the weights of the run before are kept") == 1
+    before, row = runs(spec, DAYS[5])[0], runs(spec, DAYS[6])[0]
+    assert (row["train_rows"], row["epochs"]) == (0, 0) and manifest(row)["predecessor"]["run_id"] == before["run_id"]
+    old, new = (load_checkpoint(Path(r["checkpoint_uri"]))[0].state_dict() for r in (before, row))
+    assert all(torch.equal(old[name], new[name]) for name in old)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from datetime import date
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 
-from jobs.arrow_lake import overwrite_partition
 from msr_models.training.chain import (
     days_to_make_first,
     first_trainable_day,
@@ -17,6 +15,7 @@ from msr_models.training.chain import (
     split_days,
 )
 from schemas.dataset_spec import DatasetSpec
+from tests.support.empty_days import publish_empty
 from tests.support.tiny_lake import tiny_dataset
 
 TRAINING = {"window_days": 4, "validation_days": 1, "start": "previous_day"}
@@ -28,16 +27,6 @@ def day(n: int) -> date:
 
 def chained(**changes: object) -> DatasetSpec:
     return tiny_dataset(training=TRAINING | changes, days={"start": "2026-01-01", "allow_empty": True})
-
-
-def publish_empty(spec: DatasetSpec, *days: date) -> None:
-    audit = {"table_name": "impressions", "status": "published"}
-    counts = dict.fromkeys(("rows_in", "rows_published", "rows_quarantined"), 0)
-    texts = dict.fromkeys(("rows_per_scenario", "quarantine_reasons"), "{}")
-    for ds in days:
-        row = audit | counts | texts | {"ds": str(ds), "warnings": "[]", "failures": "[]"}
-        rows = pa.Table.from_pylist([row])
-        overwrite_partition(rows, spec, "audits", {"table_name": "impressions", "ds": str(ds)})
 
 
 def test_the_first_trainable_day_starts_from_scratch_and_the_next_from_it(lake: Path) -> None:
