@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,16 +59,13 @@ class Resume:
     def save(self, state: TrainingState) -> None:
         """Write atomically."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                torch.save({"format": FORMAT, **asdict(state)}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(name, self.path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        # One name, so that what a killed process left half written is overwritten by the next.
+        partial = self.path.with_name(f".{self.path.name}.partial")
+        with partial.open("wb") as file:
+            torch.save({"format": FORMAT, **asdict(state)}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, self.path)
 
     def load(self) -> TrainingState | None:
         """The state of this run; None where there is none that can be used: then the run starts at its beginning."""
@@ -86,6 +82,7 @@ class Resume:
     def remove(self) -> None:
         """The run is complete and stored elsewhere."""
         self.path.unlink(missing_ok=True)
+        self.path.with_name(f".{self.path.name}.partial").unlink(missing_ok=True)
 
 
 def random_states(processes: Processes, device: torch.device) -> list[Tensor]:

@@ -83,3 +83,41 @@ def test_initial_weights_are_xavier_per_scenario_and_follow_the_generator() -> N
     assert 0.95 * bound < a.weight.abs().max() <= bound
     assert not torch.equal(a.weight[0], a.weight[1])
     assert a.bias.abs().max() == 0
+
+
+@pytest.mark.parametrize("num_scenarios", [1, 3, 12])
+def test_a_fixed_number_of_visits_changes_neither_values_nor_gradients(num_scenarios: int) -> None:
+    generator = torch.Generator().manual_seed(4)
+    towers = StackedTowers(num_scenarios, 8, (8, 4), 0.0, generator)
+    x = torch.randn(30, 8, generator=generator, requires_grad=True)
+    scenario = torch.randint(0, num_scenarios, (30,), generator=generator)
+    shared = torch.rand(30, generator=generator) < 0.3
+    exact = Routing.own_and_shared(scenario, shared, num_scenarios)
+    visits = len(exact.row_index_V)
+    for capacity in (visits, visits + 17):
+        fixed = Routing.own_and_shared(scenario, shared, num_scenarios, capacity)
+        assert len(fixed.row_index_V) == capacity == int(fixed.ends_K[-1])
+        assert fixed.real_V is not None and int(fixed.real_V.sum()) == visits
+        assert torch.equal(fixed.row_index_V[:visits], exact.row_index_V)
+        assert torch.equal(fixed.scenario_V[:visits], exact.scenario_V)
+        results = []
+        for routing in (exact, fixed):
+            logits = towers(x.index_select(0, routing.row_index_V), routing)
+            counted = logits.sin() if routing.real_V is None else torch.where(routing.real_V, logits.sin(), 0.0)
+            results.append([counted.sum(), *torch.autograd.grad(counted.sum(), [x, *towers.parameters()])])
+        for a, b in zip(*results, strict=True):
+            torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+
+
+def test_bf16_products_keep_fp32_logits() -> None:
+    towers = StackedTowers(3, 32, (64, 16), 0.0, torch.Generator().manual_seed(1))
+    x = torch.randn(200, 32, generator=torch.Generator().manual_seed(2))
+    routing = Routing.own(torch.arange(200) % 3, 3)
+    exact = towers(x[routing.row_index_V], routing)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        low = towers(x[routing.row_index_V], routing)
+    assert low.dtype == torch.float32
+    torch.testing.assert_close(low, exact, atol=0.03, rtol=0.05)
+    assert not torch.equal(low, exact)
+    # A bf16 logit would have at most 8 significant bits: of 200 values most could not be told from a neighbour.
+    assert len(low.unique()) > 190 > len(low.bfloat16().unique())

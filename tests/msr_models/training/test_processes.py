@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -26,13 +27,16 @@ DAYS = [date(2026, 1, 2), date(2026, 1, 3)]
 def main(out: str) -> None:
     torch.set_num_threads(1)
     window = load_window(tiny_dataset(), DAYS, shared_set_id="set").with_ratio(0.5)
-    config = TrainerConfig(batch_size=66, max_epochs=1, patience=9, learning_rate=0.01, weight_decay=0.0, seed=3)
+    config = TrainerConfig(batch_size=66, max_epochs=2, patience=9, learning_rate=0.01, weight_decay=0.0, seed=3)
     model = build_model("shared_bottom", {"embedding_dim": 4, "hidden": [8]}, window.layout, 3, 1)
     with join_processes() as processes:
         # 199 rows in batches of 66: the last batch has one row, so that one of two processes has none
         training = ResidentRows(window, window.rows_of(DAYS[:1])[:199])
-        train(model, training, ResidentRows(window, window.rows_of(DAYS[1:])), config, processes=processes)
-        torch.save(model.state_dict(), f"{out}.{processes.rank}")
+        said: list[str] = []
+        validation = ResidentRows(window, window.rows_of(DAYS[1:]))
+        train(model, training, validation, config, processes=processes, on_progress=said.append)
+        losses = [float(re.findall(r"train loss ([\d.]+)", line)[0]) for line in said]
+        torch.save(model.state_dict() | {"losses": torch.tensor(losses)}, f"{out}.{processes.rank}")
 
 
 @pytest.mark.slow
@@ -63,6 +67,7 @@ def test_two_processes_give_the_same_model_as_one(lake: Path, tmp_path: Path) ->
     ]
     assert [p.wait(timeout=120) for p in started] == [0, 0]
     one, first, second = (torch.load(tmp_path / name) for name in ("one.0", "two.0", "two.1"))
+    assert len(one["losses"]) == 2
     for key, value in one.items():
         assert torch.equal(first[key], second[key]), key
         torch.testing.assert_close(first[key], value, atol=1e-4, rtol=1e-3)

@@ -1,0 +1,257 @@
+"""Training steps per second: the naive form against this project's, on synthetic rows.
+
+Shapes: 18 fields, embeddings of 16, MLP 1024-512-256, batches of 4096. `reuse` trains a target model from given masks;
+`search` is the joint step of SSIM (eq. 15), in which the gate learns along. The share of shared rows is given in both.
+
+  python -m benchmarks.bench_step              on the CPU
+  python -m benchmarks.bench_step --device cuda
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import itertools
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from benchmarks import harness
+from benchmarks.naive import NaiveModel, NaiveStep
+from benchmarks.synthetic import synthetic_window
+from msr_models.data.batch import Batch
+from msr_models.data.source import ResidentRows
+from msr_models.data.window import Window
+from msr_models.models.base import MultiScenarioModel
+from msr_models.models.registry import build_model
+from msr_models.ssim.divergence import divergence_from_all_shared
+from msr_models.ssim.objective import gated_logits, shared_instance_loss, tower_losses
+from msr_models.ssim.search import field_vectors
+from msr_models.ssim.selector import Selector
+from msr_models.training.memory import keep_freed_memory
+from msr_models.training.optimiser import Optimiser, OptimiserConfig
+from msr_models.training.processes import Processes
+from msr_models.training.step import make_step
+
+BATCH, WIDTH, HIDDEN = 4096, 16, [1024, 512, 256]
+SHARES = (0.0, 0.1, 0.3, 0.95)
+MODEL = {"embedding_dim": WIDTH, "hidden": HIDDEN, "sequence_pooling": "none"}
+Step = Callable[[Batch], Tensor]
+
+
+def reuse_step(window: Window, precision: str) -> tuple[MultiScenarioModel, Step]:
+    """The trainer's own step."""
+    model = _model(window)
+    step = make_step(model, Optimiser(model, OptimiserConfig()), precision, BATCH, Processes(), print)
+    return model, lambda batch: step(batch, len(batch))
+
+
+def search_step(window: Window) -> Step:
+    """The search's joint step, with the gate forced to the share asked for."""
+    model = _model(window)
+    generator = torch.Generator().manual_seed(2)
+    selector = Selector(window.layout, WIDTH, window.num_scenarios, (128, 64), "dense", generator)
+    selector.to(window.label_N.device)
+    optimiser = Optimiser(model, OptimiserConfig())
+    selector_optimiser = torch.optim.Adam(selector.trainable(), lr=1e-3, fused=True)
+
+    def step(batch: Batch) -> Tensor:
+        share_logits_B = selector(field_vectors(model.embedding, batch), batch.scenario_B)
+        probs_B = share_logits_B.sigmoid()
+        gate_B = batch.shared_B.float() + (probs_B - probs_B.detach())
+        losses_BK = tower_losses(gated_logits(model, batch, gate_B), batch.label_B)
+        loss = shared_instance_loss(gate_B, losses_BK, batch.scenario_B)
+        loss = loss + 0.5 * divergence_from_all_shared("bernoulli", gate_B, share_logits_B)
+        selector_optimiser.zero_grad()
+        loss.backward()
+        selector_optimiser.step()
+        optimiser.step()
+        return loss.detach()
+
+    return step
+
+
+def _model(window: Window) -> MultiScenarioModel:
+    return build_model("shared_bottom", MODEL, window.layout, window.num_scenarios, 1).to(window.label_N.device)
+
+
+def rows_per_second(step: Step, window: Window, steps: int, warm_up: int) -> float:
+    """Whole steps with their batches drawn from the window, shuffled."""
+    batches = _endless(window)
+    for batch in itertools.islice(batches, warm_up):
+        step(batch)
+    _wait(window)
+    start = time.perf_counter()
+    for batch in itertools.islice(batches, steps):
+        step(batch)
+    _wait(window)
+    return steps * BATCH / (time.perf_counter() - start)
+
+
+def _endless(window: Window) -> Iterator[Batch]:
+    data = ResidentRows(window, torch.arange(len(window), device=window.label_N.device))
+    for epoch in itertools.count(1):
+        yield from data.batches(BATCH, 1, epoch)
+
+
+def _wait(window: Window) -> None:
+    if window.label_N.device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def products_gflop(window: Window, share: float, *, multiplies: int = 3) -> float:
+    """Arithmetic of the towers' products in a reuse step: forward, and twice that backward."""
+    widths = [window.layout.num_fields * WIDTH, *HIDDEN, 1]
+    per_visit = 2 * sum(a * b for a, b in itertools.pairwise(widths))
+    visits = BATCH * (1 + share * (window.num_scenarios - 1))
+    return multiplies * per_visit * visits / 1e9
+
+
+def peak_gflops(device: str, dtype: torch.dtype) -> float:
+    """The best of some square-ish matrix products of this run."""
+    size = 8192 if device == "cuda" else 1024
+    a, b = (torch.randn(4 * 1024 if device == "cpu" else size, size, device=device, dtype=dtype) for _ in range(2))
+    b = b[:size]
+
+    def product() -> None:
+        for _ in range(5):
+            a @ b
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return 5 * 2 * a.shape[0] * size * size / harness.median_seconds(product, repeat=5) / 1e9
+
+
+def product_seconds(step: Step, window: Window, steps: int) -> tuple[float, list[tuple[str, float]]]:
+    """Seconds per step inside matrix products, and the ten dearest operators in ms per step (both by the profiler)."""
+    batches = _endless(window)
+    for batch in itertools.islice(batches, 2):
+        step(batch)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        for batch in itertools.islice(batches, steps):
+            step(batch)
+    cost = {e.key: e.self_cpu_time_total / steps for e in profile.key_averages()}
+    products = sum(
+        us for key, us in cost.items() if key in ("aten::_grouped_mm", "aten::mm", "aten::bmm", "aten::addmm")
+    )
+    dearest = sorted(cost.items(), key=lambda item: -item[1])[:10]
+    return products / 1e6, [(key, us / 1e3) for key, us in dearest]
+
+
+def compare(options: argparse.Namespace) -> tuple[harness.Table, dict[tuple[str, int, int, float], float]]:
+    """rows/s of every combination, and the ratios."""
+    table = harness.Table(
+        title=f"Step, rows/s ({options.device}, B {BATCH}, F 18, D {WIDTH}, MLP {'-'.join(map(str, HIDDEN))})",
+        columns=["step", "K", "table rows", "share", "naive", "ours fp32", "ratio", "ours bf16", "ratio bf16"],
+        baseline="all towers on all rows, dense Adam, second look-up",
+    )
+    ratios = {}
+    cuda = options.device == "cuda"
+    for kind, k, size in itertools.product(("reuse", "search"), options.scenarios, options.table_rows):
+        window = synthetic_window(64 * BATCH if cuda else 8 * BATCH, size, k, 0.0).to(options.device)
+        steps = 200 if cuda else options.steps
+        torch.manual_seed(1)
+        naive = NaiveStep(NaiveModel(window.layout, WIDTH, HIDDEN, k).to(options.device), kind)
+        base = rows_per_second(naive, _shared(window, 0.1), max(2, steps // 2), 1)
+        del naive
+        _free()
+        for share in options.shares:
+            shared = _shared(window, share)
+            speed: dict[str, float | None] = {"fp32": None, "bf16": None}
+            for precision in ("fp32", "bf16") if kind == "reuse" else ("fp32",):
+                step = reuse_step(shared, precision)[1] if kind == "reuse" else search_step(shared)
+                count = 3 * steps if cuda else steps
+                speed[precision] = rows_per_second(step, shared, count, 10 if cuda else 2)
+                del step
+                _free()
+            ratio = [None if s is None else s / base for s in speed.values()]
+            table.add(kind, k, size, share, base, speed["fp32"], ratio[0], speed["bf16"], ratio[1])
+            ratios[kind, k, size, share] = ratio[0] or 0.0
+            print(" ".join(harness.shown(c) for c in table.rows[-1]), file=sys.stderr, flush=True)
+    return table, ratios
+
+
+def _shared(window: Window, share: float) -> Window:
+    generator = torch.Generator().manual_seed(7)
+    shared_N = torch.rand(len(window), generator=generator) < share
+    return replace(window, shared_N=shared_N.to(window.label_N.device))
+
+
+def _free() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+BARS = {
+    ("reuse", 3, 0.1): 2.5,
+    ("reuse", 12, 0.1): 4.5,
+    ("reuse", 12, 0.0): 8.0,
+    ("search", 3, 0.1): 1.5,
+    ("search", 12, 0.1): 2.0,
+}
+
+
+def bars_of(ratios: dict[tuple[str, int, int, float], float]) -> list[harness.Bar]:
+    """The worst ratio over table sizes against each bar, and the worst of all against 1."""
+    bars = []
+    for (kind, k, share), asked in BARS.items():
+        found = [r for (kind_, k_, _, share_), r in ratios.items() if (kind_, k_, share_) == (kind, k, share)]
+        if found:
+            what = f"{kind} step, K {k}, share {share:g}"
+            bars.append(
+                harness.Bar(what=what, asked=f">= {asked}x", measured=f"{min(found):.2f}x", met=min(found) >= asked)
+            )
+    worst = min(ratios.values())
+    bars.append(harness.Bar(what="slowest ratio at any share", asked=">= 1x", measured=f"{worst:.2f}x", met=worst >= 1))
+    return bars
+
+
+def profile_cpu(options: argparse.Namespace) -> tuple[list[harness.Table], harness.Bar]:
+    """Where the seconds go, before and after, and how near the products come to the peak."""
+    window = _shared(synthetic_window(8 * BATCH, options.table_rows[0], options.scenarios[-1], 0.0), 0.1)
+    k = window.num_scenarios
+    naive = NaiveStep(NaiveModel(window.layout, WIDTH, HIDDEN, k), "reuse")
+    tables = []
+    for name, step in (("naive", naive), ("ours", reuse_step(window, "fp32")[1])):
+        seconds, dearest = product_seconds(step, window, options.steps)
+        title = f"Profile of the reuse step, {name}: K {k}, share 0.1, {options.table_rows[0]:,} table rows"
+        table = harness.Table(title=title, columns=["operator", "ms per step"])
+        for key, ms in dearest:
+            table.add(key, ms)
+        tables.append(table)
+    peak = peak_gflops("cpu", torch.float32)
+    reached = products_gflop(window, 0.1) / seconds
+    what = f"products of the reuse step against the matrix-product peak ({peak:,.0f} GFLOP/s)"
+    return tables, harness.Bar(what=what, asked=">= 70 %", measured=f"{reached / peak:.0%}", met=reached >= 0.7 * peak)
+
+
+def main() -> None:
+    """Run and report."""
+    parser = harness.parser(__doc__ or "")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--steps", type=int, help="timed steps of each case (default: 6, quick 2)")
+    options = parser.parse_args()
+    options.steps = options.steps or (2 if options.quick else 6)
+    options.scenarios = (3,) if options.quick else (3, 12)
+    options.table_rows = (1_000_000,) if options.quick else (1_000_000, 10_000_000)
+    options.shares = (0.0, 0.1) if options.quick else SHARES
+    torch.set_num_threads(options.threads)
+    keep_freed_memory()
+    table, ratios = compare(options)
+    tables, bars = [table], bars_of(ratios)
+    if options.device == "cpu":
+        profiles, bar = profile_cpu(options)
+        tables, bars = [*tables, *profiles], [*bars, bar]
+    command = "python -m benchmarks.bench_step" + (f" --device {options.device}" if options.device != "cpu" else "")
+    notes = ["The naive step costs the same at every share; it was measured once per K and table size."]
+    name = "step" if options.device == "cpu" else "step_gpu"
+    harness.report(name, tables, command=command, libraries=["torch"], options=options, bars=bars, notes=notes)
+
+
+if __name__ == "__main__":
+    main()
