@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Protocol
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from msr_models.data.batch import Batch
-from msr_models.data.order import epoch_batches
+from msr_models.data.order import epoch_order, num_batches
 from msr_models.data.window import Window
 
 
@@ -60,8 +62,20 @@ class ResidentRows:
         self, batch_size: int, seed: int, epoch: int, *, first_batch: int = 0, rank: int = 0, world: int = 1
     ) -> Iterator[Batch]:
         """See `TrainingData.batches`."""
-        for rows in epoch_batches(self.rows, batch_size, seed, epoch, first_batch=first_batch, rank=rank, world=world):
-            yield self.window.batch(rows)
+        ordered = self.rows.index_select(0, epoch_order(self.num_rows, seed, epoch).to(self.rows.device))
+        counts = self._shared_counts(ordered, batch_size) if world == 1 else None
+        for number in range(first_batch, num_batches(self.num_rows, batch_size)):
+            rows = ordered[number * batch_size : (number + 1) * batch_size][rank::world]
+            batch = self.window.batch(rows)
+            yield batch if counts is None else replace(batch, num_shared=counts[number])
+
+    def _shared_counts(self, ordered: Tensor, batch_size: int) -> list[int] | None:
+        """Shared rows of every batch, asked of a GPU once per epoch instead of once per step."""
+        if ordered.device.type == "cpu":
+            return None
+        shared = F.pad(self.window.shared_N.index_select(0, ordered), (0, -len(ordered) % batch_size))
+        counts: list[int] = shared.view(-1, batch_size).sum(1).tolist()
+        return counts
 
     def with_ratio(self, ratio: float) -> ResidentRows:
         """The same rows, shared by `Window.with_ratio`."""
