@@ -7,7 +7,7 @@ import threading
 import time
 import weakref
 from collections.abc import Generator, Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from types import TracebackType
 
 import torch
@@ -75,7 +75,7 @@ class Prefetch(Iterator[Batch]):
         batch, done = item
         stream = torch.cuda.current_stream(self._device)
         stream.wait_event(done)
-        for tensor in _tensors(batch):
+        for tensor in _tensors(batch).values():
             # Its memory belongs to the copying stream, which must not reuse it while this one computes.
             tensor.record_stream(stream)
         return batch
@@ -115,12 +115,12 @@ def _put(copied: queue.Queue[_Item], item: _Item, stop: threading.Event) -> bool
     return False
 
 
+def _tensors(batch: Batch) -> dict[str, Tensor]:
+    return {f.name: value for f in fields(batch) if isinstance(value := getattr(batch, f.name), Tensor)}
+
+
 def _pinned(batch: Batch) -> Batch:
-    return Batch(**{f.name: getattr(batch, f.name).pin_memory() for f in fields(batch)})
-
-
-def _tensors(batch: Batch) -> list[Tensor]:
-    return [getattr(batch, f.name) for f in fields(batch)]
+    return replace(batch, **{name: tensor.pin_memory() for name, tensor in _tensors(batch).items()})  # type: ignore[arg-type]
 
 
 def _close(source: Iterator[Batch]) -> None:

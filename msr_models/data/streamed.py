@@ -244,7 +244,7 @@ def _write_buckets(
                 np.int64
             )
             count_P = np.bincount(bucket_N, minlength=num_buckets)
-            rows_NW = _pack(rows)[np.argsort(bucket_N, kind="stable")]
+            rows_NW = np.take(_pack(rows), np.argsort(bucket_N, kind="stable"), axis=0)
             ends_P = np.cumsum(count_P)
             for bucket in np.flatnonzero(count_P).tolist():
                 with _bucket_path(folder, bucket).open("ab") as file:
