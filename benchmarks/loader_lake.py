@@ -11,7 +11,7 @@ import pyarrow as pa
 from jobs.arrow_lake import overwrite_partition
 from schemas.dataset_spec import DatasetSpec
 
-# Fields with ids 1 .. size; `position` rises with the order in which rows were written, to see how well a shuffle mixes.
+# Fields with ids 1 .. size. `position` rises with the order in which rows were written: it shows how a shuffle mixes.
 FIELD_SIZES = {"user": 100_000, "item": 50_000, "position": 1_000} | {f"c{i}": 10 ** (1 + i % 5) for i in range(15)}
 SCENARIOS = ("home", "feed", "ads")
 SESSION_ROWS = 20
