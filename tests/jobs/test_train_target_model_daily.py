@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from datetime import date
@@ -13,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+import yaml
 
 from jobs import train_target_model
 from jobs.arrow_lake import overwrite_partition
@@ -254,3 +258,38 @@ def test_a_day_with_nothing_new_keeps_the_weights(lake: Path, capsys: pytest.Cap
     assert (row["train_rows"], row["epochs"]) == (0, 0) and manifest(row)["predecessor"]["run_id"] == before["run_id"]
     old, new = (load_checkpoint(Path(r["checkpoint_uri"]))[0].state_dict() for r in (before, row))
     assert all(torch.equal(old[name], new[name]) for name in old)
+
+
+def _commands(spec: DatasetSpec, folder: Path, *, side_by_side: bool) -> list[list[str]]:
+    path = folder / f"{spec.name}.yaml"
+    path.write_text(yaml.safe_dump(json.loads(spec.model_dump_json(exclude_defaults=True))))
+    step = ["-m", "jobs.train_target_model", "--dataset", str(path), "--ds"]
+    if side_by_side:
+        return [[sys.executable, *step, str(day)] for day in (SECOND, THIRD)]
+    return [[sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", *step, str(THIRD)]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("side_by_side", [True, False], ids=["two days side by side", "one day by two processes"])
+def test_processes_that_make_the_same_days_agree(
+    side_by_side: bool, spec: DatasetSpec, lake: Path, module_lake: Path, tmp_path: Path
+) -> None:
+    make_lake(spec)
+    root = Path(__file__).parents[2]
+    processes = [
+        subprocess.Popen(command, cwd=root, env=dict(os.environ), stdout=subprocess.DEVNULL)
+        for command in _commands(spec, tmp_path, side_by_side=side_by_side)
+    ]
+    assert [process.wait(timeout=240) for process in processes] == [0] * len(processes)
+    here = content(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MSR_LAKE_ROOT", str(module_lake))
+        there = content(spec)
+    if side_by_side:
+        assert here == there
+        return
+    # Two processes sum gradients in another order, so bits differ; the runs are the same ones
+    assert [(r["ds"], r["ratio"], r["train_rows"]) for r in here] == [
+        (r["ds"], r["ratio"], r["train_rows"]) for r in there
+    ]
+    assert [r["validation_logloss"] for r in here] == pytest.approx([r["validation_logloss"] for r in there], rel=1e-3)
