@@ -100,6 +100,15 @@ def test_schedules_and_partitions(bag):
     assert bag["dags"]["daily_training"]["max_active_runs"] == 2
 
 
+def test_days_that_build_on_each_other_train_one_at_a_time(run_python, tmp_path):
+    text = (DAGS.parent / "schemas" / "datasets" / "generated.yaml").read_text(encoding="utf-8")
+    own = tmp_path / "own.yaml"
+    own.write_text(text.replace("training:\n", "training:\n  start: previous_day\n"), encoding="utf-8")
+    script = DUMP.format(folder=str(DAGS / "daily_training.py"))
+    found = json.loads(run_python(script, MSR_DATASET=str(own)).splitlines()[-1])
+    assert found["errors"] == {} and found["dags"]["daily_training"]["max_active_runs"] == 1
+
+
 def test_training_searches_first_when_one_is_due(bag):
     tasks = bag["dags"]["daily_training"]["tasks"]
     assert tasks["needs_search"]["downstream"] == ["score_shared_instances", "search"]

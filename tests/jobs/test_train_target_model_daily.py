@@ -12,7 +12,6 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pytest
 import torch
@@ -236,10 +235,9 @@ def test_the_first_day_is_the_same_run_from_scratch(spec: DatasetSpec, lake: Pat
 
 def test_when_a_day_to_make_first_fails_nothing_is_written(spec: DatasetSpec, lake: Path) -> None:
     make_lake(spec)
-    lake_masks = np.array([str(DAYS[2]), str(DAYS[3])])
-    for ds in lake_masks:
-        empty = lake_reader.read_table(spec.name, "shared_instance_masks", days=[date.fromisoformat(ds)]).slice(0, 0)
-        overwrite_partition(empty, spec, "shared_instance_masks", {"shared_set_id": "set", "ds": ds})
+    for ds in DAYS[2:4]:
+        empty = lake_reader.read_table(spec.name, "shared_instance_masks", days=[ds]).slice(0, 0)
+        overwrite_partition(empty, spec, "shared_instance_masks", {"shared_set_id": "set", "ds": str(ds)})
     with pytest.raises(SharedSetError, match=r"2026-01-04.*score_shared_instances"):
         run(spec, THIRD)
     # The first day, which needs no masks, is whole; nothing of the others is there
