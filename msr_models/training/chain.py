@@ -8,7 +8,7 @@ and not of the order in which days were trained. By which machine or code it was
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, Literal
@@ -117,7 +117,7 @@ def find_predecessor(dataset: DatasetSpec, day: date, planned: RunManifest) -> P
         trained = ", ".join(f"{run.manifest.ratio:g}" for run in runs)
         raise TrainingError(
             f"{planned.model} r={planned.ratio:g} of {planned.ds} starts from the same of {day}, which has runs of r = "
-            f"{trained or 'none'} only; {_again(dataset, planned)}"
+            f"{trained or 'none'} only; put the ratio into training.ratios and {_again(dataset, planned)}"
         )
     _require_same_settings(dataset, day, found[0], planned)
     return Predecessor(
@@ -140,12 +140,12 @@ def _require_same_settings(dataset: DatasetSpec, day: date, run: RecordedRun, pl
     }
     made = {name: getattr(run.manifest, name) for name in wanted if name != "chain_start"}
     made["chain_start"] = _chain_start(run.manifest)
-    for name, here in wanted.items():
-        there = made[name]
-        if _as_json(there) != _as_json(here):
+    there, here = _flat(made), _flat(wanted)
+    for name in sorted(there | here):
+        if there.get(name) != here.get(name):
             raise TrainingError(
-                f"{planned.ds} starts from run {run.manifest.run_id}, which was made with {name} {_as_json(there)}, "
-                f"not {_as_json(here)}; {_again(dataset, planned)}"
+                f"{planned.ds} starts from run {run.manifest.run_id}, which was made with {name} "
+                f"{there.get(name, 'not set')}, not {here.get(name, 'not set')}; {_again(dataset, planned)}"
             )
 
 
@@ -162,5 +162,10 @@ def _again(dataset: DatasetSpec, planned: RunManifest) -> str:
     )
 
 
-def _as_json(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
+def _flat(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Name -> JSON; what a mapping holds by itself, as trainer.seed."""
+    flat: dict[str, str] = {}
+    for name, value in settings.items():
+        parts = {f"{name}.{k}": v for k, v in value.items()} if isinstance(value, Mapping) else {name: value}
+        flat |= {n: json.dumps(v, sort_keys=True) for n, v in parts.items()}
+    return flat
