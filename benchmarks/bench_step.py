@@ -30,12 +30,11 @@ from msr_models.models.base import MultiScenarioModel
 from msr_models.models.registry import build_model
 from msr_models.ssim.divergence import divergence_from_all_shared
 from msr_models.ssim.objective import gated_logits, shared_instance_loss, tower_losses
-from msr_models.ssim.search import field_vectors
-from msr_models.ssim.selector import Selector
+from msr_models.ssim.selector import Selector, field_vectors
 from msr_models.training.memory import keep_freed_memory
 from msr_models.training.optimiser import Optimiser, OptimiserConfig
 from msr_models.training.processes import Processes
-from msr_models.training.step import make_step
+from msr_models.training.step import autocast, make_step
 
 BATCH, WIDTH, HIDDEN = 4096, 16, [1024, 512, 256]
 SHARES = (0.0, 0.1, 0.3, 0.95)
@@ -63,7 +62,9 @@ def search_step(window: Window) -> Step:
         share_logits_B = selector(field_vectors(model.embedding, batch), batch.scenario_B)
         probs_B = share_logits_B.sigmoid()
         gate_B = batch.shared_B.float() + (probs_B - probs_B.detach())
-        losses_BK = tower_losses(gated_logits(model, batch, gate_B), batch.label_B)
+        with autocast("auto", batch.label_B.device.type):
+            logits_BK = gated_logits(model, batch, gate_B)
+        losses_BK = tower_losses(logits_BK, batch.label_B)
         loss = shared_instance_loss(gate_B, losses_BK, batch.scenario_B)
         loss = loss + 0.5 * divergence_from_all_shared("bernoulli", gate_B, share_logits_B)
         selector_optimiser.zero_grad()

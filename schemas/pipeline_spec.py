@@ -69,7 +69,9 @@ class TrainingSpec(_Spec):
     embedding_update: Literal["row_sparse", "dense"] = Field(
         default="row_sparse", description="row_sparse: only rows of the batch are stepped, weight decay on those alone"
     )
-    precision: Literal["fp32", "bf16"] = Field(default="fp32", description="of the products; weights and loss are fp32")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        default="auto", description="of the products; weights, logits and loss are fp32; auto: bf16 on a GPU"
+    )
     gradient_clip: Positive | None = Field(default=None, description="greatest total norm; null: not clipped")
     schedule: Literal["constant", "linear", "cosine"] = Field(
         default="constant", description="of the learning rate after warmup_steps, down to 0 at the last step"

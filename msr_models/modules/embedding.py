@@ -51,7 +51,7 @@ class FieldEmbedding(nn.Module):
         """[B, F, D]."""
         ids_BS = batch.slot_ids_BS
         ids_BS = torch.where(ids_BS < self.slot_num_rows_S, ids_BS, 0)
-        e_BSD = F.embedding(ids_BS + self.slot_row_start_S, self.weight, sparse=self.row_gradient)
+        e_BSD = self._look_up(ids_BS + self.slot_row_start_S)
         if self.layout.total_slots == self.layout.num_fields:
             return e_BSD
         parts: list[Tensor] = []
@@ -63,8 +63,7 @@ class FieldEmbedding(nn.Module):
 
     def history(self, batch: Batch) -> Tensor:
         """Item vectors of the behaviours [B, L, D] and `history_mask` says which are real."""
-        rows_BL = self._history_ids(batch) + self.layout.row_starts[self.layout.item_field]
-        return F.embedding(rows_BL, self.weight, sparse=self.row_gradient)
+        return self._look_up(self._history_ids(batch) + self.layout.row_starts[self.layout.item_field])
 
     def history_mask(self, batch: Batch) -> Tensor:
         """[B, L] bool: False where padding or an item out of vocabulary."""
@@ -73,6 +72,10 @@ class FieldEmbedding(nn.Module):
     def pooled_history(self, batch: Batch) -> Tensor:
         """Mean of the behaviours' item vectors, [B, D]."""
         return masked_mean(self.history(batch), self.history_mask(batch))
+
+    def _look_up(self, rows: Tensor) -> Tensor:
+        # A look-up by int64 takes a GPU a third of the time.
+        return F.embedding(rows.long(), self.weight, sparse=self.row_gradient)
 
     def _history_ids(self, batch: Batch) -> Tensor:
         ids_BL = batch.hist_item_ids_BL

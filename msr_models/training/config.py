@@ -25,7 +25,7 @@ class TrainerConfig:
     seed: int
     optimiser: Literal["adam", "adagrad"] = "adam"
     embedding_update: Literal["row_sparse", "dense"] = "row_sparse"
-    precision: Precision = "fp32"
+    precision: Precision = "auto"
     gradient_clip: float | None = None
     schedule: ScheduleKind = "constant"
     warmup_steps: int = 0

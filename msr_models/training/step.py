@@ -19,7 +19,7 @@ from msr_models.models.base import MultiScenarioModel, VisitLogits
 from msr_models.training.optimiser import Optimiser
 from msr_models.training.processes import Processes
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16"]
 
 # Steps that run eagerly first: libraries choose their kernels and the optimiser makes its state in them.
 WARM_UP_STEPS = 3
@@ -28,8 +28,9 @@ VISIT_GRANULE = 1024
 
 
 def autocast(precision: Precision, device_type: str) -> AbstractContextManager[object]:
-    """bf16 for products, or nothing; logits, loss and weights stay fp32."""
-    return torch.autocast(device_type, dtype=torch.bfloat16, enabled=precision == "bf16")
+    """bf16 for products, or nothing; logits, loss and weights stay fp32. `auto`: bf16 on a GPU."""
+    lower = precision == "bf16" or (precision == "auto" and device_type == "cuda")
+    return torch.autocast(device_type, dtype=torch.bfloat16, enabled=lower)
 
 
 def reuse_loss(visits: VisitLogits, label_B: Tensor, shared_B: Tensor, num_scenarios: int) -> Tensor:
@@ -122,7 +123,8 @@ class GraphedStep(TrainStep):
         )
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph):
+            # thread_local: the thread that copies batches may go on with its own work
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 loss = self._run(static, self.batch_size, capacity)
         except RuntimeError as error:
             self._captures = False
@@ -146,7 +148,7 @@ def make_step(
     # In fp32 the grouped product waits for the device; Adagrad's step count lives on the host.
     if (
         next(model.parameters()).device.type == "cuda"
-        and precision == "bf16"
+        and precision != "fp32"
         and processes.world == 1
         and optimiser.config.kind == "adam"
     ):
