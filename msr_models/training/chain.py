@@ -141,7 +141,7 @@ def _require_same_settings(dataset: DatasetSpec, day: date, run: RecordedRun, pl
     made = {name: getattr(run.manifest, name) for name in wanted if name != "chain_start"}
     made["chain_start"] = _chain_start(run.manifest)
     there, here = _flat(made), _flat(wanted)
-    for name in sorted(there | here):
+    for name in here | there:
         if there.get(name) != here.get(name):
             raise TrainingError(
                 f"{planned.ds} starts from run {run.manifest.run_id}, which was made with {name} "
