@@ -153,7 +153,7 @@ def measure(options: argparse.Namespace, sizes: Sizes) -> None:
         notes=[
             "mixing: between-batch variance of the position in the files over that of a uniform shuffle; 1 is perfect, "
             f"{BATCH} is batches of neighbours",
-            "about 100 MB of the peak do not grow with the window (libraries, pieces being decoded): small windows feel it",
+            "some 100 MB of the peak do not grow with the window (libraries, pieces being decoded)",
         ],
         extra_machine=gpu,
     )

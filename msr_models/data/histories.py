@@ -10,8 +10,6 @@ from datetime import date
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.dataset as pds
-import torch
-from torch import Tensor
 
 from msr_models.data import lake_reader
 from msr_models.data.columns import Array, find_in, flat_lists, numbers, places, starts_of
@@ -109,13 +107,3 @@ def count_items(source: pds.Dataset, days: Sequence[date]) -> int:
             columns = (group.column(i) for i in range(group.num_columns))
             total += sum(c.num_values for c in columns if c.path_in_schema.split(".")[0] == ITEMS)
     return total
-
-
-def gather_items(items: Tensor, start_B: Tensor, end_B: Tensor, length: int) -> Tensor:
-    """[B, length] int32: the last `length` of items[start : end] of each row, right-aligned behind zeros.
-
-    items[0] must be 0; start and end are of one integer type.
-    """
-    at_BL = end_B[:, None] + torch.arange(-length, 0, device=end_B.device, dtype=end_B.dtype)
-    at_BL.mul_(at_BL >= start_B[:, None])
-    return items.index_select(0, at_BL.view(-1)).view(at_BL.shape)

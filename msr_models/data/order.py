@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from msr_models.data.gather import take
+
 
 def num_batches(num_rows: int, batch_size: int) -> int:
     """Batches of one epoch; the last may be shorter."""
@@ -40,4 +42,4 @@ def epoch_batches(
     """
     order = epoch_order(len(rows), seed, epoch).to(rows.device)
     for start in range(first_batch * batch_size, len(rows), batch_size):
-        yield rows.index_select(0, order[start : start + batch_size][rank::world])
+        yield take(rows, order[start : start + batch_size][rank::world])

@@ -25,7 +25,7 @@ from torch import Tensor
 from msr_models.data.batch import Batch
 from msr_models.data.columns import Array
 from msr_models.data.digest import mix, mix_int
-from msr_models.data.histories import gather_items
+from msr_models.data.gather import gather_items, take
 from msr_models.data.masks import RankScope
 from msr_models.data.memory import require_streamable
 from msr_models.data.reader import Rows, WindowFacts, WindowReader
@@ -119,7 +119,7 @@ class StreamedRows:
                 taken = min(batch_size - filled, len(order_N) - at)
                 # Row i of the global batch is this process's where i % world == rank.
                 mine = order_N[at : at + taken][(rank - filled) % world :: world]
-                pieces.append(rows_NW.index_select(0, mine))
+                pieces.append(take(rows_NW, mine))
                 at, filled = at + taken, filled + taken
                 if filled == batch_size:
                     yield self._batch(pieces)
@@ -154,22 +154,22 @@ class StreamedRows:
 
     def _load(self, bucket: int, skip: int, seed: int, epoch: int) -> tuple[Tensor, Tensor]:
         rows_NW = self.spill.load(bucket)
-        keys_N = _words(rows_NW, self.spill.num_slots + KEY, torch.int64).numpy().view(np.uint64)
+        keys_N = _words(rows_NW, self.spill.num_slots + KEY, np.uint64)
         order_N = np.argsort(_hashed(keys_N, seed, epoch))
         return rows_NW, torch.from_numpy(order_N[skip:])
 
     def _batch(self, pieces: Sequence[Tensor]) -> Batch:
         rows_BW = pieces[0] if len(pieces) == 1 else torch.cat(list(pieces))
         slots = self.spill.num_slots
-        start_B, end_B = (_words(rows_BW, slots + at, torch.int64) for at in (START, END))
+        start_B, end_B = (torch.from_numpy(_words(rows_BW, slots + at, np.int64)) for at in (START, END))
         shared_B = torch.zeros(len(rows_BW), dtype=torch.bool)
         if self._ratio is not None and self.spill.has_ranks:
-            shared_B = _words(rows_BW, slots + RANK, torch.float64) >= 1.0 - self._ratio
+            shared_B = torch.from_numpy(_words(rows_BW, slots + RANK, np.float64) >= 1.0 - self._ratio)
         return Batch(
             slot_ids_BS=rows_BW[:, :slots].contiguous(),
             hist_item_ids_BL=gather_items(self.spill.items, start_B, end_B, self.facts.layout.hist_length),
             scenario_B=rows_BW[:, slots + SCENARIO].long(),
-            label_B=_words(rows_BW, slots + LABEL, torch.float32),
+            label_B=torch.from_numpy(_words(rows_BW, slots + LABEL, np.float32)),
             shared_B=shared_B,
         )
 
@@ -272,9 +272,10 @@ def _pack(rows: Rows) -> Array:
     return rows_NW
 
 
-def _words(rows_NW: Tensor, at: int, dtype: torch.dtype) -> Tensor:
+def _words(rows_NW: Tensor, at: int, dtype: type[np.generic]) -> Array:
     """The column of `dtype` that begins at word `at`."""
-    return rows_NW[:, at : at + dtype.itemsize // WORD].contiguous().view(dtype).squeeze(1)
+    words = np.ascontiguousarray(rows_NW.numpy()[:, at : at + np.dtype(dtype).itemsize // WORD])
+    return words.view(dtype)[:, 0]
 
 
 def _bucket_path(folder: tempfile.TemporaryDirectory[str], bucket: int) -> Path:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from msr_models.data.batch import Batch
 from msr_models.data.columns import Array, find_in
-from msr_models.data.histories import gather_items
+from msr_models.data.gather import gather_items, take
 from msr_models.data.layout import FieldLayout
 from msr_models.data.masks import RankScope
 from msr_models.data.reader import Rows, WindowReader, published_empty
@@ -63,18 +63,18 @@ class Window:
     def batch(self, rows: Tensor) -> Batch:
         """The rows at these positions (int64), in this order."""
         return Batch(
-            slot_ids_BS=self.slot_ids_NS.index_select(0, rows),
+            slot_ids_BS=take(self.slot_ids_NS, rows),
             hist_item_ids_BL=self._behaviours(rows),
-            scenario_B=self.scenario_N.index_select(0, rows).long(),
-            label_B=self.label_N.index_select(0, rows),
-            shared_B=self.shared_N.index_select(0, rows),
+            scenario_B=take(self.scenario_N, rows).long(),
+            label_B=take(self.label_N, rows),
+            shared_B=take(self.shared_N, rows),
         )
 
     def _behaviours(self, rows: Tensor) -> Tensor:
         length = self.layout.hist_length
         if len(self.hist_items) == 1:  # nobody has any
             return self.hist_items.new_zeros((len(rows), length))
-        start_B, end_B = self.hist_start_N.index_select(0, rows), self.hist_end_N.index_select(0, rows)
+        start_B, end_B = take(self.hist_start_N, rows), take(self.hist_end_N, rows)
         return gather_items(self.hist_items, start_B, end_B, length)
 
     def rows_of(self, days: Sequence[date]) -> Tensor:
