@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Protocol
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -25,6 +26,11 @@ class TrainingData(Protocol):
     @property
     def num_scenarios(self) -> int:
         """K."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where the batches are made."""
         ...
 
     def batches(
@@ -57,6 +63,11 @@ class ResidentRows:
     def num_scenarios(self) -> int:
         """K."""
         return self.window.num_scenarios
+
+    @property
+    def device(self) -> torch.device:
+        """Where the batches are made."""
+        return self.rows.device
 
     def batches(
         self, batch_size: int, seed: int, epoch: int, *, first_batch: int = 0, rank: int = 0, world: int = 1

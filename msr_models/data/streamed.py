@@ -95,6 +95,11 @@ class StreamedRows:
         """K."""
         return len(self.spill.scenario_names)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the batches are made: always the CPU."""
+        return torch.device("cpu")
+
     def with_ratio(self, ratio: float) -> StreamedRows:
         """The same buckets; rows with rank >= 1 - ratio are shared, as in `Window.with_ratio`."""
         return StreamedRows(self.spill, ratio)
@@ -240,9 +245,7 @@ def _write_buckets(
         for rows in reader.rows_of_day(ds):
             instances.append(rows.instance_id_N)
             positives += int(rows.label_N.sum())
-            bucket_N = (mix(rows.key_N ^ np.uint64(mix_int(~seed & (2**64 - 1)))) % np.uint64(num_buckets)).view(
-                np.int64
-            )
+            bucket_N = (_hashed(rows.key_N, seed, SPILLING) % np.uint64(num_buckets)).view(np.int64)
             count_P = np.bincount(bucket_N, minlength=num_buckets)
             rows_NW = np.take(_pack(rows), np.argsort(bucket_N, kind="stable"), axis=0)
             ends_P = np.cumsum(count_P)

@@ -60,6 +60,12 @@ class Window:
     def num_scenarios(self) -> int:
         return len(self.scenario_names)
 
+    @property
+    def num_bytes(self) -> int:
+        """Size of all tensors."""
+        tensors = [v for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)]
+        return sum(t.numel() * t.element_size() for t in tensors)
+
     def batch(self, rows: Tensor) -> Batch:
         """The rows at these positions (int64), in this order."""
         return Batch(

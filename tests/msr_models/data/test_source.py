@@ -125,6 +125,8 @@ def test_the_order_in_memory_is_that_of_epoch_batches(window: Window) -> None:
     rows = torch.arange(len(window))[::3]
     expected = [window.batch(part) for part in epoch_batches(rows, SIZE, 4, 2)]
     assert equal(columns(ResidentRows(window, rows).batches(SIZE, 4, 2)), columns(expected))
+    resumed = list(epoch_batches(rows, 8, 4, 2, first_batch=5, rank=1, world=3))
+    assert [r.tolist() for r in resumed] == [b[1::3].tolist() for b in list(epoch_batches(rows, 8, 4, 2))[5:]]
     generator = torch.Generator().manual_seed(4 * 1_000_003 + 2)
     assert torch.equal(torch.cat(list(epoch_batches(rows, SIZE, 4, 2))), rows[torch.randperm(100, generator=generator)])
 
