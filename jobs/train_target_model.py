@@ -31,15 +31,17 @@ from msr_models.models.registry import parse_options
 from msr_models.training.chain import DayPlan, days_to_make_first, plan_day
 from msr_models.training.config import TrainerConfig
 from msr_models.training.manifest import RunManifest, read_manifest
+from msr_models.training.memory import keep_freed_memory
 from msr_models.training.processes import Processes, join_processes
+from msr_models.training.state import Resume
 from msr_models.training.target import (
     Arm,
-    TargetData,
-    load_target_data,
     plan_arm,
     ratio_grid,
+    resume_of,
     train_arm,
 )
+from msr_models.training.target_data import ReadOptions, TargetData, load_target_data
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
 from schemas.pipeline_spec import ModelChoice
@@ -60,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def step(args: StepArgs) -> None:
     """Train every day asked for, or repeat a manifest."""
+    keep_freed_memory()
     with join_processes() as processes:
         if args.options.manifest is not None:
             return repeat(args.dataset, read_manifest(args.options.manifest))
@@ -137,42 +140,55 @@ def _train_models(
     processes: Processes,
 ) -> None:
     dataset, options, ds = args.dataset, args.options, plan.ds
-    data = load_target_data(dataset, plan, set_id, device=options.device)
-    _say_what_is_read(data)
+    read = ReadOptions(loading=dataset.training.loading, device=options.device, processes=processes.world)
     trainer = TrainerConfig.from_spec(dataset.training)
-    for choice in choices:
-        grid = ratios[choice.name]
-        fixed = options.ratio if options.ratio in grid else None
-        planned = [plan_arm(data, choice, ratio, trainer, processes.world, options.device) for ratio in grid]
-        if not options.retrain and runs_exist(dataset, planned, fixed):
-            progress(f"{ds} {choice.name}: the same {len(planned)} runs exist, nothing to do")
-            continue
-        arms = [_train_one(data, arm, processes) for arm in planned]
-        if processes.is_main:
-            publish_runs(dataset, ds, choice.name, arms, fixed)
-        # The others may read these rows and files for the next day.
-        processes.sum_value(torch.zeros(1, device=options.device))
+    with load_target_data(dataset, plan, set_id, read) as data:
+        _say_what_is_read(data)
+        for choice in choices:
+            grid = ratios[choice.name]
+            fixed = options.ratio if options.ratio in grid else None
+            planned = [plan_arm(data, choice, ratio, trainer, processes.world, options.device) for ratio in grid]
+            if not options.retrain and runs_exist(dataset, planned, fixed):
+                progress(f"{ds} {choice.name}: the same {len(planned)} runs exist, nothing to do")
+                continue
+            # Kept until all arms are published: what is interrupted in the last one does not train the others again.
+            resumes = [resume_of(arm, dataset.training.checkpoint_steps) for arm in planned]
+            if options.retrain and processes.is_main:
+                _remove(resumes)
+            arms = [_train_one(data, arm, processes, r) for arm, r in zip(planned, resumes, strict=True)]
+            if processes.is_main:
+                publish_runs(dataset, ds, choice.name, arms, fixed)
+                _remove(resumes)
+            # The others may read these rows and files for the next day.
+            processes.sum_value(torch.zeros(1, device=options.device))
+
+
+def _remove(resumes: Sequence[Resume]) -> None:
+    for resume in resumes:
+        resume.remove()
 
 
 def _say_what_is_read(data: TargetData) -> None:
-    ds, train_days, validation_days = data.ds, data.train_days, data.validation_days
+    plan = data.plan
+    ds, train_days, validation_days = plan.ds, plan.train_days, plan.validation_days
     trained = f"{train_days[0]} .. {train_days[-1]}" if train_days else "no new day"
-    start = f", from the weights of {data.predecessor}" if data.predecessor else ""
+    start = f", from the weights of {plan.predecessor}" if plan.predecessor else ""
     progress(f"{ds}: train {trained}, validate {validation_days[0]} .. {validation_days[-1]}{start}")
     set_id = data.shared_set_id
     progress(f"{ds}: shared set {set_id}" if set_id else f"{ds}: no shared set ends before it: only r = 0 is trained")
+    where = " (through buckets on disk)" if data.loading == "streamed" else ""
     progress(
-        f"{ds}: {len(data.train_rows):,} rows train, {len(data.validation_rows):,} validate, {len(data.test):,} test; "
-        f"vocabulary {data.window.vocabulary_version}"
+        f"{ds}: {data.training.num_rows:,} rows train{where}, {data.validation.num_rows:,} validate, "
+        f"{data.test.num_rows:,} test; vocabulary {data.vocabulary_version}"
     )
 
 
-def _train_one(data: TargetData, planned: RunManifest, processes: Processes) -> Arm:
+def _train_one(data: TargetData, planned: RunManifest, processes: Processes, resume: Resume | None = None) -> Arm:
     def say(message: str) -> None:
         if processes.is_main:
             progress(f"{planned.ds} {planned.model} r={planned.ratio:g} {message}")
 
-    return train_arm(data, planned, processes, say)
+    return train_arm(data, planned, processes, say, resume)
 
 
 def repeat(dataset: DatasetSpec, manifest: RunManifest) -> None:
@@ -190,23 +206,22 @@ def repeat(dataset: DatasetSpec, manifest: RunManifest) -> None:
     torch.set_num_threads(manifest.threads)
     training = dataset.training.model_copy(update={"rank_scope": manifest.rank_scope})
     dataset = dataset.model_copy(update={"training": training})
-    data = load_target_data(
-        dataset,
-        DayPlan(
-            ds=date.fromisoformat(manifest.ds),
-            train_days=manifest.days("train_days"),
-            validation_days=manifest.days("validation_days"),
-            predecessor=date.fromisoformat(manifest.predecessor.ds) if manifest.predecessor else None,
-        ),
-        manifest.shared_set_id,
+    plan = DayPlan(
+        ds=date.fromisoformat(manifest.ds),
+        train_days=manifest.days("train_days"),
+        validation_days=manifest.days("validation_days"),
+        predecessor=date.fromisoformat(manifest.predecessor.ds) if manifest.predecessor else None,
+    )
+    read = ReadOptions(
         versions=(dict(manifest.table_versions), dict(manifest.test_table_versions)),
+        loading=manifest.loading,
         device=_usable_device(manifest.device),
     )
-    found = {"window": data.window.fingerprint, "masks": data.window.mask_fingerprint, "test": data.test.fingerprint}
-    changed = [name for name, value in manifest.fingerprints.items() if found[name] != value]
-    if changed:
-        raise TrainingError(f"run {manifest.run_id}: rows of {', '.join(changed)} are not those of the manifest")
-    arm = _train_one(data, replace(manifest, metrics={}), Processes())
+    with load_target_data(dataset, plan, manifest.shared_set_id, read) as data:
+        changed = [name for name, value in manifest.fingerprints.items() if data.fingerprints[name] != value]
+        if changed:
+            raise TrainingError(f"run {manifest.run_id}: rows of {', '.join(changed)} are not those of the manifest")
+        arm = _train_one(data, replace(manifest, metrics={}), Processes())
     for name, value in manifest.metrics.items():
         progress(f"{manifest.run_id} {name}: recorded {value!r}, repeated {arm.manifest.metrics[name]!r}")
     if dict(arm.manifest.metrics) != dict(manifest.metrics):

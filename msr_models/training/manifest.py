@@ -35,6 +35,7 @@ _IDENTITY = (
     "validation_days",
     "vocabulary_version",
     "fingerprints",
+    "loading",
     "threads",
     "world_size",
 )
@@ -56,7 +57,8 @@ class Predecessor:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunManifest:
     """ds: test day. train_days: days trained on, without those that the predecessor trained on. fingerprints: content
-    of `window` (training and validation rows), `masks` (null without a set), `test`. trainer: TrainerConfig as a dict.
+    of `window` (training and validation rows), `masks` (null without a set), `test`. loading: how training rows were
+    read, which decides their order. trainer: TrainerConfig as a dict.
     metrics: what the run measured, to compare a repetition with. predecessor: null where the run started from scratch.
     """
 
@@ -79,6 +81,7 @@ class RunManifest:
     table_versions: Mapping[str, int]
     test_table_versions: Mapping[str, int]
     fingerprints: Mapping[str, str | None]
+    loading: Literal["resident", "streamed"] = "resident"
     threads: int
     world_size: int
     device: str

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from msr_models.evaluation.metrics import Floats
+from msr_models.evaluation.blocks import Floats
 from msr_models.training.files import write_bytes
 from schemas.errors import TrainingError
 

@@ -5,28 +5,29 @@ All ratios start from the same fresh weights, or each from its own run of the tr
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import torch
-from torch import Tensor
 
 from msr_models.data.source import ResidentRows
-from msr_models.data.window import Window, load_window
+from msr_models.data.window import Window
 from msr_models.evaluation.metrics import logloss, mean_scenario_auc
 from msr_models.models.base import MultiScenarioModel
 from msr_models.models.registry import build_model, model_class
-from msr_models.training.chain import DayPlan, find_predecessor
+from msr_models.training.chain import find_predecessor
 from msr_models.training.checkpoint import ModelCard
 from msr_models.training.config import TrainerConfig
 from msr_models.training.manifest import RunManifest, code_version, library_versions
 from msr_models.training.predictions import prediction_rows
 from msr_models.training.processes import Processes
+from msr_models.training.state import Resume
+from msr_models.training.target_data import TargetData
 from msr_models.training.trainer import TrainResult, predict, train, validate
 from msr_models.training.warm_start import build_from_checkpoint
 from schemas.dataset_spec import DatasetSpec
@@ -38,28 +39,6 @@ Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TargetData:
-    """What all arms of a day share: the window with its ranks, the test day, and which rows train."""
-
-    dataset: DatasetSpec
-    ds: date
-    window: Window
-    test: Window
-    train_days: list[date]
-    validation_days: list[date]
-    shared_set_id: str | None
-    predecessor: date | None = None
-
-    @property
-    def train_rows(self) -> Tensor:
-        return self.window.rows_of(self.train_days)
-
-    @property
-    def validation_rows(self) -> Tensor:
-        return self.window.rows_of(self.validation_days)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Arm:
     """One trained ratio: `mt_backbone` (r = 0), `mt_backbone_s` (r = 1) or `ssim`."""
 
@@ -68,52 +47,6 @@ class Arm:
     model: MultiScenarioModel
     result: TrainResult
     predictions: list[pa.Table]
-
-
-def load_target_data(
-    dataset: DatasetSpec,
-    plan: DayPlan,
-    shared_set_id: str | None,
-    *,
-    versions: tuple[dict[str, int], dict[str, int]] | None = None,
-    device: str = "cpu",
-) -> TargetData:
-    """Read the window (ranks for the training days only) and the test day. `versions`: of window and test to pin.
-
-    Raises TrainingError where there is nothing to train on from scratch, to validate or to test.
-    """
-    pinned_window, pinned_test = versions or (None, None)
-    window = load_window(
-        dataset,
-        [*plan.train_days, *plan.validation_days],
-        shared_set_id=shared_set_id,
-        mask_days=plan.train_days,
-        rank_scope=dataset.training.rank_scope,
-        versions=pinned_window,
-    )
-    # The test day is read from the same table versions, so that one manifest names one state of the lake.
-    test = load_window(dataset, [plan.ds], versions=pinned_test or window.table_versions)
-    # A day that goes on from another may have nothing new: it keeps the weights.
-    for days in [plan.validation_days] if plan.predecessor else [plan.train_days, plan.validation_days]:
-        _require_rows(window, days)
-    return TargetData(
-        dataset=dataset,
-        ds=plan.ds,
-        window=window.to(device),
-        test=test.to(device),
-        train_days=plan.train_days,
-        validation_days=plan.validation_days,
-        shared_set_id=shared_set_id,
-        predecessor=plan.predecessor,
-    )
-
-
-def _require_rows(window: Window, days: Sequence[date]) -> None:
-    if not len(window.rows_of(days)):
-        raise TrainingError(
-            f"{window.dataset_name} has no impressions in {days[0]} .. {days[-1]}: nothing to train on or to validate "
-            "with; take more days: training.window_days and training.validation_days of the data set"
-        )
 
 
 def arm_name(ratio: float) -> str:
@@ -150,14 +83,14 @@ def plan_arm(
 
     Raises TrainingError where the day before, which it starts from, has no fitting run.
     """
-    window, is_shared = data.window, ratio > 0
+    plan, is_shared = data.plan, ratio > 0
     # What the r = 0 arm does not read must not be part of its name: it is the same run with and without a set.
-    versions = {t: v for t, v in window.table_versions.items() if is_shared or t != "shared_instance_masks"}
+    versions = {t: v for t, v in data.table_versions.items() if is_shared or t != "shared_instance_masks"}
     manifest = RunManifest(
         dataset=data.dataset.name,
         lineage=data.dataset.lineage,
-        num_scenarios=window.num_scenarios,
-        ds=str(data.ds),
+        num_scenarios=data.training.num_scenarios,
+        ds=str(plan.ds),
         model=choice.name,
         options=dict(choice.options),
         arm=arm_name(ratio),
@@ -165,16 +98,13 @@ def plan_arm(
         rank_scope=data.dataset.training.rank_scope,
         shared_set_id=data.shared_set_id if is_shared else None,
         trainer=asdict(trainer),
-        train_days=[str(d) for d in data.train_days],
-        validation_days=[str(d) for d in data.validation_days],
-        vocabulary_version=window.vocabulary_version,
+        train_days=[str(d) for d in plan.train_days],
+        validation_days=[str(d) for d in plan.validation_days],
+        vocabulary_version=data.vocabulary_version,
         table_versions=versions,
-        test_table_versions=dict(data.test.table_versions),
-        fingerprints={
-            "window": window.fingerprint,
-            "masks": window.mask_fingerprint if is_shared else None,
-            "test": data.test.fingerprint,
-        },
+        test_table_versions=dict(data.test.window.table_versions),
+        fingerprints=dict(data.fingerprints) | ({} if is_shared else {"masks": None}),
+        loading=data.loading,
         threads=torch.get_num_threads(),
         world_size=world,
         device=device,
@@ -182,52 +112,51 @@ def plan_arm(
         library_versions=library_versions(),
         metrics={},
     )
-    if data.predecessor is not None:
-        before = find_predecessor(data.dataset, data.predecessor, manifest)
+    if plan.predecessor is not None:
+        before = find_predecessor(data.dataset, plan.predecessor, manifest)
         manifest = replace(manifest, start="previous_day", predecessor=before)
     return replace(manifest, run_id=manifest.identity())
 
 
-def train_arm(data: TargetData, planned: RunManifest, processes: Processes, on_progress: Progress) -> Arm:
-    """Train one planned arm from its first weights and predict validation and test rows.
+def train_arm(
+    data: TargetData,
+    planned: RunManifest,
+    processes: Processes,
+    on_progress: Progress,
+    resume: Resume | None = None,
+) -> Arm:
+    """Train one planned arm from its first weights, or from where it was interrupted; predict validation and test rows.
 
     Raises TrainingError where the predecessor's checkpoint is gone, changed or does not fit.
     """
-    window = data.window.with_ratio(planned.ratio) if planned.ratio > 0 else data.window
     trainer = _trainer_config(planned)
     card = ModelCard(
         model=planned.model,
         options=dict(planned.options),
-        layout=window.layout,
-        num_scenarios=window.num_scenarios,
+        layout=data.layout,
+        num_scenarios=planned.num_scenarios,
         seed=trainer.seed,
         dataset=planned.dataset,
-        vocabulary_version=window.vocabulary_version,
+        vocabulary_version=data.vocabulary_version,
     )
-    model = _first_weights(card, planned).to(window.label_N.device)
-    train_rows, validation_rows = data.train_rows, data.validation_rows
-    if len(train_rows) or planned.predecessor is None:
+    model = _first_weights(card, planned).to(planned.device)
+    training = data.training_rows(planned.ratio)
+    if training.num_rows or planned.predecessor is None:
         result = train(
-            model,
-            ResidentRows(window, train_rows),
-            ResidentRows(window, validation_rows),
-            trainer,
-            processes=processes,
-            on_progress=on_progress,
+            model, training, data.validation, trainer, processes=processes, resume=resume, on_progress=on_progress
         )
     else:
         on_progress("no new rows: the weights of the run before are kept")
-        result = _kept(model, window, validation_rows)
-    test_rows = torch.arange(len(data.test), device=window.label_N.device)
-    test_probs = predict(model, data.test, test_rows)
+        result = _kept(model, data.validation)
+    validation_probs, test_probs = (predict(model, rows.window, rows.rows) for rows in (data.validation, data.test))
     metrics = {
         "validation_auc": result.validation_auc,
         "validation_logloss": result.validation_logloss,
-        **_test_metrics(data.test, test_probs),
+        **_test_metrics(data.test.window, test_probs),
     }
     predictions = [
-        prediction_rows(window, validation_rows, predict(model, window, validation_rows), "validation"),
-        prediction_rows(data.test, test_rows, test_probs, "test"),
+        prediction_rows(data.validation.window, data.validation.rows, validation_probs, "validation"),
+        prediction_rows(data.test.window, data.test.rows, test_probs, "test"),
     ]
     return Arm(
         manifest=replace(planned, metrics=metrics), card=card, model=model, result=result, predictions=predictions
@@ -255,9 +184,9 @@ def _first_weights(card: ModelCard, planned: RunManifest) -> MultiScenarioModel:
         raise TrainingError(f"run {planned.run_id} starts from run {before.run_id} of {before.ds}: {error}") from error
 
 
-def _kept(model: MultiScenarioModel, window: Window, validation_rows: Tensor) -> TrainResult:
+def _kept(model: MultiScenarioModel, validation: ResidentRows) -> TrainResult:
     """The result of a day without new rows."""
-    auc, cross_entropy = validate(model, window, validation_rows)
+    auc, cross_entropy = validate(model, validation.window, validation.rows)
     return TrainResult(epochs=0, validation_auc=auc, validation_logloss=cross_entropy, train_rows=0, train_seconds=0.0)
 
 
@@ -285,3 +214,10 @@ def select(manifests: Sequence[RunManifest]) -> RunManifest:
 def run_folder(artifacts: Path, run_id: str) -> Path:
     """Where a run's files lie."""
     return artifacts / "runs" / run_id
+
+
+def resume_of(planned: RunManifest, every_steps: int) -> Resume:
+    """Where an arm keeps its state while it trains, beside the runs: of this run, code, libraries and device alone."""
+    made_by = [planned.code_version, dict(planned.library_versions), planned.device]
+    path = artifacts_dir(planned.dataset) / "resume" / f"{planned.run_id}.pt"
+    return Resume(path, f"{planned.run_id} {json.dumps(made_by, sort_keys=True)}", every_steps)

@@ -13,9 +13,11 @@ from torch import Tensor
 
 from msr_models.data.batch import Batch
 from msr_models.data.order import batch_length, num_batches
+from msr_models.data.prefetch import prefetch
 from msr_models.data.source import ResidentRows, TrainingData
 from msr_models.data.window import Window
-from msr_models.evaluation.metrics import Floats, logloss, mean_scenario_auc
+from msr_models.evaluation.blocks import Floats
+from msr_models.evaluation.metrics import logloss, mean_scenario_auc
 from msr_models.models.base import MultiScenarioModel
 from msr_models.training.config import TrainerConfig
 from msr_models.training.optimiser import Optimiser
@@ -162,9 +164,11 @@ class _Training:
             rank=processes.rank,
             world=processes.world,
         )
+        # Batches made where the model is need no way there; others are copied while the step before them runs.
+        coming: Iterator[Batch] = source if self.data.device.type == self.device.type else prefetch(source, self.device)
         while True:
             asked = time.perf_counter()
-            batch = next(source, None)
+            batch = next(coming, None)
             state.waiting_seconds += time.perf_counter() - asked
             if batch is None:
                 return
@@ -216,9 +220,10 @@ def _checked_sum(losses: list[Tensor], epoch: int, batches_before: int) -> float
 def predict(model: MultiScenarioModel, window: Window, rows: Tensor) -> Floats:
     """Probability of label 1 from each row's own scenario, float64, in the order of `rows`."""
     model.eval()
+    device = next(model.parameters()).device
     # Tensor.split is untyped in torch
     parts: tuple[Tensor, ...] = rows.split(PREDICT_ROWS)  # type: ignore[no-untyped-call]
-    probs = [model(window.batch(part)).double().sigmoid() for part in parts]
+    probs = [model(window.batch(part).to(device)).double().sigmoid() for part in parts]
     return np.asarray(torch.cat(probs).cpu().numpy())
 
 

@@ -61,9 +61,9 @@ def run(spec: DatasetSpec, *days: date, **options: Any) -> None:
 
 
 def stored(spec: DatasetSpec) -> dict[str, str]:
-    """Every file of the runs and of their table, by content."""
+    """Every file of the runs and of their table, by content; what an unfinished run would go on from lies apart."""
     folders = [artifacts_dir(spec.name), Path(table_uri(spec.name, "training_runs"))]
-    files = [p for folder in folders for p in sorted(folder.rglob("*")) if p.is_file()]
+    files = [p for folder in folders for p in sorted(folder.rglob("*")) if p.is_file() and p.parent.name != "resume"]
     return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 

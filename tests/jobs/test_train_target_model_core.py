@@ -1,0 +1,167 @@
+"""The training step on the fast core: interrupted runs go on, windows that do not fit are streamed, and both repeat."""
+
+from __future__ import annotations
+
+import dataclasses
+from argparse import Namespace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs import train_target_model
+from jobs.cli import StepArgs
+from msr_models.data import lake_reader
+from msr_models.training import target, trainer
+from msr_models.training.config import TrainerConfig
+from msr_models.training.state import Resume, TrainingState
+from schemas.dataset_spec import DatasetSpec
+from schemas.errors import TrainingError
+from schemas.locations import artifacts_dir
+from tests.support.tiny_lake import tiny_dataset, write_masks, write_shared_set, write_tiny_lake
+
+DAYS = [date(2026, 1, d) for d in (2, 3, 4, 5)]
+DS = DAYS[-1]
+ROWS = 200
+OPTIONS = {"model": None, "ratio": None, "shared_set": None, "manifest": None, "retrain": False, "threads": 1}
+
+
+def dataset(**training: Any) -> DatasetSpec:
+    base = tiny_dataset().training.model_dump(mode="json")
+    return tiny_dataset(training=base | training)
+
+
+@pytest.fixture
+def spec(lake: Path) -> DatasetSpec:
+    write_tiny_lake(tiny_dataset(), DAYS, rows_per_day=ROWS)
+    write_masks(tiny_dataset(), "set", DAYS[:2], rows_per_day=ROWS)
+    write_shared_set(tiny_dataset(), "set", (DAYS[0], DAYS[1]))
+    return tiny_dataset()
+
+
+def run(spec: DatasetSpec, **options: Any) -> None:
+    values = OPTIONS | {"device": "cpu"} | options
+    train_target_model.step(StepArgs(dataset=spec, days=[DS], options=Namespace(**values)))
+
+
+def results(spec: DatasetSpec) -> list[tuple[Any, ...]]:
+    rows = lake_reader.read_table(spec.name, "training_runs").to_pylist()
+    names = ("run_id", "ratio", "is_selected", "validation_auc", "epochs", "checkpoint_sha256")
+    return sorted(tuple(r[n] for n in names) for r in rows)
+
+
+def test_a_step_interrupted_in_its_last_arm_goes_on_there(
+    spec: DatasetSpec, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(spec)
+    whole = results(spec)
+    saved = Resume.save
+    seen: list[TrainingState] = []
+
+    def interrupted(self: Resume, state: TrainingState) -> None:
+        saved(self, state)
+        seen.append(state)
+        if len(seen) == 5:  # two epochs of two arms, one of the last
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Resume, "save", interrupted)
+        run(spec, retrain=True)
+    left = artifacts_dir(spec.name) / "resume"
+    assert len(list(left.iterdir())) == 3
+    epochs: list[int] = []
+    real = trainer._Training._epoch
+    monkeypatch.setattr(trainer._Training, "_epoch", lambda self: epochs.append(self.state.epoch) or real(self))
+    for uri in lake_reader.read_table(spec.name, "training_runs")["checkpoint_uri"].to_pylist():
+        Path(uri).unlink()  # so that the step has to be done again
+    capsys.readouterr()
+    run(spec)
+    assert epochs == [2] and "going on where the run was interrupted: epoch 2, batch 1" in capsys.readouterr().out
+    assert results(spec) == whole and not list(left.iterdir())
+
+
+def test_other_code_does_not_go_on_from_a_state(spec: DatasetSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(train_target_model, "publish_runs", _interrupt)
+        run(spec)
+    monkeypatch.setattr(target, "code_version", lambda: "other")
+    epochs: list[int] = []
+    real = trainer._Training._epoch
+    monkeypatch.setattr(trainer._Training, "_epoch", lambda self: epochs.append(self.state.epoch) or real(self))
+    run(spec)
+    assert epochs == [1, 2] * 3
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_streamed_window_trains_repeats_and_is_another_run(
+    spec: DatasetSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    before = set(tmp_path.iterdir())
+    run(spec)
+    resident = results(spec)
+    streamed = dataset(loading="streamed")
+    run(streamed)
+    assert "400 rows train (through buckets on disk)" in capsys.readouterr().out
+    found = results(spec)
+    assert [r[1] for r in sorted(found, key=lambda r: r[1])] == [0.0, 0.5, 1.0]
+    assert not {r[0] for r in found} & {r[0] for r in resident}
+    assert all(abs(a[3] - b[3]) < 0.2 for a, b in zip(found, resident, strict=True))
+    manifest = next(artifacts_dir(spec.name).rglob(f"{found[1][0]}/manifest.json"))
+    # A manifest repeats however the data set says windows are loaded now
+    run(spec, manifest=manifest)
+    assert "the same metrics" in capsys.readouterr().out
+    assert {p for p in set(tmp_path.iterdir()) - before if p.name.startswith("msr-rows")} == set()
+
+
+def test_r_0_is_the_same_run_with_and_without_a_set_also_when_streamed(spec: DatasetSpec) -> None:
+    streamed = dataset(loading="streamed")
+    run(streamed)
+    with_set = next(r for r in results(spec) if r[1] == 0.0)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(train_target_model, "find_shared_set", lambda *_: None)
+        run(streamed, retrain=True)
+    (without,) = results(spec)
+    assert (without[0], without[3], without[5]) == (with_set[0], with_set[3], with_set[5])
+
+
+def test_a_window_that_may_not_take_the_memory_it_needs_is_refused_or_streamed(
+    spec: DatasetSpec, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(TrainingError, match=r"needs 0\.\d+ GB in memory and 0\.10 GB are available; set training.load"):
+        run(dataset(loading="resident", memory_gb=0.1))
+    with pytest.raises(TrainingError, match=r"needs .* GB in memory and 0\.10 GB"):
+        run(dataset(memory_gb=0.1))  # not even validation and test fit
+    assert not lake_reader.table_exists(spec.name, "training_runs")
+
+
+@pytest.mark.gpu
+def test_a_gpu_trains_the_same_arms(spec: DatasetSpec) -> None:
+    run(spec)
+    on_cpu = results(spec)
+    run(spec, device="cuda")
+    for a, b in zip(on_cpu, results(spec), strict=True):
+        assert a[:2] == b[:2] and abs(a[3] - b[3]) < 0.1
+
+
+def test_settings_reach_the_trainer() -> None:
+    changed = {
+        "batch_size": 7,
+        "max_epochs": 3,
+        "patience": 5,
+        "learning_rate": 0.5,
+        "weight_decay": 0.25,
+        "seed": 9,
+        "optimiser": "adagrad",
+        "embedding_update": "dense",
+        "precision": "bf16",
+        "gradient_clip": 2.0,
+        "schedule": "cosine",
+        "warmup_steps": 4,
+    }
+    assert dataclasses.asdict(TrainerConfig.from_spec(dataset(**changed).training)) == changed
