@@ -7,6 +7,7 @@ Which events are behaviours, how many an impression sees and how old they may be
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import date
 
 from pyspark.sql import SparkSession
@@ -50,14 +51,19 @@ def build_day(spark: SparkSession, dataset: DatasetSpec, ds: date) -> None:
     progress(f"{TABLE_NAME} {dataset.name} {ds}: {num_users} users, vocabulary {version}, {seconds:.1f} s")
 
 
-def step(args: StepArgs) -> None:
-    """One day after another in one session."""
-    spark = get_session("build_behaviour_sequences")
+def for_each_day(args: StepArgs, app_name: str, build: Callable[[SparkSession, DatasetSpec, date], None]) -> None:
+    """Build the days asked for one after another in one session; those before the first vocabulary have nothing."""
+    spark = get_session(app_name)
     for ds in args.days:
         if ds < args.dataset.first_feature_day:
             progress(f"{args.dataset.name} {ds}: no features before {args.dataset.first_feature_day}, nothing to do")
         else:
-            build_day(spark, args.dataset, ds)
+            build(spark, args.dataset, ds)
+
+
+def step(args: StepArgs) -> None:
+    """Sequences of the days asked for."""
+    for_each_day(args, "build_behaviour_sequences", build_day)
 
 
 if __name__ == "__main__":

@@ -12,12 +12,11 @@ import pyarrow.dataset as pds
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
-from jobs.build_behaviour_sequences import ensure_sequences
+from jobs.build_behaviour_sequences import ensure_sequences, for_each_day
 from jobs.build_vocabularies import ensure_vocabulary, load_vocabulary
 from jobs.cli import StepArgs, progress, run_step
 from jobs.ingest_impressions import ensure_ingested
 from jobs.spark_lake import publish, read_days
-from jobs.spark_session import get_session
 from jobs.transforms.features import scenario_features
 from jobs.transforms.statistics import scenario_statistics
 from msr_models.data.lake_reader import open_table
@@ -96,13 +95,8 @@ _REMEDY = (
 
 
 def step(args: StepArgs) -> None:
-    """One day after another in one session."""
-    spark = get_session("build_scenario_features")
-    for ds in args.days:
-        if ds < args.dataset.first_feature_day:
-            progress(f"{args.dataset.name} {ds}: no features before {args.dataset.first_feature_day}, nothing to do")
-        else:
-            build_day(spark, args.dataset, ds)
+    """Features of the days asked for."""
+    for_each_day(args, "build_scenario_features", build_day)
 
 
 if __name__ == "__main__":

@@ -28,13 +28,15 @@ class VocabularyIndex:
 
 
 def index_vocabulary(vocabulary: DataFrame, dataset: DatasetSpec) -> VocabularyIndex:
-    """Look at the rows of one version (one Spark job): sizes per field, and the few edges of numeric fields."""
+    """Read one version, once for all fields, and look at it: sizes per field, and the few edges of numeric fields."""
+    # Each field joins these rows: planned from the table, every join would ask Delta's log for its files again.
+    kept = vocabulary.select("field", "value", "id").localCheckpoint()
     numeric = [f.name for f in dataset.fields if f.kind == "numeric"]
     is_edge = F.col("field").isin(numeric) if numeric else F.lit(False)
     edges = F.collect_list(F.when(is_edge, F.struct("id", "value")))
-    rows = vocabulary.groupBy("field").agg(F.count(F.lit(1)).alias("size"), edges.alias("edges")).collect()
+    rows = kept.groupBy("field").agg(F.count(F.lit(1)).alias("size"), edges.alias("edges")).collect()
     return VocabularyIndex(
-        rows=vocabulary,
+        rows=kept,
         num_values={row["field"]: row["size"] for row in rows},
         lower_edges={row["field"]: _as_numbers(row["edges"]) for row in rows if row["edges"]},
     )
@@ -44,17 +46,14 @@ def _as_numbers(edges: list[Row]) -> tuple[float, ...]:
     return tuple(float(edge["value"]) for edge in sorted(edges, key=lambda edge: int(edge["id"])))
 
 
-def with_categorical_id(
-    frame: DataFrame, index: VocabularyIndex, field: str, raw_column: str, id_column: str
-) -> DataFrame:
-    """`frame` with the id (int32) of a single value; 0 where the value is null or unknown."""
-    values = index.values_of(field).select(F.col("value").alias(raw_column), F.col("id").alias("_id"))
-    joined = frame.join(values, raw_column, "left")
-    return joined.withColumn(id_column, F.coalesce(F.col("_id"), F.lit(0)).cast("int")).drop("_id")
+def categorical_ids(index: VocabularyIndex, field: str, raw_column: str, id_column: str) -> DataFrame:
+    """(raw value, id) of one field under the names given: to be joined on the left, null where a value is unknown."""
+    return index.values_of(field).select(F.col("value").alias(raw_column), F.col("id").alias(id_column))
 
 
-def with_multi_valued_ids(frame: DataFrame, index: VocabularyIndex, field: FieldSpec, id_column: str) -> DataFrame:
-    """`frame` with the ids of a list of values: distinct, in the list's order, at most max_values, without the unknown.
+def multi_valued_ids(frame: DataFrame, index: VocabularyIndex, field: FieldSpec, id_column: str) -> DataFrame:
+    """(raw list, ids) of each distinct list in `frame` that has a known value: distinct ids, in the list's order, at
+    most max_values. To be joined on the left.
 
     Each distinct list is encoded once: lists belong to few items or users, and so need no shuffle of all rows.
     """
@@ -64,9 +63,17 @@ def with_multi_valued_ids(frame: DataFrame, index: VocabularyIndex, field: Field
     known = values.join(index.values_of(field.name), "value", "inner")
     in_order = F.sort_array(F.collect_list(F.struct("_position", "id")))
     ids = F.slice(F.transform(in_order, lambda pair: pair["id"].cast("int")), 1, field.max_values)
-    encoded = known.groupBy(raw).agg(ids.alias("_ids"))
-    joined = frame.join(encoded, raw, "left")
-    return joined.withColumn(id_column, F.coalesce("_ids", F.array().cast("array<int>"))).drop("_ids")
+    return known.groupBy(raw).agg(ids.alias(id_column))
+
+
+def known_or_zero(id_column: str) -> Column:
+    """A joined id (int32); 0 where the value was null or unknown."""
+    return F.coalesce(F.col(id_column), F.lit(0)).cast("int")
+
+
+def known_or_none(id_column: str) -> Column:
+    """Joined ids of a list (int32); empty where it was null or none of its values is known."""
+    return F.coalesce(F.col(id_column), F.array().cast("array<int>"))
 
 
 def bin_id(raw: Column, lower_edges: tuple[float, ...]) -> Column:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from jobs.transforms.encoding import VocabularyIndex, bin_id, with_categorical_id, with_multi_valued_ids
+from jobs.transforms.encoding import (
+    VocabularyIndex,
+    bin_id,
+    categorical_ids,
+    known_or_none,
+    known_or_zero,
+    multi_valued_ids,
+)
 from jobs.transforms.sequences import user_key
 from jobs.transforms.statistics import entity_column, statistic_columns
 from schemas.dataset_spec import DatasetSpec, FieldSpec
@@ -26,27 +33,35 @@ def scenario_features(
     user has no row in `sequences`, which then were not made from these impressions; the writer refuses nulls.
     """
     rows = impressions
+    columns: dict[str, Column] = {}  # all in one projection at the end: each step of its own is analysed on its own
     for field in dataset.fields:
-        rows = _with_field(rows, index, field)
+        found = _lookup(impressions, index, field)
+        rows = rows if found is None else rows.join(found, field.raw_column, "left")
+        columns[f"f_{field.name}"] = _encoded(index, field)
     for entity, frame in statistics.items():
-        rows = _with_statistics(rows, frame, entity)
-    rows = _with_hist_end(rows, sequences).withColumns({"user_key": user_key(), "vocabulary_version": F.lit(version)})
+        rows = rows.join(frame, ["scenario_id", entity_column(entity)], "left")
+        # 0 where the scenario has not shown the user or item within the lookback
+        columns |= {name: known_or_zero(name) for name in statistic_columns(entity)}
+    columns |= {"user_key": user_key(), "vocabulary_version": F.lit(version)}
+    rows = _with_hist_end(rows, sequences).withColumns(columns)
     return rows.select(*TABLE.for_dataset(dataset).column_names)
 
 
-def _with_field(rows: DataFrame, index: VocabularyIndex, field: FieldSpec) -> DataFrame:
+def _lookup(impressions: DataFrame, index: VocabularyIndex, field: FieldSpec) -> DataFrame | None:
+    """Raw value -> f_<name>, not yet without nulls; None for a number, which needs no join."""
     column = f"f_{field.name}"
     if field.kind == "numeric":
-        return rows.withColumn(column, bin_id(F.col(field.raw_column), index.lower_edges[field.name]))
+        return None
     if field.kind == "multi_valued":
-        return with_multi_valued_ids(rows, index, field, column)
-    return with_categorical_id(rows, index, field.name, field.raw_column, column)
+        return multi_valued_ids(impressions, index, field, column)
+    return categorical_ids(index, field.name, field.raw_column, column)
 
 
-def _with_statistics(rows: DataFrame, statistics: DataFrame, entity: str) -> DataFrame:
-    """0 where the scenario has not shown the user or item within the lookback."""
-    joined = rows.join(statistics, ["scenario_id", entity_column(entity)], "left")
-    return joined.withColumns({c: F.coalesce(F.col(c), F.lit(0)).cast("int") for c in statistic_columns(entity)})
+def _encoded(index: VocabularyIndex, field: FieldSpec) -> Column:
+    column = f"f_{field.name}"
+    if field.kind == "numeric":
+        return bin_id(F.col(field.raw_column), index.lower_edges[field.name])
+    return known_or_none(column) if field.kind == "multi_valued" else known_or_zero(column)
 
 
 def _with_hist_end(rows: DataFrame, sequences: DataFrame) -> DataFrame:

@@ -7,7 +7,7 @@ from datetime import date
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from jobs.transforms.encoding import VocabularyIndex, with_categorical_id
+from jobs.transforms.encoding import VocabularyIndex, categorical_ids, known_or_zero
 from schemas.dataset_spec import DatasetSpec
 from schemas.tables.behaviour_sequences import TABLE
 
@@ -48,16 +48,17 @@ def _behaviours(recent: DataFrame, index: VocabularyIndex, dataset: DatasetSpec)
     """(user_id, ts in microseconds, instance_id, scenario_id, item_id, f_<attribute>): ordered by time as structs."""
     if dataset.sequence.behaviour == "positive":
         recent = recent.where(F.col("label") == 1)
-    rows = with_categorical_id(recent, index, dataset.sequence.item_field, f"x_{dataset.sequence.item_field}", "_item")
-    for name in dataset.sequence.attributes:
-        rows = with_categorical_id(rows, index, name, f"x_{name}", f"f_{name}")
+    item, attributes = dataset.sequence.item_field, dataset.sequence.attributes
+    rows = recent
+    for column, name in {"_item": item, **{f"f_{name}": name for name in attributes}}.items():
+        rows = rows.join(categorical_ids(index, name, f"x_{name}", column), f"x_{name}", "left")
     return rows.select(
         "user_id",
         F.unix_micros("event_ts").alias("ts"),
         "instance_id",
         "scenario_id",
-        F.col("_item").alias("item_id"),
-        *[f"f_{name}" for name in dataset.sequence.attributes],
+        known_or_zero("_item").alias("item_id"),
+        *[known_or_zero(f"f_{name}").alias(f"f_{name}") for name in attributes],
     )
 
 

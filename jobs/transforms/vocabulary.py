@@ -65,8 +65,13 @@ def _counts(impressions: DataFrame, fields: Iterable[FieldSpec]) -> DataFrame:
 def _pairs(field: FieldSpec) -> Column:
     """Array of (field, value) of one impression; a repeated value of a multi-valued field counts once."""
     raw = F.col(field.raw_column)
-    values = F.array_distinct(F.coalesce(raw, F.array())) if field.kind == "multi_valued" else F.array(raw)
-    return F.transform(values, lambda v: F.struct(F.lit(field.name).alias("field"), v.alias("value")))
+    if field.kind != "multi_valued":  # no lambda, so that Spark can compile it
+        return F.array(_pair(field, raw))
+    return F.transform(F.array_distinct(F.coalesce(raw, F.array())), lambda value: _pair(field, value))
+
+
+def _pair(field: FieldSpec, value: Column) -> Column:
+    return F.struct(F.lit(field.name).alias("field"), value.alias("value"))
 
 
 def _numbered(counts: DataFrame) -> DataFrame:
