@@ -24,7 +24,9 @@ from msr_models.data import lake_reader
 from msr_models.data.window import Window, load_window
 from msr_models.ssim.search import SearchResult, run_search
 from msr_models.ssim.store import make_scorer, save_scorer
+from msr_models.training.device import usable_device
 from msr_models.training.manifest import code_version
+from msr_models.training.memory import keep_freed_memory
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError
 from schemas.locations import artifacts_dir
@@ -41,11 +43,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, help="seed instead of search.seed")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads; scores depend on it in their last digits")
+    parser.add_argument("--device", default="auto", help="auto (a GPU when there is one), cpu, cuda or cuda:N")
 
 
 def step(args: StepArgs) -> None:
     """Search for every day asked for."""
+    keep_freed_memory()
     torch.set_num_threads(getattr(args.options, "threads", 1))
+    device = usable_device(getattr(args.options, "device", "cpu"))
     seed = getattr(args.options, "seed", None)
     spec = args.dataset.search if seed is None else args.dataset.search.model_copy(update={"seed": seed})
     scheduled = getattr(args.options, "window", "exact") == "scheduled"
@@ -54,10 +59,10 @@ def step(args: StepArgs) -> None:
         if day is None:
             progress(f"{ds}: no search is scheduled up to it: its windows are not full yet")
         else:
-            search_day(args.dataset, day, spec)
+            search_day(args.dataset, day, spec, device)
 
 
-def search_day(dataset: DatasetSpec, ds: date, spec: SearchSpec) -> str | None:
+def search_day(dataset: DatasetSpec, ds: date, spec: SearchSpec, device: str = "cpu") -> str | None:
     """Search the window before `ds`; returns the set's id, None where the window is not full yet."""
     days = dataset.window_before(ds, spec.window_days)
     if days is None:
@@ -73,7 +78,7 @@ def search_day(dataset: DatasetSpec, ds: date, spec: SearchSpec) -> str | None:
     rows_K = torch.bincount(window.scenario_N, minlength=window.num_scenarios).tolist()
     shown = ", ".join(f"{name} {rows:,}" for name, rows in zip(window.scenario_names, rows_K, strict=True))
     progress(f"{ds}: {len(window):,} rows ({shown}); vocabulary {window.vocabulary_version}; set {set_id}")
-    result = run_search(window, spec, progress)
+    result = run_search(window, spec, progress, device=device)
     _publish(dataset, window, spec, set_id, result)
     return set_id
 

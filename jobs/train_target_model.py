@@ -30,6 +30,7 @@ from msr_models.data.window import published_empty
 from msr_models.models.registry import parse_options
 from msr_models.training.chain import DayPlan, days_to_make_first, plan_day
 from msr_models.training.config import TrainerConfig
+from msr_models.training.device import usable_device
 from msr_models.training.manifest import RunManifest, read_manifest
 from msr_models.training.memory import keep_freed_memory
 from msr_models.training.processes import Processes, join_processes
@@ -68,26 +69,13 @@ def step(args: StepArgs) -> None:
             return repeat(args.dataset, read_manifest(args.options.manifest))
         if not args.days:
             raise TrainingError("which day? give --ds YYYY-MM-DD, --from and --to, or --manifest FILE")
-        args.options.device = _usable_device(args.options.device)
+        args.options.device = usable_device(args.options.device)
         if args.options.threads < 1:
             raise TrainingError(f"--threads {args.options.threads} must be 1 or more")
         torch.set_num_threads(args.options.threads)
         choices = chosen_models(args.dataset, args.options.model)
         for ds in args.days:
             _train_day(args, ds, choices, processes)
-
-
-def _usable_device(device: str) -> str:
-    """The device meant by --device. Raises TrainingError where it cannot be had."""
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=device)
-        return device
-    except (RuntimeError, AssertionError) as error:
-        raise TrainingError(
-            f"--device {device!r} cannot be used ({str(error).splitlines()[0]}); give --device cpu"
-        ) from error
 
 
 def chosen_models(dataset: DatasetSpec, name: str | None) -> Sequence[ModelChoice]:
@@ -215,7 +203,7 @@ def repeat(dataset: DatasetSpec, manifest: RunManifest) -> None:
     read = ReadOptions(
         versions=(dict(manifest.table_versions), dict(manifest.test_table_versions)),
         loading=manifest.loading,
-        device=_usable_device(manifest.device),
+        device=usable_device(manifest.device),
     )
     with load_target_data(dataset, plan, manifest.shared_set_id, read) as data:
         changed = [name for name, value in manifest.fingerprints.items() if data.fingerprints[name] != value]

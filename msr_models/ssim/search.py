@@ -8,6 +8,7 @@ loss: joint towers that share everything become equal, and then nothing tells a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,6 +29,7 @@ from msr_models.ssim.objective import expected_excess, gated_logits, pair_weight
 from msr_models.ssim.scoring import score_rows
 from msr_models.ssim.selector import Selector, field_vectors
 from msr_models.training.optimiser import Optimiser, OptimiserConfig
+from msr_models.training.step import autocast
 from msr_models.training.trainer import validate
 from schemas.errors import TrainingError
 from schemas.pipeline_spec import SearchSpec
@@ -63,16 +65,18 @@ class SearchResult:
         return self.probs_N > np.float32(self.threshold)
 
 
-def run_search(window: Window, spec: SearchSpec, on_progress: Progress | None = None) -> SearchResult:
-    """Search `window` for shared instances; a function of window, spec and thread count.
+def run_search(
+    window: Window, spec: SearchSpec, on_progress: Progress | None = None, *, device: str = "cpu"
+) -> SearchResult:
+    """Search `window` for shared instances on `device`; on a CPU a function of window, spec and thread count.
 
     Raises TrainingError for labels of one class, an unknown backbone or a loss that is not finite.
     """
     say = on_progress or (lambda message: None)
     window.require_both_labels()
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng():
         torch.manual_seed(spec.seed)
-        return _Search(window, spec, say).run()
+        return _Search(window.to(device), spec, say).run()
 
 
 class _Search:
@@ -81,7 +85,8 @@ class _Search:
     def __init__(self, window: Window, spec: SearchSpec, say: Progress) -> None:
         self.window, self.spec, self.say = window, spec, say
         options = {"embedding_dim": spec.embedding_dim, "hidden": list(spec.hidden)}
-        self.model = build_model(spec.backbone, options, window.layout, window.num_scenarios, spec.seed)
+        device = window.label_N.device
+        self.model = build_model(spec.backbone, options, window.layout, window.num_scenarios, spec.seed).to(device)
         self.embedding = _embedding_of(self.model, spec.backbone)
         self.selector = Selector(
             window.layout,
@@ -90,8 +95,8 @@ class _Search:
             spec.selector_hidden,
             "field_wise" if spec.objective == "reference" else "dense",
             torch.Generator().manual_seed(spec.seed + 1),
-        )
-        self.gate = Gate(spec.gate_estimator, spec.threshold_init, spec.threshold_bounds)
+        ).to(device)
+        self.gate = Gate(spec.gate_estimator, spec.threshold_init, spec.threshold_bounds).to(device)
         self.optimiser = Optimiser(
             self.model, OptimiserConfig(learning_rate=spec.learning_rate, weight_decay=spec.weight_decay)
         )
@@ -187,22 +192,29 @@ class _Search:
     def _warm_up_step(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Eq. 6 with g = 0: every row trains its own tower."""
         batch = self.window.batch(rows)
-        loss = F.binary_cross_entropy_with_logits(self.model(batch), batch.label_B)
+        with self._autocast():
+            logits_B = self.model(batch)
+        loss = F.binary_cross_entropy_with_logits(logits_B, batch.label_B)
         torch.autograd.backward(loss)
         self.optimiser.step()
-        return loss, torch.zeros(len(rows))
+        return loss, torch.zeros_like(batch.label_B)
 
     def _joint_step(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Eq. 15: towers, embeddings, selector and threshold in one step."""
         batch = self.window.batch(rows)
         share_logits_B = self.selector(field_vectors(self.embedding, batch), batch.scenario_B)
         gate_B = self.gate(share_logits_B.sigmoid())
-        losses_BK = tower_losses(gated_logits(self.model, batch, gate_B), batch.label_B)
+        with self._autocast():
+            logits_BK = gated_logits(self.model, batch, gate_B)
+        losses_BK = tower_losses(logits_BK, batch.label_B)
         loss = shared_instance_loss(gate_B, losses_BK, batch.scenario_B, self.spec.tower_reduction)
         loss = loss + self.kl_weight * divergence_from_all_shared(self.spec.kl_form, gate_B, share_logits_B)
         self._selector_step(loss, gate_B)
         self.optimiser.step()
         return loss, gate_B
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        return autocast("auto", self.window.label_N.device.type)
 
     def _learn_gate_from_reference(self) -> None:
         """Keep the towers as they are; the gate learns from what they lose under each other's probabilities."""
@@ -228,7 +240,7 @@ class _Search:
             self._selector_step(loss, gate_B)
             return loss, gate_B
 
-        every_row = torch.arange(len(self.window))
+        every_row = torch.arange(len(self.window), device=self.rows.device)
         for epoch in range(1, self.spec.epochs + 1):
             self._epoch("gate", epoch, self.spec.epochs, every_row, step)
 
@@ -248,7 +260,8 @@ class _Search:
         """logits_BK of all window rows, part by part, in eval mode."""
         self.model.eval()
         for start in range(0, len(self.window), EVAL_ROWS):
-            batch: Batch = self.window.batch(torch.arange(start, min(start + EVAL_ROWS, len(self.window))))
+            stop = min(start + EVAL_ROWS, len(self.window))
+            batch: Batch = self.window.batch(torch.arange(start, stop, device=self.rows.device))
             yield self.model.scenario_logits(self.model.embed(batch), batch)
 
 

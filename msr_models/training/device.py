@@ -1,0 +1,20 @@
+"""The device that a command line asks for."""
+
+from __future__ import annotations
+
+import torch
+
+from schemas.errors import TrainingError
+
+
+def usable_device(device: str) -> str:
+    """The device meant by --device. Raises TrainingError where it cannot be had."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=device)
+        return device
+    except (RuntimeError, AssertionError) as error:
+        raise TrainingError(
+            f"--device {device!r} cannot be used ({str(error).splitlines()[0]}); give --device cpu"
+        ) from error
