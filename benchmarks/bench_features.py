@@ -1,0 +1,258 @@
+"""Seconds that Spark needs for a day, from log to features, as rows and history grow; beside a DuckDB form by hand.
+
+Each case is a lake of its own with the generated log: 1, 2 and 4 times its rows after 7 days, and its rows after 7, 14
+and 28 days. The same state is copied anew for every run: the next day is ingested, its vocabulary version, sequences
+and features are made, by the steps' own functions in one warm session. Cases take turns, the first round is not
+counted. DuckDB makes the day's sequences and features of the same files; its rows must equal the tables'.
+
+  python -m benchmarks.bench_features
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql import SparkSession
+
+from benchmarks import duckdb_features, harness
+from jobs import build_behaviour_sequences, build_scenario_features
+from jobs.build_vocabularies import ensure_vocabulary
+from jobs.cli import progress
+from jobs.ingest_impressions import ingest_day
+from jobs.spark_session import get_session
+from msr_models.data.lake_reader import read_table
+from schemas.dataset_spec import DatasetSpec
+from schemas.load_dataset import load_dataset
+
+STEPS = ("ingest", "vocabulary", "sequences", "features")
+FULL, QUICK = "full", "quick"
+LOWEST_SLOPE = 1.25  # 28 days may cost this much of 7: the log of a table grows, its rows that are read do not
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is measured; `lookback_days` and `fit_days` replace the data set's own."""
+
+    rows_per_day: int
+    scales: tuple[int, ...]
+    histories: tuple[int, ...]
+    rounds: int
+    warm_up: int
+    lookback_days: int
+    fit_days: int
+
+
+PLANS = {
+    FULL: Plan(
+        rows_per_day=24_000, scales=(1, 2, 4), histories=(7, 14, 28), rounds=3, warm_up=1, lookback_days=7, fit_days=2
+    ),
+    QUICK: Plan(rows_per_day=2_000, scales=(1,), histories=(1, 2), rounds=1, warm_up=0, lookback_days=1, fit_days=1),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A lake with `history` days before the measured one."""
+
+    dataset: DatasetSpec
+    scale: int
+    history: int
+    lake: Path
+
+    @property
+    def ds(self) -> date:
+        return self.dataset.days.start + timedelta(days=self.history)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One measured day: published impressions, seconds of each of STEPS, and DuckDB's for sequences and features."""
+
+    rows: int
+    seconds: dict[str, float]
+    duckdb_seconds: float
+
+
+def main(options: argparse.Namespace) -> None:
+    os.environ["MSR_SPARK_MASTER"] = f"local[{options.threads}]"
+    plan = PLANS[QUICK if options.quick else FULL]
+    with tempfile.TemporaryDirectory() as name:
+        spark = get_session("bench_features")
+        try:
+            cases = prepare(spark, plan, Path(name))
+            runs = measure(spark, cases, plan, Path(name), options.threads)
+        finally:
+            spark.stop()
+    report(cases, runs, plan, options)
+
+
+def prepare(spark: SparkSession, plan: Plan, folder: Path) -> list[Case]:
+    """Lakes of all cases: those of one scale are copies of one lake, taken while it grows."""
+    cases = []
+    for scale in plan.scales:
+        histories = plan.histories if scale == 1 else plan.histories[:1]
+        dataset = sized(plan, scale)
+        growing = folder / f"growing-{scale}"
+        with lake_at(growing):
+            for day in range(max(histories)):
+                ds = dataset.days.start + timedelta(days=day)
+                ingest_day(spark, dataset, ds)
+                if dataset.vocabulary_version(ds):
+                    ensure_vocabulary(spark, dataset, ds)
+                if day + 1 in histories:
+                    lake = shutil.copytree(growing, folder / f"lake-{scale}-{day + 1}")
+                    cases.append(Case(dataset=dataset, scale=scale, history=day + 1, lake=lake))
+    return cases
+
+
+def sized(plan: Plan, scale: int) -> DatasetSpec:
+    """The generated data set with the plan's rows and days, without an end."""
+    dataset = load_dataset("generated")
+    assert dataset.source.generator is not None and dataset.statistics is not None
+    generator = dataset.source.generator.model_copy(update={"rows_per_day": plan.rows_per_day * scale})
+    lookback = {"lookback_days": plan.lookback_days}
+    return dataset.model_copy(
+        update={
+            "name": f"bench_{scale}x",
+            "source": dataset.source.model_copy(update={"generator": generator}),
+            "sequence": dataset.sequence.model_copy(update=lookback),
+            "statistics": dataset.statistics.model_copy(update=lookback),
+            "vocabulary": dataset.vocabulary.model_copy(update={"fit_days": plan.fit_days}),
+            "days": dataset.days.model_copy(update={"end": None}),
+        }
+    )
+
+
+def measure(spark: SparkSession, cases: Sequence[Case], plan: Plan, folder: Path, threads: int) -> list[list[Run]]:
+    """Runs of each case that count, by turns: a session gets quicker for a long while, and no case shall gain by it."""
+    runs: list[list[Run]] = [[] for _ in cases]
+    for round_ in range(plan.warm_up + plan.rounds):
+        for case, done in zip(cases, runs, strict=True):
+            lake = shutil.copytree(case.lake, folder / f"run-{round_}-{case.scale}-{case.history}")
+            with lake_at(lake):
+                run = run_day(spark, case, lake, threads)
+            shutil.rmtree(lake)
+            progress(f"round {round_}, {case.scale}x, {case.history} days: {run}")
+            if round_ >= plan.warm_up:
+                done.append(run)
+    return runs
+
+
+def run_day(spark: SparkSession, case: Case, lake: Path, threads: int) -> Run:
+    """One day by Spark, then its sequences and features by DuckDB; RuntimeError where their rows differ."""
+    dataset, ds = case.dataset, case.ds
+    version = dataset.vocabulary_version(ds)
+    assert version is not None
+    work: dict[str, Callable[[], object]] = {
+        "ingest": lambda: ingest_day(spark, dataset, ds),
+        "vocabulary": lambda: ensure_vocabulary(spark, dataset, ds),
+        "sequences": lambda: build_behaviour_sequences.build_day(spark, dataset, ds),
+        "features": lambda: build_scenario_features.build_day(spark, dataset, ds),
+    }
+    seconds = {step: timed(work[step]) for step in STEPS}
+    duckdb_seconds = timed(lambda: duckdb_features.build_day(dataset, ds, version, lake, threads))
+    check_equal("behaviour_sequences", dataset, ds, pq.read_table(lake / "sequences.parquet"), "user_id")
+    rows = check_equal("scenario_features", dataset, ds, pq.read_table(lake / "features.parquet"), "instance_id")
+    return Run(rows=rows, seconds=seconds, duckdb_seconds=duckdb_seconds)
+
+
+def check_equal(table: str, dataset: DatasetSpec, ds: date, by_duckdb: pa.Table, key: str) -> int:
+    """Number of rows; RuntimeError where a column that both have differs in any row."""
+    columns = [name for name in by_duckdb.column_names if name not in ("ds", "user_key")]
+    by_spark = read_table(dataset.name, table, columns=columns, days=[ds]).sort_by(key)
+    other = by_duckdb.select(columns).cast(by_spark.schema).sort_by(key)
+    if wrong := [name for name in columns if not by_spark[name].equals(other[name])]:
+        raise RuntimeError(f"{table} of {ds}: Spark and DuckDB differ in {wrong} ({len(by_spark)}, {len(other)} rows)")
+    return int(by_spark.num_rows)
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Wall seconds of one call."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+@contextmanager
+def lake_at(root: Path) -> Iterator[None]:
+    """MSR_LAKE_ROOT for a while."""
+    before = os.environ.get("MSR_LAKE_ROOT")
+    os.environ["MSR_LAKE_ROOT"] = str(root)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["MSR_LAKE_ROOT"]
+        else:
+            os.environ["MSR_LAKE_ROOT"] = before
+
+
+def report(cases: Sequence[Case], runs: Sequence[Sequence[Run]], plan: Plan, options: argparse.Namespace) -> None:
+    """Print and write both tables."""
+    rows = {(c.scale, c.history): median_run(done) for c, done in zip(cases, runs, strict=True)}
+    least = plan.histories[0]
+    by_rows = harness.Table(
+        title=f"One day by rows, {least} days of history (seconds)",
+        columns=["rows", *STEPS, "day", "rows/s", "DuckDB", "sequences + features / DuckDB"],
+        baseline="DuckDB by hand, sequences + features",
+    )
+    for scale in plan.scales:
+        run = rows[scale, least]
+        ratio = (run.seconds["sequences"] + run.seconds["features"]) / run.duckdb_seconds
+        day = sum(run.seconds.values())
+        by_rows.add(run.rows, *run.seconds.values(), day, run.rows / day, run.duckdb_seconds, ratio)
+    by_history = harness.Table(
+        title="One day by history in the lake (seconds)",
+        columns=["days", *STEPS, "day", "ratio"],
+        baseline=f"{least} days",
+    )
+    for history in plan.histories:
+        seconds = rows[1, history].seconds
+        ratio = sum(seconds.values()) / sum(rows[1, least].seconds.values())
+        by_history.add(history, *seconds.values(), sum(seconds.values()), ratio)
+    slope = max(float(row[-1] or 0) for row in by_history.rows)
+    bar = harness.Bar(
+        what=f"a day after {plan.histories[-1]} days against one after {least}: no growth beyond the lookback",
+        asked=f"<= {LOWEST_SLOPE}x (noise of a run)",
+        measured=f"{slope:.2f}x",
+        met=slope <= LOWEST_SLOPE,
+    )
+    harness.report(
+        "features", [by_rows, by_history], command="python -m benchmarks.bench_features",
+        libraries=["pyspark", "delta-spark", "duckdb", "deltalake"], options=options,
+        bars=[] if options.quick else [bar], notes=notes(plan),
+    )  # fmt: skip
+
+
+def median_run(runs: Sequence[Run]) -> Run:
+    """The median of each time."""
+    seconds = {step: statistics.median(run.seconds[step] for run in runs) for step in STEPS}
+    return Run(rows=runs[0].rows, seconds=seconds, duckdb_seconds=statistics.median(run.duckdb_seconds for run in runs))
+
+
+def notes(plan: Plan) -> list[str]:
+    """What the numbers hold and leave out."""
+    return [
+        f"medians of {plan.rounds} days, each on a fresh copy of the lake, by turns; not counted: the days that fill "
+        f"the lakes, and {plan.warm_up} first round",
+        f"lookback {plan.lookback_days} days, vocabularies fitted on {plan.fit_days} days and renewed every day",
+        "Spark's steps check keys, nulls, constraints and accounts and commit transactions; DuckDB only transforms and "
+        "writes Parquet; every row and column of both was compared (but for user_key, another hash there)",
+    ]
+
+
+if __name__ == "__main__":
+    main(harness.parser(__doc__ or "").parse_args(sys.argv[1:]))
