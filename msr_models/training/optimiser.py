@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from msr_models.modules.embedding import FieldEmbedding
+from msr_models.modules.embedding import FieldEmbedding, narrow_rows
 from msr_models.training.row_gradients import RowGradient, RowMerger
 
 BETA1, BETA2 = 0.9, 0.999
@@ -49,10 +49,10 @@ class RowOptimiser:
     def step(self, gradient: RowGradient, learning_rate: Tensor, steps: Tensor) -> None:
         """One step; learning_rate and steps (this one included) are scalars on the weight's device."""
         rows_U, grad_UD = gradient.rows_U, gradient.grad_UD
-        weight_UD = self.weight.index_select(0, rows_U)
+        weight_UD = narrow_rows(self.weight, rows_U)
         if self.config.weight_decay:
             grad_UD = grad_UD.add(weight_UD, alpha=self.config.weight_decay)
-        state_US = self.state_RS.index_select(0, rows_U)
+        state_US = narrow_rows(self.state_RS, rows_U)
         if self.config.kind == "adam":
             first_UD, second_UD = state_US.chunk(2, dim=1)
             first_UD.lerp_(grad_UD, 1.0 - BETA1)

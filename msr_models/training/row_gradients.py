@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from msr_models.modules.embedding import narrow_rows
+
 
 @dataclass(frozen=True, slots=True)
 class RowGradient:
@@ -49,7 +51,7 @@ class RowMerger:
         first_N = first_N.long()
         if rows_N.device.type != "cpu":
             summed_ND = torch.zeros_like(grad_ND).index_add_(0, first_N, grad_ND)
-            return RowGradient(rows_N, summed_ND.index_select(0, first_N), is_first_N)
+            return RowGradient(rows_N, narrow_rows(summed_ND, first_N), is_first_N)
         rows_U = rows_N[is_first_N]
         slot_N = (is_first_N.cumsum(0) - 1).index_select(0, first_N)
         summed_UD = grad_ND.new_zeros((rows_U.shape[0], grad_ND.shape[1])).index_add_(0, slot_N, grad_ND)

@@ -128,12 +128,22 @@ class GraphedStep(TrainStep):
                 loss = self._run(static, self.batch_size, capacity)
         except RuntimeError as error:
             self._captures = False
+            _renew_generator(batch.label_B.device)
             for parameter in self.model.parameters():
                 parameter.grad = None
             self.on_fallback(f"no CUDA graph of this model ({str(error).splitlines()[0]}): every step runs eagerly")
             return False
         self._graphs[capacity] = graph, static, loss
         return True
+
+
+def _renew_generator(device: torch.device) -> None:
+    """A capture that broke off leaves the device's generator waiting for its end: give it a state of its own again."""
+    fresh = torch.Generator(device)
+    # Seeded from the host's generator, so that a run stays a function of its seed.
+    fresh.manual_seed(int(torch.randint(2**62, ())))
+    index = torch.cuda.current_device() if device.index is None else device.index
+    torch.cuda.default_generators[index].graphsafe_set_state(fresh.graphsafe_get_state())
 
 
 def make_step(

@@ -164,3 +164,13 @@ def test_the_score_separates_planted_shareable_rows_over_seeds() -> None:
         found.append(roc_auc_score(log.shareable_N, result.probs_N))
     assert min(found) > 0.82, found
     assert np.mean(found) > 0.86, found
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("objective", ["reference", "joint"])
+def test_a_gpu_finds_what_a_cpu_finds(objective: str) -> None:
+    window = _log(rows=8_000).window
+    spec = _spec(objective=objective, warmup_epochs=3)
+    on_cpu, on_gpu = (run_search(window, spec, device=device).probs_N for device in ("cpu", "cuda"))
+    ranks = [np.argsort(np.argsort(probs_N)) for probs_N in (on_cpu, on_gpu)]
+    assert np.corrcoef(*ranks)[0, 1] > 0.8
