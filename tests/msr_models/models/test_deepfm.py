@@ -1,0 +1,80 @@
+"""DeepFM against its formula, pair by pair and id by id."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import pytest
+import torch
+
+from msr_models.models.deepfm import DeepFM
+from msr_models.models.registry import build_model
+from msr_models.modules.embedding import FieldEmbedding
+from tests.support.batches import LAYOUT, random_batch
+
+
+def build(**options: object) -> DeepFM:
+    model = build_model("deepfm", {"embedding_dim": 4, "hidden": [6, 5]} | options, LAYOUT, 3, 1)
+    assert isinstance(model, DeepFM)
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+def vectors_of_row(table: FieldEmbedding, slots: list[int], behaviours: list[int]) -> list[torch.Tensor]:
+    """The row's field vectors by hand: user, item, mean of tags, price, mean of behaviours."""
+    start = LAYOUT.row_starts
+
+    def mean(ids: list[int], field: int) -> torch.Tensor:
+        real = [table.weight[start[field] + i] for i in ids if i > 0]
+        return sum(real) / len(real) if real else torch.zeros_like(table.weight[0])
+
+    user, item, *tags, price = slots
+    single = [table.weight[start[0] + user], table.weight[start[1] + item]]
+    return [*single, mean(tags, 2), table.weight[start[3] + price], mean(behaviours, 1)]
+
+
+def transcribed(model: DeepFM, slots: list[int], behaviours: list[int], k: int, fields: int) -> float:
+    vectors = vectors_of_row(model.embedding, slots, behaviours)[:fields]
+    first = sum(float(w[k]) for w in vectors_of_row(model.linear, slots, behaviours)[:fields])
+    second = sum(float(v @ w) for v, w in combinations(vectors, 2))
+    h = torch.cat(vectors)
+    for depth, layer in enumerate(model.towers.layers):
+        h = h @ layer.weight[k] + layer.bias[k]
+        h = h.relu() if depth < 2 else h
+    return first + second + float(h)
+
+
+@pytest.mark.parametrize(("pooling", "fields"), [("mean", 5), ("none", 4)])
+def test_logit_is_linear_plus_pairs_plus_mlp_of_the_scenario(pooling: str, fields: int) -> None:
+    model, batch = build(sequence_pooling=pooling), random_batch(25, 3, share=0.3)
+    visits = model.visit(batch)
+    pairs = zip(visits.row_index_V.tolist(), visits.scenario_V.tolist(), strict=True)
+    slots, behaviours = batch.slot_ids_BS.tolist(), batch.hist_item_ids_BL.tolist()
+    want = [transcribed(model, slots[row], behaviours[row], k, fields) for row, k in pairs]
+    torch.testing.assert_close(visits.logits_V, torch.tensor(want), atol=1e-3, rtol=1e-4)
+
+
+def test_linear_weights_start_at_zero_and_belong_to_one_scenario() -> None:
+    model = build_model("deepfm", {}, LAYOUT, 3, 1)
+    assert isinstance(model, DeepFM)
+    assert model.linear.weight.abs().max() == 0
+    model(random_batch(60, 3, scenarios=[0, 2])).sum().backward()
+    grad = model.linear.weight.grad
+    assert grad is not None
+    assert grad[:, 1].abs().max() == 0
+    assert grad[:, 0].abs().max() > 0 and grad[:, 2].abs().max() > 0
+
+
+def test_linear_and_pairwise_terms_keep_full_precision_under_autocast() -> None:
+    model, batch = build(), random_batch(200, 3)
+    with torch.no_grad():
+        model.towers.layers[-1].weight.zero_()
+        model.towers.layers[-1].bias.zero_()
+        e_BE = model.embed(batch)
+        exact = model.scenario_logits(e_BE, batch)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            low = model.scenario_logits(e_BE, batch)
+    torch.testing.assert_close(low, exact, atol=1e-5, rtol=1e-6)
