@@ -38,13 +38,13 @@ def vectors_of_row(table: FieldEmbedding, slots: list[int], behaviours: list[int
 
 def transcribed(model: DeepFM, slots: list[int], behaviours: list[int], k: int, fields: int) -> float:
     vectors = vectors_of_row(model.embedding, slots, behaviours)[:fields]
-    first = sum(float(w[k]) for w in vectors_of_row(model.linear, slots, behaviours)[:fields])
-    second = sum(float(v @ w) for v, w in combinations(vectors, 2))
+    first = sum(w[k].item() for w in vectors_of_row(model.linear, slots, behaviours)[:fields])
+    second = sum((v @ w).item() for v, w in combinations(vectors, 2))
     h = torch.cat(vectors)
     for depth, layer in enumerate(model.towers.layers):
         h = h @ layer.weight[k] + layer.bias[k]
         h = h.relu() if depth < 2 else h
-    return first + second + float(h)
+    return first + second + h.item()
 
 
 @pytest.mark.parametrize(("pooling", "fields"), [("mean", 5), ("none", 4)])
