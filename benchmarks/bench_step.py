@@ -237,7 +237,7 @@ def on_gpu(options: argparse.Namespace) -> tuple[harness.Table, list[harness.Bar
     """Launches, and how near the reuse step comes to its arithmetic."""
     peak = peak_gflops("cuda", torch.bfloat16)
     table = harness.Table(
-        title=f"Reuse step on the GPU, share 0.1, {options.table_rows[0]:,} table rows; bf16 peak {peak / 1e3:,.0f} TFLOP/s",
+        title=f"Reuse step, share 0.1, {options.table_rows[0]:,} table rows; bf16 peak {peak / 1e3:,.0f} TFLOP/s",
         columns=["K", "rows/s", "ms per step", "kernels", "launches", "GFLOP", "floor ms", "of the floor"],
     )
     bars = []
