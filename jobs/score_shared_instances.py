@@ -1,30 +1,26 @@
 """Score the training window before ds with the shared set that ds uses: masks for the days that have none yet.
 
-The set is the newest accepted one whose window ends before ds, or the one of --shared-set. Only inference with the
-saved selector: a day's masks do not depend on other days, so days may run side by side and again.
+The set is the one pinned for ds or the newest accepted one whose window ends before ds, or the one of --shared-set.
+Only inference with the saved selector: a day's masks do not depend on other days, so days may run side by side and
+again. Each day's scores are compared with those of the set's own window (shared_instance_drift); a day past the limits
+of search.drift_psi_limit or search.drift_share_limit is reported, and makes a new search due for the days after it.
 """
 
 from __future__ import annotations
 
 import argparse
-from datetime import date
-from pathlib import Path
 
-import numpy as np
 import torch
 
-from jobs.arrow_lake import overwrite_partition
 from jobs.cli import StepArgs, progress, run_step
-from msr_models.data import lake_reader
-from msr_models.data.shared_sets import SharedSet, find_shared_set, get_shared_set
-from msr_models.data.window import load_window, published_empty
-from msr_models.ssim.store import Scorer, load_scorer
-from schemas.dataset_spec import DatasetSpec
+from jobs.shared_scoring import SetScoring
+from msr_models.data.search_schedule import drift_flags
+from msr_models.data.shared_sets import find_shared_set, get_shared_set
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of this step."""
-    parser.add_argument("--shared-set", help="id of the shared set to use instead of the newest fitting one")
+    parser.add_argument("--shared-set", help="id of the shared set to use instead of the pinned or newest fitting one")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
 
 
@@ -32,49 +28,22 @@ def step(args: StepArgs) -> None:
     """Score the window of every day asked for."""
     torch.set_num_threads(getattr(args.options, "threads", 1))
     named = getattr(args.options, "shared_set", None)
-    scorers: dict[str, Scorer] = {}
+    scorings: dict[str, SetScoring] = {}
     for ds in args.days:
         found = get_shared_set(args.dataset, named, ds) if named else find_shared_set(args.dataset, ds)
         if found is None:
             progress(f"{ds}: no accepted shared set ends before it: nothing to score")
             continue
+        set_id = found.shared_set_id
         days = args.dataset.window_before(ds, args.dataset.training.window_days) or []
-        todo = [day for day in days if not is_scored(args.dataset, found.shared_set_id, day)]
-        if not todo:
-            progress(f"{ds}: all {len(days)} days of its window have masks in {found.shared_set_id}, nothing to do")
-            continue
-        if found.shared_set_id not in scorers:
-            scorers[found.shared_set_id] = load_scorer(Path(found.selector_uri), found.selector_sha256)
-        for day in todo:
-            score_day(args.dataset, found, scorers[found.shared_set_id], day)
-
-
-def is_scored(dataset: DatasetSpec, set_id: str, day: date) -> bool:
-    """Whether the set has masks of exactly the instances that `scenario_features` has on this day.
-
-    Features that were built again may have other rows: their masks are then made again.
-    """
-    if published_empty(dataset, day):
-        return True
-    if day not in lake_reader.published_days(dataset.name, "shared_instance_masks", {"shared_set_id": set_id}):
-        return False
-    columns, filters = ["instance_id"], {"shared_set_id": set_id}
-    masked = lake_reader.read_table(
-        dataset.name, "shared_instance_masks", columns=columns, days=[day], filters=filters
-    )["instance_id"]
-    present = lake_reader.read_table(dataset.name, "scenario_features", columns=columns, days=[day])["instance_id"]
-    return np.array_equal(np.sort(masked.to_numpy()), np.sort(present.to_numpy()))
-
-
-def score_day(dataset: DatasetSpec, found: SharedSet, scorer: Scorer, day: date) -> None:
-    """Write the day's masks under the set."""
-    window = load_window(dataset, [day])
-    masks = scorer.masks(window)
-    rows = overwrite_partition(
-        masks, dataset, "shared_instance_masks", {"shared_set_id": found.shared_set_id, "ds": str(day)}
-    )
-    shared = float(masks["is_shared"].to_numpy().mean())
-    progress(f"{day}: {rows:,} masks in {found.shared_set_id}, {shared:.1%} shared")
+        scoring = scorings.setdefault(set_id, SetScoring(args.dataset, found))
+        made = [day for day in days if scoring.complete_day(day)]
+        if not made:
+            progress(f"{ds}: all {len(days)} days of its window have masks in {set_id}, nothing to do")
+        flags = drift_flags(args.dataset, days)
+        drifted = [str(day) for day in days if flags.get((set_id, day))]
+        if drifted:
+            progress(f"{ds}: days of its window that drifted from {set_id}: {', '.join(drifted)}")
 
 
 if __name__ == "__main__":

@@ -39,6 +39,9 @@ class SearchSpec(_Spec):
     hidden: Hidden = (128, 64)
     selector_hidden: Hidden = (128, 64)
     seed: int = 1
+    # Left out of dumps: they say when a search is due, not what it does, and must not change a set's id.
+    drift_psi_limit: float = Field(default=0.25, ge=0, exclude=True, description="score shift that flags a day")
+    drift_share_limit: Rate = Field(default=0.15, exclude=True, description="change of share rate that flags a day")
 
 
 class ModelChoice(_Spec):

@@ -31,6 +31,8 @@ MADE_BY = {
     "scenario_features": "build_scenario_features",
     "shared_instance_sets": "search_shared_instances",
     "shared_instance_masks": "score_shared_instances",
+    "shared_instance_drift": "score_shared_instances",
+    "shared_instance_pins": "shared_sets",
     "training_runs": "train_target_model",
     "evaluations": "evaluate",
 }

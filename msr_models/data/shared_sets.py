@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -47,25 +48,110 @@ class SharedSet:
         return self.vocabulary_version.rpartition("-")[2]
 
 
-def shared_sets(dataset: DatasetSpec) -> list[SharedSet]:
-    """All sets of the data set, oldest window first; none where no search was ever run."""
-    if not lake_reader.table_exists(dataset.name, "shared_instance_sets"):
-        return []
-    rows = lake_reader.read_table(dataset.name, "shared_instance_sets", columns=_COLUMNS).to_pylist()
-    return sorted(map(_parse, rows), key=lambda s: (s.window_end, s.window_start, s.shared_set_id))
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pin:
+    """A row of `shared_instance_pins`: from this day on the set is used, or (None) the newest again."""
+
+    from_ds: date
+    shared_set_id: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Catalogue:
+    """One reading of a data set's sets (oldest window first) and pins (earliest first)."""
+
+    dataset: DatasetSpec
+    sets: Sequence[SharedSet]
+    pins: Sequence[Pin]
+
+    def pin_on(self, ds: date) -> Pin | None:
+        """The pin in force on `ds`; None where the newest set is used."""
+        begun = [pin for pin in self.pins if pin.from_ds <= ds]
+        return begun[-1] if begun and begun[-1].shared_set_id is not None else None
+
+    def newest(self, ds: date) -> SharedSet | None:
+        """The newest accepted set of the data set's lineage whose window ends before `ds`, whatever is pinned.
+
+        Ties go to the later window start, then to the greater id: never to a clock, so that a backfill finds the same.
+        """
+        fitting = [s for s in self.sets if s.status == "accepted" and s.window_end < ds and self.is_compatible(s)]
+        return fitting[-1] if fitting else None
+
+    def find(self, ds: date) -> SharedSet | None:
+        """The set that `ds` uses: the pinned one where one is pinned for it, else the newest.
+
+        Raises SharedSetError where the pinned set may not be used on `ds`.
+        """
+        pin = self.pin_on(ds)
+        if pin is None or pin.shared_set_id is None:
+            return self.newest(ds)
+        try:
+            return self.get(pin.shared_set_id, ds)
+        except SharedSetError as error:
+            raise SharedSetError(
+                f"{ds} cannot use the set that is pinned from {pin.from_ds} on: {error}; end the pin: python -m "
+                f"jobs.shared_sets --dataset {self.dataset.name} unpin --from {pin.from_ds}"
+            ) from error
+
+    def get(self, shared_set_id: str, ds: date | None = None) -> SharedSet:
+        """The set of this id, checked for use on `ds`; see `get_shared_set`."""
+        name = self.dataset.name
+        found = self.named(shared_set_id)
+        if not self.is_compatible(found):
+            raise SharedSetError(
+                f"shared set {shared_set_id} was searched in {found.dataset!r} with vocabulary lineage "
+                f"{found.lineage!r}; data set {name!r} has lineage {self.dataset.lineage!r}: search a new set with "
+                f"python -m jobs.search_shared_instances --dataset {name} --ds {ds or 'DAY'}"
+            )
+        if found.status != "accepted":
+            raise SharedSetError(
+                f"shared set {shared_set_id} was {found.status} ({found.status_reason}); use an accepted one, see "
+                f"python -m jobs.shared_sets --dataset {name} list"
+            )
+        if ds is not None and found.window_end >= ds:
+            raise SharedSetError(
+                f"shared set {shared_set_id} was searched in days up to {found.window_end}, which {ds} must not see; "
+                f"use a set whose window ends earlier, see python -m jobs.shared_sets --dataset {name} list"
+            )
+        return found
+
+    def named(self, shared_set_id: str) -> SharedSet:
+        """The set of this id whatever its status. Raises SharedSetError, which lists the known ones, for another id."""
+        known = {s.shared_set_id: s for s in self.sets}
+        if shared_set_id not in known:
+            listed = ", ".join(known) or (
+                f"none; run: python -m jobs.search_shared_instances --dataset {self.dataset.name} --ds DAY"
+            )
+            raise SharedSetError(
+                f"shared set {shared_set_id!r} is not in {self.dataset.name}/shared_instance_sets; known: {listed}"
+            )
+        return known[shared_set_id]
+
+    def is_compatible(self, found: SharedSet) -> bool:
+        """Whether the set is of this data set and its vocabularies."""
+        return found.dataset == self.dataset.name and found.lineage == self.dataset.lineage
+
+
+def read_catalogue(dataset: DatasetSpec) -> Catalogue:
+    """All sets and pins of the data set; none where no search was ever run."""
+    sets = map(_parse, _rows(dataset, "shared_instance_sets", _COLUMNS))
+    pins = [
+        Pin(from_ds=date.fromisoformat(row["from_ds"]), shared_set_id=row["shared_set_id"])
+        for row in _rows(dataset, "shared_instance_pins", ["from_ds", "shared_set_id"])
+    ]
+    return Catalogue(
+        dataset=dataset,
+        sets=sorted(sets, key=lambda s: (s.window_end, s.window_start, s.shared_set_id)),
+        pins=sorted(pins, key=lambda pin: pin.from_ds),
+    )
 
 
 def find_shared_set(dataset: DatasetSpec, ds: date) -> SharedSet | None:
-    """The newest accepted set of the data set's lineage whose window ends before `ds`.
+    """The set that `ds` uses: the one pinned for it, else the newest accepted one whose window ends before `ds`.
 
-    Ties go to the later window start, then to the greater id: never to a clock, so that a backfill finds the same set.
+    A function of the tables' content. Raises SharedSetError where the pinned set may not be used on `ds`.
     """
-    fitting = [
-        s
-        for s in shared_sets(dataset)
-        if s.status == "accepted" and s.window_end < ds and s.lineage == dataset.lineage and s.dataset == dataset.name
-    ]
-    return fitting[-1] if fitting else None
+    return read_catalogue(dataset).find(ds)
 
 
 def get_shared_set(dataset: DatasetSpec, shared_set_id: str, ds: date | None = None) -> SharedSet:
@@ -73,26 +159,14 @@ def get_shared_set(dataset: DatasetSpec, shared_set_id: str, ds: date | None = N
 
     Raises SharedSetError where it is unknown, not accepted, of another data set or lineage, or not older than `ds`.
     """
-    known = {s.shared_set_id: s for s in shared_sets(dataset)}
-    if shared_set_id not in known:
-        listed = ", ".join(known) or "none; run: python -m jobs.search_shared_instances"
-        raise SharedSetError(
-            f"shared set {shared_set_id!r} is not in {dataset.name}/shared_instance_sets; known: {listed}"
-        )
-    found = known[shared_set_id]
-    if found.dataset != dataset.name or found.lineage != dataset.lineage:
-        raise SharedSetError(
-            f"shared set {shared_set_id} was searched in {found.dataset!r} with vocabulary lineage {found.lineage!r}; "
-            f"data set {dataset.name!r} has lineage {dataset.lineage!r}: search a new set"
-        )
-    if found.status == "rejected":
-        raise SharedSetError(f"shared set {shared_set_id} was rejected ({found.status_reason}); use an accepted one")
-    if ds is not None and found.window_end >= ds:
-        raise SharedSetError(
-            f"shared set {shared_set_id} was searched in days up to {found.window_end}, which {ds} must not see; "
-            "use a set whose window ends earlier"
-        )
-    return found
+    return read_catalogue(dataset).get(shared_set_id, ds)
+
+
+def _rows(dataset: DatasetSpec, table: str, columns: Sequence[str]) -> list[dict[str, Any]]:
+    if not lake_reader.table_exists(dataset.name, table):
+        return []
+    rows: list[dict[str, Any]] = lake_reader.read_table(dataset.name, table, columns=columns).to_pylist()
+    return rows
 
 
 def _parse(row: dict[str, Any]) -> SharedSet:

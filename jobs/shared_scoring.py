@@ -1,0 +1,151 @@
+"""Masks of one day under a shared-instance set, and how the day differs from the set's window."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from jobs.arrow_lake import overwrite_partition
+from jobs.cli import progress
+from msr_models.data import lake_reader
+from msr_models.data.shared_sets import SharedSet
+from msr_models.data.window import load_window, published_empty
+from msr_models.evaluation.drift import ScoreSample, compare_samples, samples_by_scenario
+from msr_models.ssim.ranks import rank_pct
+from msr_models.ssim.store import Scorer, load_scorer
+from schemas.dataset_spec import DatasetSpec
+from schemas.tables import get_table
+
+MASKS, DRIFT = "shared_instance_masks", "shared_instance_drift"
+_COMPARED = ["scenario_id", "rank_pct", "rank_pct_scenario", "is_shared"]
+
+
+class SetScoring:
+    """Scores days with one set. Its selector is read when first needed.
+
+    Raises SharedSetError where the selector is missing, was changed or does not fit the data set.
+    """
+
+    def __init__(self, dataset: DatasetSpec, found: SharedSet) -> None:
+        self._dataset, self._set = dataset, found
+        self._loaded: tuple[Scorer, list[ScoreSample]] | None = None
+
+    def complete_day(self, day: date) -> bool:
+        """Make the masks and the comparison of `day` unless they are there; whether anything was to be made."""
+        if not is_scored(self._dataset, self._set.shared_set_id, day):
+            self._score(day)
+        elif not (self._is_of_window(day) or self.is_compared(day)):
+            # Masks of before there was a comparison, or a day without rows
+            self._compare(day, self._read_masks(day))
+        else:
+            return False
+        return True
+
+    def is_compared(self, day: date) -> bool:
+        """Whether `shared_instance_drift` has the day under this set."""
+        return day in lake_reader.published_days(self._dataset.name, DRIFT, self._where)
+
+    @property
+    def _where(self) -> dict[str, str]:
+        return {"shared_set_id": self._set.shared_set_id}
+
+    def _is_of_window(self, day: date) -> bool:
+        return self._set.window_start <= day <= self._set.window_end
+
+    def _load(self) -> tuple[Scorer, list[ScoreSample]]:
+        if self._loaded is None:
+            scorer = load_scorer(Path(self._set.selector_uri), self._set.selector_sha256)
+            self._loaded = scorer, window_samples(scorer)
+        return self._loaded
+
+    def _score(self, day: date) -> None:
+        """The comparison first: a day with masks has one, also where the writer is killed in between."""
+        scorer, _ = self._load()
+        masks = scorer.masks(load_window(self._dataset, [day]))
+        if not self._is_of_window(day):
+            self._compare(day, masks.select(_COMPARED))
+        rows = overwrite_partition(masks, self._dataset, MASKS, {**self._where, "ds": str(day)})
+        shared = float(masks["is_shared"].to_numpy().mean())
+        progress(f"{day}: {rows:,} masks in {self._set.shared_set_id}, {shared:.1%} shared")
+
+    def _read_masks(self, day: date) -> pa.Table:
+        if published_empty(self._dataset, day):
+            return get_table(MASKS).arrow_schema().empty_table().select(_COMPARED)
+        return lake_reader.read_table(self._dataset.name, MASKS, columns=_COMPARED, days=[day], filters=self._where)
+
+    def _compare(self, day: date, masks: pa.Table) -> None:
+        _, window = self._load()
+        rows = drift_rows(self._dataset, self._set.shared_set_id, day, window, day_samples(masks, len(window) - 1))
+        overwrite_partition(rows, self._dataset, DRIFT, {**self._where, "ds": str(day)})
+        for line in drift_lines(self._dataset, day, rows):
+            progress(line)
+
+
+def is_scored(dataset: DatasetSpec, set_id: str, day: date) -> bool:
+    """Whether the set has masks of exactly the instances that `scenario_features` has on this day.
+
+    Features that were built again may have other rows: their masks are then made again.
+    """
+    if published_empty(dataset, day):
+        return True
+    if day not in lake_reader.published_days(dataset.name, MASKS, {"shared_set_id": set_id}):
+        return False
+    columns, filters = ["instance_id"], {"shared_set_id": set_id}
+    masked = lake_reader.read_table(dataset.name, MASKS, columns=columns, days=[day], filters=filters)["instance_id"]
+    present = lake_reader.read_table(dataset.name, "scenario_features", columns=columns, days=[day])["instance_id"]
+    return np.array_equal(np.sort(masked.to_numpy()), np.sort(present.to_numpy()))
+
+
+def window_samples(scorer: Scorer) -> list[ScoreSample]:
+    """The window's own rows: of each scenario, then of all."""
+    parts = [*scorer.sorted_scores_by_scenario, scorer.sorted_scores]
+    threshold = np.float32(scorer.threshold)
+    return [_one_sample(rank_pct(scores, scores), scores > threshold) for scores in parts]
+
+
+def day_samples(masks: pa.Table, num_scenarios: int) -> list[ScoreSample]:
+    """The masks' rows: of each scenario, then of all, each ranked among its own part of the window."""
+    shared_N = masks["is_shared"].to_numpy()
+    in_scenario = masks["rank_pct_scenario"].to_numpy()
+    by_scenario = samples_by_scenario(in_scenario, shared_N, masks["scenario_id"].to_numpy(), num_scenarios)
+    return [*by_scenario, _one_sample(masks["rank_pct"].to_numpy(), shared_N)]
+
+
+def drift_rows(
+    dataset: DatasetSpec, set_id: str, day: date, window: Sequence[ScoreSample], found: Sequence[ScoreSample]
+) -> pa.Table:
+    """Rows of `shared_instance_drift`: all rows (-1), then each scenario."""
+    limits = dataset.search
+    by_scenario = {-1: (window[-1], found[-1]), **dict(enumerate(zip(window[:-1], found[:-1], strict=True)))}
+    rows = []
+    for scenario, (expected, observed) in by_scenario.items():
+        drift = compare_samples(
+            expected, observed, psi_limit=limits.drift_psi_limit, share_limit=limits.drift_share_limit
+        )
+        key = {"ds": str(day), "shared_set_id": set_id, "scenario_id": scenario, "rows": observed.rows}
+        rows.append(key | asdict(drift))
+    return pa.Table.from_pylist(rows, schema=get_table(DRIFT).arrow_schema())
+
+
+def drift_lines(dataset: DatasetSpec, day: date, rows: pa.Table) -> list[str]:
+    """A line for each part of a day that drifted, with its figures."""
+    lines = []
+    for row in rows.to_pylist():
+        if row["is_drifted"]:
+            part = "all rows" if row["scenario_id"] < 0 else f"scenario {dataset.scenario.names[row['scenario_id']]}"
+            lines.append(
+                f"{day}: DRIFTED from the window of {row['shared_set_id']}, {part}: psi {row['psi']:.3f} (limit "
+                f"{dataset.search.drift_psi_limit:g}), shared {row['window_share_rate']:.1%} -> "
+                f"{row['share_rate']:.1%} (limit {dataset.search.drift_share_limit:.0%}) of {row['rows']:,} rows"
+            )
+    return lines
+
+
+def _one_sample(rank_N: np.ndarray, shared_N: np.ndarray) -> ScoreSample:
+    (sample,) = samples_by_scenario(rank_N, shared_N, np.zeros(len(rank_N), dtype=np.int64), 1)
+    return sample

@@ -1,0 +1,38 @@
+"""Rows of the small tables around shared sets, written straight into a tiny lake."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+
+import pyarrow as pa
+
+from jobs.arrow_lake import overwrite_partition, overwrite_rows
+from schemas.dataset_spec import DatasetSpec
+from schemas.tables import get_table
+
+
+def write_pin(dataset: DatasetSpec, from_ds: date, shared_set_id: str | None) -> None:
+    """A pin from a day on; None: the newest again."""
+    row = {"from_ds": str(from_ds), "shared_set_id": shared_set_id, "recorded_at": datetime(2026, 1, 1, tzinfo=UTC)}
+    rows = pa.Table.from_pylist([row], schema=get_table("shared_instance_pins").arrow_schema())
+    overwrite_rows(rows, dataset, "shared_instance_pins", {"from_ds": str(from_ds)})
+
+
+def write_drift(dataset: DatasetSpec, shared_set_id: str, day: date, *, is_drifted: bool) -> None:
+    """The comparison of a day; only its first scenario drifted, not the whole."""
+    rows = [
+        {
+            "ds": str(day),
+            "shared_set_id": shared_set_id,
+            "scenario_id": scenario,
+            "rows": 10,
+            "share_rate": 0.5,
+            "window_share_rate": 0.5,
+            "psi": 0.0,
+            "is_drifted": is_drifted and scenario == 0,
+        }
+        for scenario in range(-1, dataset.num_scenarios)
+    ]
+    table = pa.Table.from_pylist(rows, schema=get_table("shared_instance_drift").arrow_schema())
+    partition = {"shared_set_id": shared_set_id, "ds": str(day)}
+    overwrite_partition(table, dataset, "shared_instance_drift", partition)
