@@ -49,13 +49,14 @@ def test_visits_and_every_scenario_are_the_loop(num_scenarios: int, expert_hidde
 
 
 def test_a_gate_sees_the_input_as_it_is() -> None:
-    """No normalisation in front of the softmax: an input ten times as long makes the choice sharper."""
+    """No normalisation in front of the softmax: an input five times as long has five times the log odds."""
     gated = GatedExperts(2, 10, 4, (6,), 0.0, torch.Generator().manual_seed(3))
     x = torch.randn(20, 10, generator=torch.Generator().manual_seed(4))
     routing = Routing.own(torch.arange(20) % 2, 2)
     one_hot = torch.eye(4).expand(20, 4, 4)  # experts that say who they are: the mixture is the gate
-    weak, strong = (gated(scale * x[routing.row_index_V], one_hot, routing) for scale in (1.0, 10.0))
-    assert (strong.amax(1) > weak.amax(1)).all()
+    weak, strong = (gated(scale * x[routing.row_index_V], one_hot, routing) for scale in (1.0, 5.0))
+    odds_weak, odds_strong = ((gate / gate[:, :1]).log() for gate in (weak, strong))
+    torch.testing.assert_close(odds_strong, 5 * odds_weak, atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(weak.sum(1), torch.ones(20))
 
 
