@@ -10,6 +10,7 @@ function of set and day; one that is missing is to be made first, so whatever th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Literal
@@ -62,9 +63,12 @@ def next_todo(dataset: DatasetSpec, ds: date) -> Decision:
     return _due_by_drift(catalogue, scheduled, ds) or Decision(todo=None, reason=done)
 
 
-def drift_flags(dataset: DatasetSpec, days: list[date]) -> dict[tuple[str, date], bool]:
-    """(set, day) -> whether any scenario of the day drifted; nothing for a day that was not compared with the set."""
-    if not days or not lake_reader.table_exists(dataset.name, DRIFT_TABLE):
+def drift_flags(dataset: DatasetSpec, days: Sequence[date] | None = None) -> dict[tuple[str, date], bool]:
+    """(set, day) -> whether any part of the day drifted; nothing for a day that was not compared with the set.
+
+    days: None for all.
+    """
+    if not lake_reader.table_exists(dataset.name, DRIFT_TABLE):
         return {}
     columns = ["shared_set_id", "ds", "is_drifted"]
     flags: dict[tuple[str, date], bool] = {}

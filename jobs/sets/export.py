@@ -1,0 +1,67 @@
+"""Export a shared-instance set to a folder: catalogue row as JSON, masks as Parquet by day."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from msr_models.data.lake_reader import published_days, read_table
+from msr_models.data.shared_sets import read_catalogue
+from schemas.dataset_spec import DatasetSpec
+from schemas.errors import SharedSetError
+from schemas.tables import get_table
+
+SETS, MASKS = "shared_instance_sets", "shared_instance_masks"
+JSON_COLUMNS = ("config", "table_versions", "share_rates", "validation_metrics")
+
+
+def read_row(dataset: DatasetSpec, shared_set_id: str) -> dict[str, Any]:
+    """The catalogue row, JSON columns parsed. Raises SharedSetError for an unknown id."""
+    read_catalogue(dataset).named(shared_set_id)
+    (row,) = read_table(dataset.name, SETS, filters={"shared_set_id": shared_set_id}).to_pylist()
+    return row | {name: json.loads(row[name]) for name in JSON_COLUMNS}
+
+
+def export_set(dataset: DatasetSpec, shared_set_id: str, out: Path) -> tuple[int, int]:
+    """Write `catalogue.json` and `masks/ds=.../masks.parquet` to the new folder `out`; returns (days, rows).
+
+    Written aside and renamed: a folder that is there is whole. Raises SharedSetError for an unknown id, a set without
+    masks, or where `out` has files.
+    """
+    row = read_row(dataset, shared_set_id)
+    where = {"shared_set_id": shared_set_id}
+    days = sorted(published_days(dataset.name, MASKS, where))
+    if not days:
+        raise SharedSetError(
+            f"shared set {shared_set_id} has no masks in {dataset.name}/{MASKS}; search its window again: python -m "
+            f"jobs.search_shared_instances --dataset {dataset.name} --ds DAY"
+        )
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise SharedSetError(f"{out} exists and is not an empty folder; give --out a new one")
+    aside = out.absolute().with_name(f".{out.absolute().name}.{os.getpid()}")
+    columns = [name for name in get_table(MASKS).column_names if name != "ds"]
+    rows = 0
+    try:
+        for day in days:
+            masks = read_table(dataset.name, MASKS, columns=columns, days=[day], filters=where)
+            rows += _write_day(masks.sort_by("instance_id"), aside / "masks" / f"ds={day}")
+        text = json.dumps(row, indent=1, sort_keys=True, default=str)
+        (aside / "catalogue.json").write_text(text + "\n", encoding="utf-8")
+        aside.rename(out.absolute())
+    except OSError as error:
+        raise SharedSetError(f"{out} cannot be written ({error}); give --out another folder") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return len(days), rows
+
+
+def _write_day(masks: pa.Table, folder: Path) -> int:
+    folder.mkdir(parents=True)
+    pq.write_table(masks, folder / "masks.parquet")
+    return int(masks.num_rows)
