@@ -44,8 +44,9 @@ class HMoE(MultiScenarioModel):
     e, the concatenated field vectors [B, E]; mixture_j is MMoE's. A row so trains tower i (and what is below it)
     through s_i alone, and V_i through all scores. The logit of y_i is taken from log y_i and log(1 - y_i), fp32.
 
-    Cost: a row needs the scores of all K towers, forward; those that its visits do not train run without a gradient, so
-    that only forward work grows with K. At K = 12 a training step therefore may take more than twice SharedBottom's.
+    Cost: a row needs the scores of all K towers, forward; they run without a gradient beside the visits', so that only
+    forward work grows with K. A training step at K = 12 therefore takes more than twice SharedBottom's, and that of
+    small towers on a CPU several times as much.
 
     >>> model = build_model("hmoe", {"num_experts": 4}, layout, num_scenarios=3, seed=1)
     >>> logits_B = model(batch)

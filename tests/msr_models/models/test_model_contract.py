@@ -205,8 +205,12 @@ def test_gradients_by_row_are_those_of_whole_tables(name: str) -> None:
         torch.testing.assert_close(part.grad.to_dense(), whole.grad, atol=1e-6, rtol=1e-5)
 
 
+# Their steps run eagerly.
+NOT_CAPTURED = {"logistic_regression"}
+
+
 @pytest.mark.gpu
-@pytest.mark.parametrize("name", known_models())
+@pytest.mark.parametrize("name", sorted(set(known_models()) - NOT_CAPTURED))
 def test_a_replayed_step_is_an_eager_step(name: str) -> None:
     """Captured as a CUDA graph, without waiting for the device, in bf16; on a CPU in fp32 the losses are alike."""
     wide = dataclasses.replace(LAYOUT, num_rows=(9000, 9000, 9000, 9000))
