@@ -39,7 +39,9 @@ from schemas.load_dataset import load_dataset
 
 STEPS = ("ingest", "vocabulary", "sequences", "features")
 FULL, QUICK = "full", "quick"
-LOWEST_SLOPE = 1.25  # 28 days may cost this much of 7: the log of a table grows, its rows that are read do not
+HIGHEST_GROWTH = (
+    1.25  # a day after 28 days may cost this much of one after 7: tables' logs grow, what is read of them does not
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,12 +225,12 @@ def report(cases: Sequence[Case], runs: Sequence[Sequence[Run]], plan: Plan, opt
         seconds = rows[1, history].seconds
         ratio = sum(seconds.values()) / sum(rows[1, least].seconds.values())
         by_history.add(history, *seconds.values(), sum(seconds.values()), ratio)
-    slope = max(float(row[-1] or 0) for row in by_history.rows)
+    growth = max(float(row[-1] or 0) for row in by_history.rows)
     bar = harness.Bar(
-        what=f"a day after {plan.histories[-1]} days against one after {least}: no growth beyond the lookback",
-        asked=f"<= {LOWEST_SLOPE}x (noise of a run)",
-        measured=f"{slope:.2f}x",
-        met=slope <= LOWEST_SLOPE,
+        what=f"a day after up to {plan.histories[-1]} days of history against one after {least}",
+        asked=f"<= {HIGHEST_GROWTH}x (noise of a run)",
+        measured=f"{growth:.2f}x",
+        met=growth <= HIGHEST_GROWTH,
     )
     harness.report(
         "features", [by_rows, by_history], command="python -m benchmarks.bench_features",
