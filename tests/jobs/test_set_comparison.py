@@ -38,22 +38,22 @@ def write(spec: DatasetSpec, set_id: str, day: date, rows: dict[int, tuple[int, 
 
 def test_two_sets_by_hand(lake: Path) -> None:
     spec = tiny_dataset()
-    write(spec, "a", DAY, {1: (0, 0.9), 2: (0, 0.8), 3: (1, 0.1), 7: (1, 0.6)})
-    write(spec, "b", DAY, {9: (0, 0.9), 3: (1, 0.7), 2: (0, 0.3), 1: (0, 0.6)})
+    write(spec, "a", DAY, {1: (0, 0.9), 2: (0, 0.8), 3: (1, 0.1), 4: (1, 0.2), 7: (1, 0.6)})
+    write(spec, "b", DAY, {9: (0, 0.9), 4: (1, 0.4), 3: (1, 0.7), 2: (0, 0.3), 1: (0, 0.6)})
     write(spec, "a", NEXT, {1: (2, 0.2)})
     found = compare_sets(spec, "a", "b")
     assert (found.only_first, found.only_second) == (2, 1), "7 and the next day's 1; 9"
     assert list(found.days) == [DAY]
     every, home, feed = found.overlaps
     assert [part.scenario_id for part in found.overlaps] == [-1, 0, 1]
-    assert (every.rows, every.shared_first, every.shared_second) == (3, 2, 2)
+    assert (every.rows, every.shared_first, every.shared_second) == (4, 2, 2)
     assert every.jaccard == pytest.approx(1 / 3)
-    assert every.rank_correlation == pytest.approx(spearmanr([0.9, 0.8, 0.1], [0.6, 0.3, 0.7]).statistic)
+    assert every.rank_correlation == pytest.approx(spearmanr([0.9, 0.8, 0.1, 0.2], [0.6, 0.3, 0.7, 0.4]).statistic)
     assert (home.rows, home.jaccard, home.rank_correlation) == (2, 0.5, pytest.approx(1.0))
-    assert (feed.rows, feed.jaccard, feed.rank_correlation) == (1, 0.0, None)
+    assert (feed.rows, feed.jaccard, feed.rank_correlation) == (2, 0.0, pytest.approx(-1.0))
     lines = difference_lines(spec, "a", "b", found)
-    assert "3 in both (1 days), 2 only in the first, 1 only in the second" in lines[2]
-    assert lines[-1].split() == ["feed", "1", "0", "1", "0.0000", "-"]
+    assert "4 in both (1 days), 2 only in the first, 1 only in the second" in lines[2]
+    assert lines[-1].split() == ["feed", "2", "0", "1", "0.0000", "-1.0000"]
 
 
 def test_a_set_equals_itself_and_nothing_shared_has_no_overlap(lake: Path) -> None:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from jobs import score_shared_instances, search_shared_instances
+from jobs import score_shared_instances, search_shared_instances, shared_scoring
 from jobs.arrow_lake import overwrite_partition
 from jobs.cli import StepArgs
 from jobs.due_searches import do_due_searches
@@ -23,6 +23,7 @@ from msr_models.data.window import load_window
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError
 from schemas.tables import get_table
+from tests.support.empty_days import publish_empty
 from tests.support.tiny_lake import tiny_dataset, tiny_day, write_tiny_lake
 
 DAYS = [date(2026, 1, d) for d in range(2, 13)]
@@ -136,6 +137,37 @@ def test_limits_of_the_data_set_decide_and_leave_the_sets_id_alone(spec: Dataset
     assert rows_of(loose, "shared_instance_sets").equals(before)
     score(loose, date(2026, 1, 7))
     assert not any(rows_of(loose, DRIFT)["is_drifted"].to_pylist())
+
+
+def test_masks_are_never_there_without_the_comparison(spec: DatasetSpec) -> None:
+    """A writer that dies in between leaves a day that is scored again, not one whose drift is never known."""
+    found = find_shared_set(spec, FIRST)
+    assert found is not None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shared_scoring, "overwrite_partition", _dies_at_drift)
+        with pytest.raises(KeyboardInterrupt):
+            score(spec, STRANGE)
+    assert FIRST not in lake_reader.published_days(spec.name, "shared_instance_masks")
+    score(spec, STRANGE)
+    assert lake_reader.published_days(spec.name, DRIFT) == {FIRST}
+
+
+def _dies_at_drift(rows: pa.Table, dataset: DatasetSpec, table: str, partition: dict[str, str]) -> int:
+    if table == DRIFT:
+        raise KeyboardInterrupt
+    return overwrite_partition(rows, dataset, table, partition)
+
+
+def test_a_day_published_empty_did_not_drift(lake: Path) -> None:
+    spec = tiny_dataset(search=SEARCH, days={"start": "2026-01-01", "allow_empty": True})
+    write_tiny_lake(spec, [day for day in DAYS if day != FIRST], rows_per_day=ROWS)
+    publish_empty(spec, FIRST)
+    search(spec, date(2026, 1, 7))
+    rows = rows_of(spec, DRIFT).to_pylist()
+    assert [(row["ds"], row["rows"], row["psi"], row["is_drifted"]) for row in rows] == [
+        (str(FIRST), 0, None, False)
+    ] * 4
+    assert needs_search(spec, date(2026, 1, 7))[0] == "no"
 
 
 def run_days(spec: DatasetSpec, days: list[date]) -> list[str]:
