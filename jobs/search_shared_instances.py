@@ -20,6 +20,7 @@ import torch
 
 from jobs.arrow_lake import overwrite_partition, overwrite_rows
 from jobs.cli import StepArgs, progress, run_step
+from jobs.due_searches import do_due_searches
 from msr_models.data import lake_reader
 from msr_models.data.window import Window, load_window
 from msr_models.ssim.search import SearchResult, run_search
@@ -55,11 +56,10 @@ def step(args: StepArgs) -> None:
     spec = args.dataset.search if seed is None else args.dataset.search.model_copy(update={"seed": seed})
     scheduled = getattr(args.options, "window", "exact") == "scheduled"
     for ds in args.days:
-        day = args.dataset.search_day(ds) if scheduled else ds
-        if day is None:
-            progress(f"{ds}: no search is scheduled up to it: its windows are not full yet")
+        if scheduled:
+            do_due_searches(args.dataset, ds, lambda day: search_day(args.dataset, day, spec, device))
         else:
-            search_day(args.dataset, day, spec, device)
+            search_day(args.dataset, ds, spec, device)
 
 
 def search_day(dataset: DatasetSpec, ds: date, spec: SearchSpec, device: str = "cpu") -> str | None:
