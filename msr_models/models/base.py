@@ -34,6 +34,9 @@ class MultiScenarioModel(nn.Module, ABC):
     has_towers: ClassVar[bool] = True
     """False: one output for all scenarios, so sharing rows among them means nothing."""
 
+    visits_are_independent: ClassVar[bool] = True
+    """False: in training a visit's logit depends on the other visits of its scenario (batch moments)."""
+
     learning_rate_scale: float = 1.0
     """Factor on training.learning_rate, for a model whose weights live on another scale than an MLP's."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -49,6 +49,8 @@ class Star(MultiScenarioModel):
     >>> model = build_model("star", {"hidden": [128, 64, 32]}, layout, num_scenarios=3, seed=1)
     >>> logits_B = model(batch)
     """
+
+    visits_are_independent: ClassVar[bool] = False
 
     def __init__(self, config: StarConfig, layout: FieldLayout, num_scenarios: int, generator: torch.Generator) -> None:
         super().__init__(num_scenarios)
