@@ -14,9 +14,6 @@ from msr_models.modules.routing import Routing, own_mask
 
 TowerReduction = Literal["mean", "sum"]
 
-# Above this part of all (row, tower) pairs nothing is gained by treating the others apart.
-AT_ONCE = 0.75
-
 
 def gated_logits(model: MultiScenarioModel, batch: Batch, gate_B: Tensor) -> Tensor:
     """logits_BK of every tower on every row, with a gradient to the model only where eq. 13 gives one.
@@ -26,10 +23,8 @@ def gated_logits(model: MultiScenarioModel, batch: Batch, gate_B: Tensor) -> Ten
     """
     e_BE = model.embed(batch)
     trained_KB = own_mask(batch.scenario_B, model.num_scenarios) | (gate_B.detach() > 0)
-    # Off the CPU all towers at once cost less than the launches, and the waiting, of two routed passes; and on it there
-    # is little to save where nearly all are trained.
-    at_once = e_BE.device.type != "cpu" or int(trained_KB.sum()) > AT_ONCE * trained_KB.numel()
-    if model.visits_are_independent and at_once:
+    if model.visits_are_independent and e_BE.device.type != "cpu":
+        # There all towers at once cost less than the launches, and the waiting, of two routed passes.
         return model.scenario_logits(e_BE, batch)
     trained, rest = Routing.of_mask(trained_KB), Routing.of_mask(~trained_KB)
     logits_BK = torch.zeros(len(batch), model.num_scenarios, device=e_BE.device)
