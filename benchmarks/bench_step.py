@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import harness
+from benchmarks.arithmetic import BATCH, HIDDEN, WIDTH, peak_gflops, products_gflop
 from benchmarks.naive import NaiveModel, NaiveStep
 from benchmarks.synthetic import synthetic_window
 from msr_models.data.batch import Batch
@@ -37,7 +38,6 @@ from msr_models.training.optimiser import Optimiser, OptimiserConfig
 from msr_models.training.processes import Processes
 from msr_models.training.step import TrainStep, autocast, make_step
 
-BATCH, WIDTH, HIDDEN = 4096, 16, [1024, 512, 256]
 SHARES = (0.0, 0.1, 0.3, 0.95)
 MODEL = {"embedding_dim": WIDTH, "hidden": HIDDEN, "sequence_pooling": "none"}
 Step = Callable[[Batch], Tensor]
@@ -82,8 +82,8 @@ def _model(window: Window) -> MultiScenarioModel:
 
 
 def rows_per_second(step: Step, window: Window, steps: int, warm_up: int) -> float:
-    """Whole steps with their batches drawn from the window, shuffled: on a CPU by the median step, since others may have
-    a core for a while; on a GPU, where the host runs ahead, by all of them together.
+    """Whole steps, their batches drawn from the window, shuffled: on a CPU by the median step, since others may take a
+    core for a while; on a GPU, where the host runs ahead, by all of them together.
     """
     batches = _endless(window)
     for batch in itertools.islice(batches, warm_up):
@@ -108,29 +108,6 @@ def _endless(window: Window) -> Iterator[Batch]:
 def _wait(window: Window) -> None:
     if window.label_N.device.type == "cuda":
         torch.cuda.synchronize()
-
-
-def products_gflop(window: Window, share: float, *, multiplies: int = 3) -> float:
-    """Arithmetic of the towers' products in a reuse step: forward, and twice that backward."""
-    widths = [window.layout.num_fields * WIDTH, *HIDDEN, 1]
-    per_visit = 2 * sum(a * b for a, b in itertools.pairwise(widths))
-    visits = BATCH * (1 + share * (window.num_scenarios - 1))
-    return multiplies * per_visit * visits / 1e9
-
-
-def peak_gflops(device: str, dtype: torch.dtype) -> float:
-    """The best of some square-ish matrix products of this run."""
-    size = 8192 if device == "cuda" else 1024
-    a, b = (torch.randn(4 * 1024 if device == "cpu" else size, size, device=device, dtype=dtype) for _ in range(2))
-    b = b[:size]
-
-    def product() -> None:
-        for _ in range(5):
-            a @ b
-        if device == "cuda":
-            torch.cuda.synchronize()
-
-    return 5 * 2 * a.shape[0] * size * size / harness.median_seconds(product, repeat=5) / 1e9
 
 
 def product_seconds(step: Step, window: Window, steps: int) -> tuple[float, list[tuple[str, float]]]:
