@@ -18,7 +18,7 @@ class FieldEmbedding(nn.Module):
     Id 0 of a single-valued field is a trainable out-of-vocabulary row. In a multi-valued field and in behaviours it is
     padding and left out of the mean (the mean of nothing is zeros). Ids beyond the table (a newer vocabulary than the
     model's) count as 0. Initial weights: Xavier-uniform per field.
-    With `row_gradient` the weight's gradient is a sparse tensor of the rows that were looked up (padding counts as id
+    With `row_gradient` the weight's gradient is a sparse tensor of the rows that were looked up (padding may count as id
     0) and not as large as the table; the trainer's optimiser sets it.
     """
 
@@ -71,7 +71,12 @@ class FieldEmbedding(nn.Module):
 
     def pooled_history(self, batch: Batch) -> Tensor:
         """Mean of the behaviours' item vectors, [B, D]."""
-        return masked_mean(self.history(batch), self.history_mask(batch))
+        if self.weight.device.type != "cpu":
+            return masked_mean(self.history(batch), self.history_mask(batch))
+        # The same in one pass, without [B, L, D]; its gradient would make a GPU wait for the number of real ones.
+        padding = self.layout.row_starts[self.layout.item_field]
+        rows_BL = (self._history_ids(batch) + padding).long()
+        return F.embedding_bag(rows_BL, self.weight, mode="mean", padding_idx=padding, sparse=self.row_gradient)
 
     def _look_up(self, rows: Tensor) -> Tensor:
         if not self.row_gradient:
