@@ -18,8 +18,8 @@ class FieldEmbedding(nn.Module):
     Id 0 of a single-valued field is a trainable out-of-vocabulary row. In a multi-valued field and in behaviours it is
     padding and left out of the mean (the mean of nothing is zeros). Ids beyond the table (a newer vocabulary than the
     model's) count as 0. Initial weights: Xavier-uniform per field.
-    With `row_gradient` the weight's gradient is a sparse tensor of the rows that were looked up (padding may count as id
-    0) and not as large as the table; the trainer's optimiser sets it.
+    With `row_gradient` the weight's gradient is a sparse tensor of the rows that were looked up (padding may count as
+    id 0) and not as large as the table; the trainer's optimiser sets it.
     """
 
     slot_row_start_S: Tensor

@@ -3,8 +3,8 @@
 What "row-sparse" means (lazy updates): a row that no look-up of the batch names keeps weight, moments and L2 as they
 are; a row that is named gets one ordinary step, with L2 = weight_decay * weight added to its gradient then and only
 then. Adam's bias correction counts the steps of the optimiser, not of the row. Padding of a multi-valued field names
-the field's row 0 with a gradient of zero (on a GPU padding of behaviours too). When every step names every row this is dense Adam
-(Kingma & Ba 2015) or Adagrad (Duchi et al. 2011) with L2 in the gradient.
+the field's row 0 with a gradient of zero (on a GPU padding of behaviours too). When every step names every row this is
+dense Adam (Kingma & Ba 2015) or Adagrad (Duchi et al. 2011) with L2 in the gradient.
 """
 
 from __future__ import annotations
