@@ -96,7 +96,7 @@ class _LookUp(torch.autograd.Function):
     def forward(ctx: torch.autograd.function.FunctionCtx, weight: Tensor, rows: Tensor) -> Tensor:
         ctx.save_for_backward(rows)
         ctx.shape = weight.shape  # type: ignore[attr-defined]  # contexts carry what forward leaves there
-        return narrow_rows(weight, rows.flatten()).view(*rows.shape, -1)
+        return narrow_rows(weight, rows.flatten()).view(*rows.shape, weight.shape[1])
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> tuple[Tensor, None]:
