@@ -14,6 +14,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -143,7 +144,7 @@ def measure(rows: Rows, table: Table, *, repeat: int) -> dict[str, float]:
         (ONE_SESSION_SORT, by_session, rows.session_N, sessions),
     ):
         difference = largest_difference(auc_by(group_N, groups), theirs)
-        add(metric, lambda g=group_N, n=groups: auc_by(g, n), theirs.seconds, difference)  # type: ignore[misc]
+        add(metric, partial(auc_by, group_N, groups), theirs.seconds, difference)
     add("session ids of (day, user)", lambda: session_ids(rows.day_N, rows.user_N), None, None)
     everything = [part.seconds for part in (by_scenario, by_session, by_both, over_all)]
     add(

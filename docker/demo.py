@@ -20,10 +20,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "dags"), str(ROOT / "docker")]
 
 import get_movielens  # noqa: E402  (found through the line above)
-import yaml  # noqa: E402
-from airflow_api import OPEN_STATES, AirflowApi  # noqa: E402
+import yaml  # noqa: E402  (after the path, like all below)
+from airflow_api import OPEN_STATES, AirflowApi  # noqa: E402  (found through the path)
 
-from msr_dags.settings import Deployment, dataset_file, load_deployment  # noqa: E402
+from msr_dags.settings import Deployment, dataset_file, load_deployment  # noqa: E402  (found through the path)
 
 FEATURES, TRAINING, SEARCH = "daily_features", "daily_training", "shared_instance_search"
 POLL_S = 2.0

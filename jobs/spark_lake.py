@@ -106,7 +106,7 @@ def spark_schema(spec: TableSpec) -> StructType:
 def _load(spark: SparkSession, uri: str) -> DataFrame | None:
     try:
         frame = spark.read.format("delta").load(uri)
-        frame.schema  # noqa: B018  Connect looks for the table only when it is asked for something
+        frame.schema  # noqa: B018  (not useless: Connect looks for the table only when it is asked for something)
     except SPARK_ERRORS as error:
         if _NO_TABLE.search(str(error)):
             return None

@@ -14,8 +14,7 @@ from pyspark.sql import SparkSession
 from schemas.errors import MsrError
 
 try:
-    # py4j comes without stubs
-    from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
+    from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]  # py4j comes without stubs
 
     # What an engine raises: with Connect always the first, with an engine in this process also the second.
     SPARK_ERRORS: tuple[type[Exception], ...] = (PySparkException, Py4JJavaError)

@@ -215,7 +215,7 @@ def repeat(dataset: DatasetSpec, manifest: RunManifest) -> None:
     if dict(arm.manifest.metrics) != dict(manifest.metrics):
         raise TrainingError(
             f"run {manifest.run_id} gave other metrics than its manifest records; it was made by code "
-            f"{manifest.code_version}, {json.dumps(dict(manifest.library_versions))}, {manifest.device}, "
+            f"{manifest.code_version}, {json.dumps(dict(manifest.package_versions))}, {manifest.device}, "
             f"{manifest.world_size} process(es)"
         )
     progress(f"{manifest.run_id}: the same metrics")

@@ -78,7 +78,7 @@ def runs_exist(dataset: DatasetSpec, planned: Sequence[RunManifest], fixed: floa
     if {m.run_id for m in made} != {p.run_id for p in planned}:
         return False
     if any(
-        (m.code_version, m.library_versions, m.device) != (here.code_version, here.library_versions, here.device)
+        (m.code_version, m.package_versions, m.device) != (here.code_version, here.package_versions, here.device)
         for m in made
     ):
         return False

@@ -105,7 +105,7 @@ class StepBranchOperator(BaseBranchOperator, StepOperator):
             self.log.info("%s has runs under way; looking again in %.0f s", self.after_dag, self.poll_s)
             raise AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=self.poll_s))
         # Airflow's Context is a TypedDict; ours is any mapping with its keys
-        return BaseBranchOperator.execute(self, context)  # type: ignore[arg-type]
+        return BaseBranchOperator.execute(self, context)  # type: ignore[arg-type]  # a TypedDict there
 
     def choose_branch(self, context: Mapping[str, Any]) -> list[str]:
         words = self.run_step().split()

@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Generator, Iterator
 from dataclasses import fields, replace
 from types import TracebackType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -92,7 +93,7 @@ def _copy_all(source: Iterator[Batch], device: torch.device, copied: queue.Queue
         for batch in source:
             with torch.cuda.stream(stream):
                 on_device = batch if batch.label_B.device.type == "cuda" else _pinned(batch).to(device)
-                done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+                done = torch.cuda.Event()  # type: ignore[no-untyped-call]  # untyped in torch
                 done.record(stream)
             if not _put(copied, (on_device, done), stop):
                 break
@@ -120,7 +121,8 @@ def _tensors(batch: Batch) -> dict[str, Tensor]:
 
 
 def _pinned(batch: Batch) -> Batch:
-    return replace(batch, **{name: tensor.pin_memory() for name, tensor in _tensors(batch).items()})  # type: ignore[arg-type]
+    pinned: dict[str, Any] = {name: tensor.pin_memory() for name, tensor in _tensors(batch).items()}
+    return replace(batch, **pinned)
 
 
 def _close(source: Iterator[Batch]) -> None:

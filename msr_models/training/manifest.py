@@ -86,7 +86,7 @@ class RunManifest:
     world_size: int
     device: str
     code_version: str
-    library_versions: Mapping[str, str]
+    package_versions: Mapping[str, str]
     metrics: Mapping[str, float | None]
     start: Literal["scratch", "previous_day"] = "scratch"
     predecessor: Predecessor | None = None
@@ -156,6 +156,6 @@ def code_version() -> str:
             return "unknown"
 
 
-def library_versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """Versions of what the numbers depend on."""
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in LIBRARIES}

@@ -23,7 +23,7 @@ from msr_models.models.registry import build_model, model_class
 from msr_models.training.chain import find_predecessor
 from msr_models.training.checkpoint import ModelCard
 from msr_models.training.config import TrainerConfig
-from msr_models.training.manifest import RunManifest, code_version, library_versions
+from msr_models.training.manifest import RunManifest, code_version, package_versions
 from msr_models.training.predictions import prediction_rows
 from msr_models.training.processes import Processes
 from msr_models.training.state import Resume
@@ -109,7 +109,7 @@ def plan_arm(
         world_size=world,
         device=device,
         code_version=code_version(),
-        library_versions=library_versions(),
+        package_versions=package_versions(),
         metrics={},
     )
     if plan.predecessor is not None:
@@ -218,6 +218,6 @@ def run_folder(artifacts: Path, run_id: str) -> Path:
 
 def resume_of(planned: RunManifest, every_steps: int) -> Resume:
     """Where an arm keeps its state while it trains, beside the runs: of this run, code, libraries and device alone."""
-    made_by = [planned.code_version, dict(planned.library_versions), planned.device]
+    made_by = [planned.code_version, dict(planned.package_versions), planned.device]
     path = artifacts_dir(planned.dataset) / "resume" / f"{planned.run_id}.pt"
     return Resume(path, f"{planned.run_id} {json.dumps(made_by, sort_keys=True)}", every_steps)

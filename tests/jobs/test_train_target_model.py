@@ -104,7 +104,7 @@ def test_the_manifest_names_all_that_was_read(spec: DatasetSpec) -> None:
         "shared_instance_masks" in shared["table_versions"] and "shared_instance_masks" not in plain["table_versions"]
     )
     assert plain["train_days"] == ["2026-01-02", "2026-01-03"] and plain["validation_days"] == ["2026-01-04"]
-    assert plain["threads"] == 1 and plain["library_versions"]["torch"] in torch.__version__
+    assert plain["threads"] == 1 and plain["package_versions"]["torch"] in torch.__version__
     assert shared["fingerprints"]["masks"] and plain["fingerprints"]["masks"] is None
 
 

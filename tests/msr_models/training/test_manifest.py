@@ -40,7 +40,7 @@ MANIFEST = RunManifest(
     world_size=1,
     device="cpu",
     code_version="c",
-    library_versions={"torch": "2"},
+    package_versions={"torch": "2"},
     metrics={"test_auc": 0.5},
 )
 WARM = replace(MANIFEST, start="previous_day", predecessor=BEFORE)
