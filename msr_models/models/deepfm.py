@@ -15,7 +15,7 @@ from msr_models.models.base import MultiScenarioModel
 from msr_models.models.registry import register
 from msr_models.modules.embedding import FieldEmbedding
 from msr_models.modules.factorisation import second_order
-from msr_models.modules.inputs import SequencePooling, input_vectors, num_inputs
+from msr_models.modules.inputs import InputLayer, SequencePooling
 from msr_models.modules.routing import Routing
 from msr_models.modules.stacked import StackedTowers
 
@@ -50,16 +50,15 @@ class DeepFM(MultiScenarioModel):
     ) -> None:
         super().__init__(num_scenarios)
         self.config = config
-        self.embedding = FieldEmbedding(layout, config.embedding_dim, generator)
+        self.inputs = InputLayer(layout, config.embedding_dim, config.sequence_pooling, generator)
         self.linear = FieldEmbedding(layout, num_scenarios, generator)
         nn.init.zeros_(self.linear.weight)
-        self.num_vectors = num_inputs(layout, config.sequence_pooling)
-        self.embedded_width = self.num_vectors * config.embedding_dim
+        self.embedded_width = self.inputs.total_width
         self.towers = StackedTowers(num_scenarios, self.embedded_width, config.hidden, config.dropout, generator)
 
     def embed(self, batch: Batch) -> Tensor:
         """e_BE."""
-        return input_vectors(self.embedding, batch, self.config.sequence_pooling).flatten(1)
+        return self.inputs.concatenated(batch)
 
     def routed_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
         """logits_V."""
@@ -76,6 +75,13 @@ class DeepFM(MultiScenarioModel):
         """The factorisation machine, [B, K]."""
         # A sum of weights is a logit: no lower precision for its terms.
         with torch.autocast(e_BE.device.type, enabled=False):
-            linear_BK = input_vectors(self.linear, batch, self.config.sequence_pooling).sum(1)
-            vectors_BFD = e_BE.view(-1, self.num_vectors, self.config.embedding_dim)
+            linear_BK = self._linear(batch)
+            vectors_BFD = e_BE.view(-1, self.inputs.num_vectors, self.config.embedding_dim)
             return linear_BK + second_order(vectors_BFD)[:, None]
+
+    def _linear(self, batch: Batch) -> Tensor:
+        """Σ of the linear weights of every scenario, [B, K]; behaviours count with their mean."""
+        linear_BK = self.linear.fields(batch).sum(1)
+        if self.config.sequence_pooling == "none":
+            return linear_BK
+        return linear_BK + self.linear.pooled_history(batch)

@@ -13,7 +13,7 @@ from msr_models.data.batch import Batch
 from msr_models.data.layout import FieldLayout
 from msr_models.models.base import MultiScenarioModel
 from msr_models.models.registry import register
-from msr_models.modules.embedding import FieldEmbedding
+from msr_models.modules.inputs import InputLayer
 from msr_models.modules.routing import Routing
 
 
@@ -39,16 +39,13 @@ class LogisticRegression(MultiScenarioModel):
         super().__init__(num_scenarios)
         self.config = config
         self.learning_rate_scale = config.learning_rate_scale
-        self.embedding = FieldEmbedding(layout, 1, generator)
+        self.inputs = InputLayer(layout, 1, config.sequence_pooling, generator)
         nn.init.zeros_(self.embedding.weight)
         self.bias_K = nn.Parameter(torch.zeros(num_scenarios))
 
     def embed(self, batch: Batch) -> Tensor:
         """The terms of the sum, e_BE with one column per field."""
-        e_BE = self.embedding.fields(batch).flatten(1)
-        if self.config.sequence_pooling == "none":
-            return e_BE
-        return torch.cat([e_BE, self.embedding.pooled_history(batch)], dim=1)
+        return self.inputs.concatenated(batch)
 
     def routed_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
         """logits_V."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -13,7 +13,7 @@ from msr_models.data.batch import Batch
 from msr_models.data.layout import FieldLayout
 from msr_models.models.base import MultiScenarioModel
 from msr_models.models.registry import register
-from msr_models.modules.embedding import FieldEmbedding
+from msr_models.modules.inputs import InputLayer, SequencePooling
 from msr_models.modules.routing import Routing
 from msr_models.modules.stacked import StackedTowers
 
@@ -25,7 +25,7 @@ class SharedBottomConfig:
     embedding_dim: Annotated[int, Field(ge=1)] = 16
     hidden: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (128, 64)
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    sequence_pooling: Literal["mean", "none"] = "mean"
+    sequence_pooling: SequencePooling = "mean"
 
 
 @register("shared_bottom", SharedBottomConfig)
@@ -37,17 +37,13 @@ class SharedBottom(MultiScenarioModel):
     ) -> None:
         super().__init__(num_scenarios)
         self.config = config
-        self.embedding = FieldEmbedding(layout, config.embedding_dim, generator)
-        inputs = layout.num_fields + (config.sequence_pooling == "mean")
-        self.embedded_width = inputs * config.embedding_dim
+        self.inputs = InputLayer(layout, config.embedding_dim, config.sequence_pooling, generator)
+        self.embedded_width = self.inputs.total_width
         self.towers = StackedTowers(num_scenarios, self.embedded_width, config.hidden, config.dropout, generator)
 
     def embed(self, batch: Batch) -> Tensor:
         """e_BE."""
-        e_BE = self.embedding.fields(batch).flatten(1)
-        if self.config.sequence_pooling == "none":
-            return e_BE
-        return torch.cat([e_BE, self.embedding.pooled_history(batch)], dim=1)
+        return self.inputs.concatenated(batch)
 
     def routed_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
         """logits_V: the visits' rows through their towers."""

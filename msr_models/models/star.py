@@ -15,8 +15,7 @@ from msr_models.data.batch import Batch
 from msr_models.data.layout import FieldLayout
 from msr_models.models.base import MultiScenarioModel
 from msr_models.models.registry import register
-from msr_models.modules.embedding import FieldEmbedding
-from msr_models.modules.inputs import SequencePooling, input_vectors, num_inputs
+from msr_models.modules.inputs import InputLayer, SequencePooling
 from msr_models.modules.partitioned_norm import PartitionedNorm
 from msr_models.modules.routing import Routing
 from msr_models.modules.stacked import rows_of
@@ -55,8 +54,8 @@ class Star(MultiScenarioModel):
     def __init__(self, config: StarConfig, layout: FieldLayout, num_scenarios: int, generator: torch.Generator) -> None:
         super().__init__(num_scenarios)
         self.config = config
-        self.embedding = FieldEmbedding(layout, config.embedding_dim, generator)
-        self.embedded_width = num_inputs(layout, config.sequence_pooling) * config.embedding_dim
+        self.inputs = InputLayer(layout, config.embedding_dim, config.sequence_pooling, generator)
+        self.embedded_width = self.inputs.total_width
         self.norm = PartitionedNorm(num_scenarios, self.embedded_width, config.norm_momentum)
         self.towers = StarTowers(num_scenarios, self.embedded_width, config.hidden, config.dropout, generator)
         self.auxiliary = AuxiliaryNetwork(
@@ -65,7 +64,7 @@ class Star(MultiScenarioModel):
 
     def embed(self, batch: Batch) -> Tensor:
         """e_BE."""
-        return input_vectors(self.embedding, batch, self.config.sequence_pooling).flatten(1)
+        return self.inputs.concatenated(batch)
 
     def routed_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
         """logits_V."""

@@ -5,23 +5,57 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from msr_models.data.batch import Batch
 from msr_models.data.layout import FieldLayout
 from msr_models.modules.embedding import FieldEmbedding
+from msr_models.modules.target_attention import TargetAttention
+from schemas.errors import TrainingError
 
-SequencePooling = Literal["mean", "none"]
-
-
-def num_inputs(layout: FieldLayout, pooling: SequencePooling) -> int:
-    """Vectors that `input_vectors` gives per row."""
-    return layout.num_fields + (pooling == "mean")
+SequencePooling = Literal["mean", "din", "none"]
 
 
-def input_vectors(embedding: FieldEmbedding, batch: Batch, pooling: SequencePooling) -> Tensor:
-    """[B, inputs, D]: the fields in order; with pooling `mean` the mean of the behaviours' item vectors is the last."""
-    fields_BFD = embedding.fields(batch)
-    if pooling == "none":
-        return fields_BFD
-    return torch.cat([fields_BFD, embedding.pooled_history(batch)[:, None]], dim=1)
+class InputLayer(nn.Module):
+    """x [B, inputs, D]: the fields in order, and behind them one vector of the behaviours' items.
+
+    pooling `mean`: their mean. `din`: their sum with the weights of target attention (the row's item asks).
+    `none`: the fields alone. Raises TrainingError for `din` on a data set without behaviours.
+    """
+
+    def __init__(self, layout: FieldLayout, width: int, pooling: SequencePooling, generator: torch.Generator) -> None:
+        super().__init__()
+        if pooling == "din" and layout.hist_length == 0:
+            raise TrainingError(
+                "sequence_pooling 'din' needs behaviour sequences, and this data set keeps none (sequence.max_length "
+                "is 0); use sequence_pooling: none, or give the data set a sequence"
+            )
+        self.pooling = pooling
+        self.embedding = FieldEmbedding(layout, width, generator)
+        self.attention = TargetAttention(width, generator) if pooling == "din" else None
+        self.num_vectors = layout.num_fields + (pooling != "none")
+        self.width = width
+
+    @property
+    def total_width(self) -> int:
+        """E of the concatenation."""
+        return self.num_vectors * self.width
+
+    def forward(self, batch: Batch) -> Tensor:
+        """[B, inputs, D]."""
+        fields_BFD = self.embedding.fields(batch)
+        if self.pooling == "none":
+            return fields_BFD
+        return torch.cat([fields_BFD, self._behaviours(batch, fields_BFD)[:, None]], dim=1)
+
+    def concatenated(self, batch: Batch) -> Tensor:
+        """The same as one vector per row, e_BE."""
+        e_BE: Tensor = self(batch).flatten(1)
+        return e_BE
+
+    def _behaviours(self, batch: Batch, fields_BFD: Tensor) -> Tensor:
+        if self.attention is None:
+            return self.embedding.pooled_history(batch)
+        item_BD = fields_BFD[:, self.embedding.layout.item_field]
+        pooled_BD: Tensor = self.attention(item_BD, self.embedding.history(batch), self.embedding.history_mask(batch))
+        return pooled_BD

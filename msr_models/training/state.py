@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import os
+import socket
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +17,7 @@ from torch import Tensor
 from msr_models.training.processes import Processes
 
 FORMAT = 1
+ABANDONED_SECONDS = 3600.0
 
 
 @dataclass(kw_only=True, slots=True)
@@ -59,8 +64,9 @@ class Resume:
     def save(self, state: TrainingState) -> None:
         """Write atomically."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        # One name, so that what a killed process left half written is overwritten by the next.
-        partial = self.path.with_name(f".{self.path.name}.partial")
+        # Two processes may make the same day side by side: each writes its own file, and both end in the same state.
+        partial = self.path.with_name(f".{self.path.name}.{socket.gethostname()}-{os.getpid()}.partial")
+        self._remove_abandoned()
         with partial.open("wb") as file:
             torch.save({"format": FORMAT, **asdict(state)}, file)
             file.flush()
@@ -82,7 +88,14 @@ class Resume:
     def remove(self) -> None:
         """The run is complete and stored elsewhere."""
         self.path.unlink(missing_ok=True)
-        self.path.with_name(f".{self.path.name}.partial").unlink(missing_ok=True)
+        self._remove_abandoned()
+
+    def _remove_abandoned(self) -> None:
+        """What killed processes left half written; files of living ones are younger."""
+        for partial in self.path.parent.glob(f".{glob.escape(self.path.name)}.*.partial"):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - partial.stat().st_mtime > ABANDONED_SECONDS:
+                    partial.unlink()
 
 
 def random_states(processes: Processes, device: torch.device) -> list[Tensor]:

@@ -66,6 +66,9 @@ class TrainStep:
         loss_B = reuse_loss(visits, batch.label_B, batch.shared_B, self.model.num_scenarios)
         alone = self.processes.world == 1
         loss = loss_B.mean() if alone else loss_B.sum() / global_rows
+        if visits.penalty is not None:
+            # A mean over this process's rows: it counts with their part of the global batch.
+            loss = loss + visits.penalty * (1.0 if alone else len(batch) / global_rows)
         torch.autograd.backward(loss)
         self.processes.sum_gradients(self.optimiser.others)
         self.optimiser.step(None if alone else self.processes.gather_rows)

@@ -2,23 +2,44 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import pytest
 import torch
 
-from msr_models.modules.embedding import FieldEmbedding
-from msr_models.modules.inputs import input_vectors, num_inputs
+from msr_models.modules.inputs import InputLayer, SequencePooling
+from schemas.errors import TrainingError
 from tests.support.batches import LAYOUT, random_batch
 
 
+def make(pooling: SequencePooling) -> InputLayer:
+    return InputLayer(LAYOUT, 3, pooling, torch.Generator().manual_seed(1))
+
+
 def test_fields_come_first_and_the_pooled_behaviours_last() -> None:
-    embedding, batch = FieldEmbedding(LAYOUT, 3, torch.Generator().manual_seed(1)), random_batch(9, 2)
-    with_history = input_vectors(embedding, batch, "mean")
-    assert with_history.shape == (9, num_inputs(LAYOUT, "mean"), 3) == (9, 5, 3)
-    assert torch.equal(with_history[:, :4], embedding.fields(batch))
-    assert torch.equal(with_history[:, 4], embedding.pooled_history(batch))
+    inputs, batch = make("mean"), random_batch(9, 2)
+    x_BFD = inputs(batch)
+    assert x_BFD.shape == (9, inputs.num_vectors, 3) == (9, 5, 3)
+    assert torch.equal(x_BFD[:, :4], inputs.embedding.fields(batch))
+    assert torch.equal(x_BFD[:, 4], inputs.embedding.pooled_history(batch))
+    assert torch.equal(inputs.concatenated(batch), x_BFD.flatten(1)) and inputs.total_width == 15
 
 
 def test_without_pooling_there_are_only_fields() -> None:
-    embedding, batch = FieldEmbedding(LAYOUT, 3, torch.Generator().manual_seed(1)), random_batch(9, 2)
-    without = input_vectors(embedding, batch, "none")
-    assert without.shape[1] == num_inputs(LAYOUT, "none") == 4
-    assert torch.equal(without, embedding.fields(batch))
+    inputs, batch = make("none"), random_batch(9, 2)
+    assert torch.equal(inputs(batch), inputs.embedding.fields(batch)) and inputs.num_vectors == 4
+
+
+def test_with_din_the_rows_item_asks() -> None:
+    inputs, batch = make("din"), random_batch(9, 2)
+    assert inputs.attention is not None
+    fields_BFD = inputs.embedding.fields(batch)
+    asked = inputs.attention(
+        fields_BFD[:, LAYOUT.item_field], inputs.embedding.history(batch), inputs.embedding.history_mask(batch)
+    )
+    assert torch.equal(inputs(batch)[:, 4], asked)
+
+
+def test_din_without_behaviours_is_refused() -> None:
+    with pytest.raises(TrainingError, match="needs behaviour sequences"):
+        InputLayer(dataclasses.replace(LAYOUT, hist_length=0), 3, "din", torch.Generator())

@@ -19,7 +19,7 @@ from msr_models.data.source import ResidentRows
 from msr_models.data.window import Window, load_window
 from msr_models.models.registry import build_model
 from msr_models.training.config import TrainerConfig
-from msr_models.training.state import Resume
+from msr_models.training.state import Resume, TrainingState
 from msr_models.training.trainer import TrainResult, train
 from tests.support.tiny_lake import tiny_dataset, write_masks, write_tiny_lake
 
@@ -129,6 +129,36 @@ def test_a_finished_run_is_not_trained_again(window: Window, tmp_path: Path) -> 
     assert (first.epochs, first.validation_logloss) == (second.epochs, second.validation_logloss)
     resume.remove()
     assert not resume.path.exists()
+
+
+def _save_often(path: Path, rank: int) -> None:
+    resume = Resume(path, "run")
+    for steps in range(100):
+        resume.save(TrainingState(identity="run", steps=steps, model={"w": torch.full((5000,), float(rank))}))
+
+
+@pytest.mark.slow
+def test_processes_that_keep_the_same_state_do_not_disturb_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "state.pt"
+    context = torch.multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_save_often, args=(path, rank)) for rank in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    state = Resume(path, "run").load()
+    assert state is not None and state.steps == 99 and len(state.model["w"].unique()) == 1
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_process_left_half_written_goes_and_what_a_living_one_writes_stays(tmp_path: Path) -> None:
+    dead, living = (tmp_path / f".state.pt.host-{pid}.partial" for pid in (1, 2))
+    for partial in (dead, living):
+        partial.write_bytes(b"half")
+    os.utime(dead, (0, 0))
+    Resume(tmp_path / "state.pt", "run").save(TrainingState(identity="run"))
+    assert not dead.exists() and living.exists()
 
 
 @pytest.mark.parametrize("damage", ["other run", "truncated", "no state"])
