@@ -26,7 +26,7 @@ def test_an_unknown_model_names_the_nearest_and_all_known() -> None:
         ({"embedding_dim": True}, r"option embedding_dim: True.*integer"),
         ({"embedding_dim": 2.5}, r"option embedding_dim: 2.5.*integer"),
         ({"dropout": 1.0}, r"option dropout: 1.0.*less than 1"),
-        ({"sequence_pooling": "max"}, r"option sequence_pooling: 'max'.*'mean' or 'none'"),
+        ({"sequence_pooling": "max"}, r"option sequence_pooling: 'max'.*'mean', 'din' or 'none'"),
     ],
 )
 def test_a_bad_option_names_model_option_value_and_what_is_allowed(options: dict[str, object], pattern: str) -> None:
