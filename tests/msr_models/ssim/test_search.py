@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from msr_models.ssim import search as search_module
 from msr_models.ssim.search import run_search
+from msr_models.ssim.search_state import HOLD_OUT_EVERY
 from schemas.errors import TrainingError
 from schemas.pipeline_spec import SearchSpec
 from tests.support.planted_log import planted_log
@@ -130,14 +131,14 @@ def test_labels_of_one_class_and_an_unknown_backbone_are_refused() -> None:
 
 def test_the_reference_towers_do_not_move_while_the_gate_learns(monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[Any] = []
-    original = search_module._Search._learn_gate_from_reference
+    original = search_module.learn_gate_from_reference
 
-    def watched(self: Any) -> None:
-        before = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
-        original(self)
-        kept.append(all(torch.equal(before[name], tensor) for name, tensor in self.model.state_dict().items()))
+    def watched(state: Any) -> None:
+        before = {name: tensor.clone() for name, tensor in state.model.state_dict().items()}
+        original(state)
+        kept.append(all(torch.equal(before[name], tensor) for name, tensor in state.model.state_dict().items()))
 
-    monkeypatch.setattr(search_module._Search, "_learn_gate_from_reference", watched)
+    monkeypatch.setattr(search_module, "learn_gate_from_reference", watched)
     result = run_search(_log(rows=1_000).window, _spec())
     assert kept == [True]
     assert not result.selector.training
@@ -147,7 +148,7 @@ def test_held_out_rows_do_not_train_the_backbone() -> None:
     """Their labels may be anything: the scores, which are label-free beyond the towers, stay the same."""
     window = _log(rows=2_000).window
     labels = window.label_N.clone()
-    labels[window.instance_id_N % search_module.HOLD_OUT_EVERY == 0] = 1
+    labels[window.instance_id_N % HOLD_OUT_EVERY == 0] = 1
     first, turned = run_search(window, _spec()), run_search(replace(window, label_N=labels), _spec())
     assert np.array_equal(first.probs_N, turned.probs_N)
     assert first.metrics != turned.metrics
