@@ -56,6 +56,14 @@ class MultiScenarioModel(nn.Module, ABC):
         """The table of the fields' vectors, which a selector can keep."""
         return self.inputs.embedding
 
+    @property
+    def pretraining_epochs(self) -> int:
+        """Epochs that only prepare: `train` calls `end_pretraining` behind them and keeps the best of the others."""
+        return 0
+
+    def end_pretraining(self) -> None:
+        """Enter the phase in which the model ends. State of phases belongs in buffers: runs resume, and models load."""
+
     @abstractmethod
     def embed(self, batch: Batch) -> Tensor:
         """Concatenated input vectors e_BE."""

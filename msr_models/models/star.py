@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from msr_models.data.batch import Batch
 from msr_models.data.layout import FieldLayout
 from msr_models.models.base import MultiScenarioModel
 from msr_models.models.registry import register
+from msr_models.modules.common_network import CommonNetwork
 from msr_models.modules.inputs import InputLayer, SequencePooling
 from msr_models.modules.partitioned_norm import PartitionedNorm
 from msr_models.modules.routing import Routing
-from msr_models.modules.stacked import rows_of
 from msr_models.modules.star_towers import StarTowers
 
 
@@ -58,8 +56,8 @@ class Star(MultiScenarioModel):
         self.embedded_width = self.inputs.total_width
         self.norm = PartitionedNorm(num_scenarios, self.embedded_width, config.norm_momentum)
         self.towers = StarTowers(num_scenarios, self.embedded_width, config.hidden, config.dropout, generator)
-        self.auxiliary = AuxiliaryNetwork(
-            num_scenarios, self.embedded_width, config.embedding_dim, config.auxiliary_hidden, generator
+        self.auxiliary = CommonNetwork(
+            num_scenarios, self.embedded_width, config.embedding_dim, (config.auxiliary_hidden,), 0.0, generator
         )
 
     def embed(self, batch: Batch) -> Tensor:
@@ -75,40 +73,3 @@ class Star(MultiScenarioModel):
         main_V: Tensor = self.towers(z_VE, routing)
         auxiliary_V: Tensor = self.auxiliary(e_BE, routing)
         return main_V + auxiliary_V
-
-
-class AuxiliaryNetwork(nn.Module):
-    """One hidden layer on [e ; embedding of the scenario], shared by all scenarios, and a linear logit.
-
-    The product with e is taken once per row and that with a scenario's embedding once per scenario.
-    Initial weights: Xavier-uniform, biases zero.
-    """
-
-    def __init__(
-        self, num_scenarios: int, in_width: int, scenario_width: int, hidden: int, generator: torch.Generator
-    ) -> None:
-        super().__init__()
-        self.scenario_KD = nn.Parameter(torch.empty(num_scenarios, scenario_width))
-        self.weight_EH = nn.Parameter(torch.empty(in_width, hidden))
-        self.scenario_weight_DH = nn.Parameter(torch.empty(scenario_width, hidden))
-        self.bias_H = nn.Parameter(torch.zeros(hidden))
-        self.head_H = nn.Parameter(torch.empty(hidden))
-        self.head_bias = nn.Parameter(torch.zeros(1))
-        fan = {
-            self.scenario_KD: num_scenarios + scenario_width,
-            self.weight_EH: in_width + scenario_width + hidden,
-            self.scenario_weight_DH: in_width + scenario_width + hidden,
-            self.head_H: hidden + 1,
-        }
-        with torch.no_grad():
-            for parameter, in_and_out in fan.items():
-                bound = math.sqrt(6.0 / in_and_out)
-                parameter.uniform_(-bound, bound, generator=generator)
-
-    def forward(self, e_BE: Tensor, routing: Routing) -> Tensor:
-        """Logits [V] fp32."""
-        rows_BH = e_BE @ self.weight_EH
-        scenarios_KH = (self.scenario_KD @ self.scenario_weight_DH + self.bias_H).to(rows_BH.dtype)
-        h_VH = rows_BH.index_select(0, routing.row_index_V) + rows_of(scenarios_KH, routing.scenario_V)
-        with torch.autocast(e_BE.device.type, enabled=False):
-            return (F.relu(h_VH).float() * self.head_H).sum(1) + self.head_bias

@@ -61,10 +61,17 @@ def train(
 ) -> TrainResult:
     """Train `model` in place; rows with shared_B visit all towers.
 
-    Deterministic on a CPU given the arguments and the number of threads, also when it was killed and resumed. Raises
-    TrainingError for labels of one class and for a loss that is not finite (naming epoch and batch).
+    A model's pretraining epochs (see MultiScenarioModel) count as epochs, but none of them is kept, and behind them the
+    optimiser starts anew. Deterministic on a CPU given the arguments and the number of threads, also when it was killed
+    and resumed. Raises TrainingError for labels of one class, for a loss that is not finite (naming epoch and batch),
+    and where all epochs would be pretraining.
     """
     data.require_both_labels()
+    if config.max_epochs <= model.pretraining_epochs:
+        raise TrainingError(
+            f"training.max_epochs {config.max_epochs} leaves nothing behind the model's pretraining_epochs "
+            f"{model.pretraining_epochs}; raise max_epochs of the data set or lower the model's option"
+        )
     with torch.random.fork_rng():
         return _Training(model, data, validation, config, processes or Processes(), resume, on_progress).run()
 
@@ -85,13 +92,19 @@ class _Training:
         self.model, self.data, self.validation = model, data, validation
         self.config, self.processes, self.resume, self.say = config, processes, resume, say
         self.device = next(model.parameters()).device
-        self.optimiser = Optimiser(model, config.optimiser_config(model.learning_rate_scale))
-        self.step = make_step(model, self.optimiser, config.precision, config.batch_size, processes, say)
+        # Asked before a state is loaded: that of a later epoch is past its pretraining.
+        self.pretraining_epochs = model.pretraining_epochs
+        self._start_optimiser()
         self.batches_per_epoch = num_batches(data.num_rows, config.batch_size)
         total = config.max_epochs * self.batches_per_epoch
         self.schedule = Schedule(kind=config.schedule, warmup_steps=config.warmup_steps, total_steps=total)
         self.state = self._first_state()
         self.started = time.perf_counter() - self.state.seconds
+
+    def _start_optimiser(self) -> None:
+        config = self.config
+        self.optimiser = Optimiser(self.model, config.optimiser_config(self.model.learning_rate_scale))
+        self.step = make_step(self.model, self.optimiser, config.precision, config.batch_size, self.processes, self.say)
 
     def _first_state(self) -> TrainingState:
         state = self.resume.load() if self.resume else None
@@ -108,6 +121,9 @@ class _Training:
         """Epochs until the last or until validation stops improving."""
         state = self.state
         while state.epoch <= self.config.max_epochs and not self._is_over():
+            if state.epoch == self.pretraining_epochs + 1 and state.batch == 0 and self.pretraining_epochs:
+                self.model.end_pretraining()
+                self._start_optimiser()
             loss = self._epoch()
             self._validate(loss)
             state.epoch, state.batch, state.loss_sum = state.epoch + 1, 0, 0.0
@@ -185,6 +201,8 @@ class _Training:
             f"validation mean AUC {'none' if auc is None else f'{auc:.4f}'}, logloss {cross_entropy:.4f}, "
             f"{rate:,.0f} rows/s"
         )
+        if state.epoch <= self.pretraining_epochs:
+            return
         if state.best is None or score > state.best.score:
             weights = copy.deepcopy(self.model.state_dict())
             state.best = Best(score=score, epoch=state.epoch, auc=auc, logloss=cross_entropy, weights=weights)
