@@ -21,11 +21,20 @@ class SearchSpec(_Spec):
     window_days: int = Field(default=5, ge=1, description="days before ds that are searched")
     every_days: int = Field(default=7, ge=1, description="days between two scheduled searches")
     backbone: str = "shared_bottom"
+    backbone_options: dict[str, bool | int | float | str | list[int]] = Field(
+        default_factory=dict, description="further options of the backbone, checked by its own config"
+    )
     objective: Literal["reference", "joint"] = "reference"
     gate_estimator: Literal["straight_through", "relu"] = "straight_through"
     kl_form: Literal["bernoulli", "linear"] = "bernoulli"
     kl_weight: float = Field(default=0.5, ge=0, description="lambda of eq. 15")
-    tower_reduction: Literal["mean", "sum"] = "mean"
+    tower_reduction: Literal["mean", "sum"] = Field(default="mean", description="1/K in eq. 13, or the slides' sum")
+    tower_sample: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="other towers drawn per row and step instead of all, so that no cost grows with K"
+    )
+    temperature: tuple[Positive, Positive] = Field(
+        default=(1.0, 1.0), description="p = sigmoid(temperature * logit): first and last step, geometric between"
+    )
     threshold_init: Rate = 0.5
     threshold_bounds: tuple[Rate, Rate] = (0.05, 0.95)
     target_share_rate: Rate | None = Field(default=0.3, description="lambda moves towards it; null: fixed lambda")
@@ -42,6 +51,28 @@ class SearchSpec(_Spec):
     # Left out of dumps: they say when a search is due, not what it does, and must not change a set's id.
     drift_psi_limit: float = Field(default=0.25, ge=0, exclude=True, description="score shift that flags a day")
     drift_share_limit: Rate = Field(default=0.15, exclude=True, description="change of share rate that flags a day")
+
+    @model_validator(mode="after")
+    def _options_have_an_effect(self) -> SearchSpec:
+        if self.objective == "reference":
+            for name in ("tower_reduction", "tower_sample", "temperature"):
+                value = getattr(self, name)
+                if value != type(self).model_fields[name].default:
+                    raise ValueError(f"{name} {value!r} has no effect on objective 'reference'; leave it out")
+            if self.warmup_epochs == 0:
+                raise ValueError("objective 'reference' needs towers that are warmed up: set warmup_epochs >= 1")
+        return self
+
+    @model_validator(mode="after")
+    def _values_fit_together(self) -> SearchSpec:
+        low, high = self.threshold_bounds
+        if not low <= self.threshold_init <= high or low == high:
+            bounds = f"threshold_bounds {[low, high]}"
+            raise ValueError(f"threshold_init {self.threshold_init} does not lie inside {bounds}: change either")
+        twice = {"embedding_dim", "hidden"} & self.backbone_options.keys()
+        if twice:
+            raise ValueError(f"backbone_options may not set {', '.join(sorted(twice))}: use search's own setting")
+        return self
 
 
 class ModelChoice(_Spec):

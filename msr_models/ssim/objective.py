@@ -21,18 +21,28 @@ def gated_logits(model: MultiScenarioModel, batch: Batch, gate_B: Tensor) -> Ten
     A tower that is not the row's own has the factor g_i: with g_i = 0 its logit is needed (for dL/dg) but its gradient
     is zero, so it is computed forward only. The gradients are those of `model.scenario_logits`.
     """
+    return penalised_gated_logits(model, batch, gate_B)[0]
+
+
+def penalised_gated_logits(model: MultiScenarioModel, batch: Batch, gate_B: Tensor) -> tuple[Tensor, Tensor | None]:
+    """`gated_logits` and the model's penalty on the visits that train it (None: it has none)."""
     e_BE = model.embed(batch)
-    trained_KB = own_mask(batch.scenario_B, model.num_scenarios) | (gate_B.detach() > 0)
-    if model.visits_are_independent and e_BE.device.type != "cpu":
+    if model.visits_are_independent and e_BE.device.type != "cpu" and not has_penalty(model):
         # There all towers at once cost less than the launches, and the waiting, of two routed passes.
-        return model.scenario_logits(e_BE, batch)
+        return model.scenario_logits(e_BE, batch), None
+    trained_KB = own_mask(batch.scenario_B, model.num_scenarios) | (gate_B.detach() > 0)
     trained, rest = Routing.of_mask(trained_KB), Routing.of_mask(~trained_KB)
     logits_BK = torch.zeros(len(batch), model.num_scenarios, device=e_BE.device)
     with torch.no_grad():
         at_rest = model.routed_logits(e_BE, batch, rest)
         logits_BK[rest.row_index_V, rest.scenario_V] = at_rest
-    at_trained = model.routed_logits(e_BE, batch, trained)
-    return logits_BK.index_put((trained.row_index_V, trained.scenario_V), at_trained)
+    at_trained, penalty = model.penalised_logits(e_BE, batch, trained)
+    return logits_BK.index_put((trained.row_index_V, trained.scenario_V), at_trained), penalty
+
+
+def has_penalty(model: MultiScenarioModel) -> bool:
+    """Whether the model may train with a penalty of its own, which only routed visits tell."""
+    return type(model).penalised_logits is not MultiScenarioModel.penalised_logits
 
 
 def tower_losses(logits_BK: Tensor, label_B: Tensor) -> Tensor:

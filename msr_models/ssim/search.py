@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from msr_models.data.window import Window
+from msr_models.modules.routing import Routing
 from msr_models.ssim.joint import learn_jointly
 from msr_models.ssim.reference import learn_gate_from_reference
 from msr_models.ssim.scoring import score_rows
@@ -51,7 +52,8 @@ def run_search(
 ) -> SearchResult:
     """Search `window` for shared instances on `device`; on a CPU a function of window, spec and thread count.
 
-    Raises TrainingError for labels of one class, an unknown backbone or a loss that is not finite.
+    Raises TrainingError for labels of one class, a loss that is not finite, and a backbone that is unknown or has no
+    towers.
     """
     say = on_progress or (lambda message: None)
     window.require_both_labels()
@@ -75,7 +77,7 @@ def _search(state: SearchState) -> SearchResult:
     state.selector.eval()
     result = SearchResult(
         selector=state.selector,
-        threshold=float(np.float32(state.gate.threshold.item())),
+        threshold=_threshold_of_scores(state),
         kl_weight=state.kl_weight,
         probs_N=score_rows(state.selector, state.window),
         metrics=metrics,
@@ -89,14 +91,28 @@ def _search(state: SearchState) -> SearchResult:
 
 
 def _warm_up_step(state: SearchState, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Eq. 6 with g = 0: every row trains its own tower."""
-    batch = state.window.batch(rows)
+    """Eq. 6 with g = 0: every row trains its own tower, whatever masks the window brings along."""
+    batch, model = state.window.batch(rows), state.model
+    routing = Routing.own(batch.scenario_B, model.num_scenarios)
     with state.autocast():
-        logits_B = state.model(batch)
-    loss = F.binary_cross_entropy_with_logits(logits_B, batch.label_B)
+        logits_V, penalty = model.penalised_logits(model.embed(batch), batch, routing)
+    loss = F.binary_cross_entropy_with_logits(routing.to_rows(logits_V), batch.label_B)
+    if penalty is not None:
+        loss = loss + penalty
     torch.autograd.backward(loss)
     state.optimiser.step()
     return loss, torch.zeros_like(batch.label_B)
+
+
+def _threshold_of_scores(state: SearchState) -> float:
+    """eps for p without temperature, float32: sigmoid(T z) > eps where sigmoid(z) > sigmoid(logit(eps) / T).
+
+    Scores are stored without the temperature, which would round most of them to 0 or 1 and so lose their ranks.
+    """
+    threshold = state.gate.threshold.detach()
+    if state.temperature != 1.0:
+        threshold = (threshold.double().logit() / state.temperature).sigmoid()
+    return float(np.float32(threshold.item()))
 
 
 def _fault(state: SearchState, result: SearchResult) -> str:

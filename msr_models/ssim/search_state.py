@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,8 +13,7 @@ from torch import Tensor
 from msr_models.data.order import epoch_batches
 from msr_models.data.window import Window
 from msr_models.models.base import MultiScenarioModel
-from msr_models.models.registry import build_model
-from msr_models.modules.embedding import FieldEmbedding
+from msr_models.models.registry import build_model, known_models, model_class, parse_options
 from msr_models.ssim.gate import Gate
 from msr_models.ssim.selector import Selector
 from msr_models.training.optimiser import Optimiser, OptimiserConfig
@@ -33,15 +33,14 @@ KL_WEIGHT_RANGE = (1e-4, 1e4)
 class SearchState:
     """State of one search; its phases (`search`, `joint`, `reference`) advance it.
 
-    rows: window rows that train the backbone; held_out: the others.
+    rows: window rows that train the backbone; held_out: the others. temperature: present factor on the share logits.
     """
 
     def __init__(self, window: Window, spec: SearchSpec, say: Progress) -> None:
         self.window, self.spec, self.say = window, spec, say
-        options = {"embedding_dim": spec.embedding_dim, "hidden": list(spec.hidden)}
         device = window.label_N.device
-        self.model = build_model(spec.backbone, options, window.layout, window.num_scenarios, spec.seed).to(device)
-        self.embedding = _embedding_of(self.model, spec.backbone)
+        self.model = _backbone(window, spec).to(device)
+        self.embedding = self.model.embedding
         self.selector = Selector(
             window.layout,
             spec.embedding_dim,
@@ -62,6 +61,7 @@ class SearchState:
             lr=spec.selector_learning_rate,
         )
         self.kl_weight = spec.kl_weight
+        self.temperature = 1.0
         self.curves: list[dict[str, float | int | str]] = []
         held_out_N = window.instance_id_N % HOLD_OUT_EVERY == 0
         self.held_out = held_out_N.nonzero().squeeze(1)
@@ -95,6 +95,7 @@ class SearchState:
                 "share_rate": rate,
                 "threshold": threshold,
                 "kl_weight": self.kl_weight,
+                "temperature": self.temperature,
             }
         )
         shown = f", share rate {rate:.1%}, threshold {threshold:.3f}, lambda {self.kl_weight:.3g}"
@@ -117,10 +118,15 @@ class SearchState:
             self.kl_weight = float(np.clip(self.kl_weight * np.exp(KL_WEIGHT_STEP * missing), low, high))
 
 
-def _embedding_of(model: MultiScenarioModel, name: str) -> FieldEmbedding:
-    embedding = getattr(model, "embedding", None)
-    if not isinstance(embedding, FieldEmbedding):
+def _backbone(window: Window, spec: SearchSpec) -> MultiScenarioModel:
+    """The source model. Raises TrainingError for one that is unknown, has no towers, or does not know an option."""
+    if not model_class(spec.backbone).has_towers:
+        usable = ", ".join(name for name in known_models() if model_class(name).has_towers)
         raise TrainingError(
-            f"search.backbone {name!r} has no field embedding that a selector could keep; use shared_bottom"
+            f"search.backbone {spec.backbone!r} has one output for all scenarios, so no towers to share rows among; "
+            f"set search.backbone to one of: {usable}"
         )
-    return embedding
+    options: dict[str, Any] = {"embedding_dim": spec.embedding_dim, **spec.backbone_options}
+    if hasattr(parse_options(spec.backbone, {}), "hidden"):
+        options["hidden"] = list(spec.hidden)
+    return build_model(spec.backbone, options, window.layout, window.num_scenarios, spec.seed)

@@ -1,0 +1,135 @@
+"""Eq. 13 and the excess loss from a few towers per row: estimates without bias, whose cost does not grow with K.
+
+Suffixes here: M other towers drawn per row, P pairs of towers drawn per row.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from msr_models.data.batch import Batch
+from msr_models.models.base import MultiScenarioModel
+from msr_models.modules.routing import Routing, own_mask
+from msr_models.ssim.objective import TowerReduction, has_penalty
+
+
+def draw_towers(scenario_B: Tensor, num_scenarios: int, num_drawn: int, generator: torch.Generator) -> Tensor:
+    """Other towers [B, M] of each row, M = min(num_drawn, K - 1): every set of M others is equally likely, and rows are
+    independent. `generator` lives on the device of scenario_B.
+    """
+    others = num_scenarios - 1
+    drawn = min(num_drawn, others)
+    choices = [
+        torch.randint(others - drawn + step + 1, scenario_B.shape, generator=generator, device=scenario_B.device)
+        for step in range(drawn)
+    ]
+    return towers_of_choices(choices, scenario_B, num_scenarios)
+
+
+def towers_of_choices(choices: list[Tensor], scenario_B: Tensor, num_scenarios: int) -> Tensor:
+    """Floyd's sampling: M integers per row, the n-th uniform in 0 .. K - 1 - M + n, become M different other towers.
+
+    Each set of towers belongs to equally many lists of choices. No array of K - 1 places per row is shuffled.
+    """
+    first_top = num_scenarios - 1 - len(choices)
+    offsets: list[Tensor] = []
+    for step, choice_B in enumerate(choices):
+        taken_B = torch.zeros_like(choice_B, dtype=torch.bool)
+        for earlier_B in offsets:
+            taken_B = taken_B | (earlier_B == choice_B)
+        offsets.append(torch.where(taken_B, first_top + step, choice_B))
+    if not offsets:
+        return scenario_B.new_zeros((len(scenario_B), 0))
+    # Offset 0 is the tower after the row's own one, in a circle
+    return (scenario_B[:, None] + 1 + torch.stack(offsets, dim=1)) % num_scenarios
+
+
+def sampled_loss(
+    model: MultiScenarioModel, batch: Batch, gate_B: Tensor, towers_BM: Tensor, reduction: TowerReduction = "mean"
+) -> tuple[Tensor, Tensor | None]:
+    """Eq. 13, mean over rows, with the sum over all towers estimated by own loss + (K - 1) / M * losses of towers_BM.
+
+    Over the draws of `draw_towers` its mean is `shared_instance_loss`, and so are the means of its gradients to model
+    and gate: B * dL/dg_i = estimated tower loss - own loss. A drawn tower of a row has the factor
+    g_i (K - 1) / (M K) (`mean`), so with g_i = 0 it is computed forward only. With M = K - 1 nothing is estimated.
+    A model whose visits depend on each other (batch moments) takes its moments from the visits drawn: there the
+    estimate is of the loss under such moments. Second: the model's penalty on the visits that train, or None.
+    """
+    e_BE = model.embed(batch)
+    own_KB = own_mask(batch.scenario_B, model.num_scenarios)
+    drawn_KB = torch.zeros_like(own_KB).scatter_(0, towers_BM.t(), True)
+    weights = _VisitWeights(gate_B, batch.scenario_B, model.num_scenarios, towers_BM.shape[1], reduction)
+    if model.visits_are_independent and e_BE.device.type != "cpu" and not has_penalty(model):
+        # Their number is known, so nothing waits for the device; what g = 0 multiplies costs less than a second pass.
+        routing = Routing.of_mask(own_KB | drawn_KB, capacity=len(batch) * (1 + towers_BM.shape[1]))
+        return weights.total(model.routed_logits(e_BE, batch, routing), routing, batch.label_B), None
+    shared_B = gate_B.detach() > 0
+    rest = Routing.of_mask(drawn_KB & ~shared_B)
+    with torch.no_grad():
+        at_rest_V = model.routed_logits(e_BE, batch, rest)
+    trained = Routing.of_mask(own_KB | (drawn_KB & shared_B))
+    at_trained_V, penalty = model.penalised_logits(e_BE, batch, trained)
+    loss = weights.total(at_trained_V, trained, batch.label_B) + weights.total(at_rest_V, rest, batch.label_B)
+    return loss, penalty
+
+
+class _VisitWeights:
+    """Factor of each visit's loss in `sampled_loss`, differentiable in the gate."""
+
+    def __init__(
+        self, gate_B: Tensor, scenario_B: Tensor, num_scenarios: int, num_drawn: int, reduction: TowerReduction
+    ) -> None:
+        each = 1.0 / num_scenarios if reduction == "mean" else 1.0
+        self.own_B = (1.0 - gate_B) + gate_B * each
+        self.drawn_B = gate_B * (each * (num_scenarios - 1) / max(num_drawn, 1))
+        self.scenario_B = scenario_B
+
+    def total(self, logits_V: Tensor, routing: Routing, label_B: Tensor) -> Tensor:
+        """Sum over visits of factor * cross entropy, divided by the rows of the batch."""
+        row_V = routing.row_index_V
+        losses_V = F.binary_cross_entropy_with_logits(logits_V, label_B.index_select(0, row_V), reduction="none")
+        is_own_V = self.scenario_B.index_select(0, row_V) == routing.scenario_V
+        weight_V = torch.where(is_own_V, self.own_B.index_select(0, row_V), self.drawn_B.index_select(0, row_V))
+        return (weight_V * losses_V).sum() / len(label_B)
+
+
+def draw_pairs(weights_KK: Tensor, num_rows: int, num_pairs: int, generator: torch.Generator) -> Tensor:
+    """Pairs of towers [B, P, 2], each drawn with the probabilities weights_KK (see `objective.pair_weights`).
+
+    Without any pair that has a weight: tower 0 with itself, whose excess is 0.
+    """
+    num_scenarios = len(weights_KK)
+    if not bool(weights_KK.any()):
+        return torch.zeros(num_rows, num_pairs, 2, dtype=torch.int64, device=weights_KK.device)
+    flat = torch.multinomial(weights_KK.flatten(), num_rows * num_pairs, replacement=True, generator=generator)
+    return torch.stack([flat // num_scenarios, flat % num_scenarios], dim=-1).view(num_rows, num_pairs, 2)
+
+
+def pair_excess(logits_BP2: Tensor) -> Tensor:
+    """Mean over a row's pairs of (KL(p_j || p_k) + KL(p_k || p_j)) / 2 = (p_j - p_k)(z_j - z_k) / 2, [B] float64.
+
+    For pairs drawn by `draw_pairs` its mean is `objective.expected_excess`.
+    """
+    z_BP2 = logits_BP2.double()
+    p_BP2 = z_BP2.sigmoid()
+    return ((p_BP2[..., 0] - p_BP2[..., 1]) * (z_BP2[..., 0] - z_BP2[..., 1]) / 2).mean(dim=1)
+
+
+@torch.no_grad()
+def sampled_excess(
+    model: MultiScenarioModel, batch: Batch, weights_KK: Tensor, num_pairs: int, generator: torch.Generator
+) -> Tensor:
+    """`objective.expected_excess` [B] estimated from `num_pairs` pairs of towers per row: 2 P visits whatever K.
+
+    In the model's present mode (a yardstick is asked in eval mode); `generator` lives on the device of weights_KK.
+    """
+    pairs_BP2 = draw_pairs(weights_KK, len(batch), num_pairs, generator)
+    towers_BV = pairs_BP2.flatten(1)
+    visit_KB = torch.zeros(model.num_scenarios, len(batch), dtype=torch.bool, device=towers_BV.device)
+    routing = Routing.of_mask(visit_KB.scatter_(0, towers_BV.t(), True))
+    logits_V = model.routed_logits(model.embed(batch), batch, routing)
+    logits_BK = logits_V.new_zeros(len(batch), model.num_scenarios)
+    logits_BK[routing.row_index_V, routing.scenario_V] = logits_V
+    return pair_excess(logits_BK.gather(1, towers_BV).view(pairs_BP2.shape))
