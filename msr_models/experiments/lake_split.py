@@ -1,0 +1,73 @@
+"""A day of the lake as a split: the days before it train and validate as every day, and the day itself tests."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from msr_models.data import lake_reader
+from msr_models.data.columns import find_in
+from msr_models.data.window import Window
+from msr_models.experiments.split import Split, select_rows
+from msr_models.training.chain import DayPlan, split_days
+from msr_models.training.target_data import ReadOptions, load_target_data
+from schemas.dataset_spec import DatasetSpec
+from schemas.errors import TrainingError
+
+
+def lake_split(dataset: DatasetSpec, ds: date | None, name: str) -> Split:
+    """The split of `ds` (None: the newest published day), read in memory.
+
+    Raises TrainingError where the days before it are not all there.
+    """
+    ds = ds or max(lake_reader.published_days(dataset.name, "scenario_features"), default=None)
+    days = None if ds is None else split_days(dataset, ds)
+    if ds is None or days is None:
+        raise TrainingError(
+            f"{name}: {ds or 'no day'} has not all {dataset.training.window_days} days with features before it (the "
+            f"first is {dataset.first_feature_day}); build them: python -m jobs.build_scenario_features --dataset "
+            f"{dataset.name} --from .. --to .., or give ds=YYYY-MM-DD of a later day"
+        )
+    plan = DayPlan(ds=ds, train_days=days[0], validation_days=days[1], predecessor=None)
+    with load_target_data(dataset, plan, None, ReadOptions(loading="resident")) as data:
+        window = data.validation.window
+        train = select_rows(window, window.rows_of(plan.train_days))
+        validation = select_rows(window, data.validation.rows)
+        return Split(
+            name=name,
+            train=train,
+            validation=validation,
+            test=data.test.window,
+            shareable_N=_truth(dataset, train) if dataset.source.adapter == "generated" else None,
+        )
+
+
+def _truth(dataset: DatasetSpec, window: Window) -> NDArray[np.bool_] | None:
+    """Whether each row is shareable, as only the generator knows; None where its table is not there."""
+    if not lake_reader.table_exists(dataset.name, "generated_truth"):
+        return None
+    shareable_N = np.zeros(len(window), dtype=np.bool_)
+    for index, ds in enumerate(window.days):
+        here = np.flatnonzero(window.day_N.numpy() == index)
+        if not len(here):
+            continue
+        columns = ["instance_id", "is_shareable"]
+        truth = lake_reader.read_table(dataset.name, "generated_truth", columns=columns, days=[ds])
+        truth = truth.take(pc.sort_indices(truth["instance_id"]))
+        place = find_in(_numpy(truth["instance_id"]), window.instance_id_N.numpy()[here])
+        if (place < 0).any():
+            raise TrainingError(
+                f"generated_truth of {dataset.name} lacks rows of {ds}; run: python -m jobs.ingest_impressions "
+                f"--dataset {dataset.name} --ds {ds}"
+            )
+        shareable_N[here] = _numpy(truth["is_shareable"])[place]
+    return shareable_N
+
+
+def _numpy(column: Any) -> NDArray[Any]:
+    values: NDArray[Any] = column.to_numpy()
+    return values

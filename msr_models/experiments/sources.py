@@ -1,0 +1,103 @@
+"""Where an experiment's rows come from, named in one word: `movielens_fixed:scenario=genre,history=20`."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import typing
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from msr_models.experiments.lake_split import lake_split
+from msr_models.experiments.movielens import ScenarioKind, movielens_split
+from msr_models.experiments.planted_log import planted_split
+from msr_models.experiments.split import Split
+from schemas.errors import TrainingError
+from schemas.load_dataset import load_dataset
+from schemas.pipeline_spec import SearchSpec
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MovieLensFixed:
+    """MovieLens-1M sorted by time, 80 / 10 / 10 % (see movielens.py). path: folder of the three files.
+
+    history: behaviours that a row sees, 0 for none (then models need sequence_pooling: none).
+    """
+
+    scenario: ScenarioKind = "age3"
+    history: Annotated[int, Field(ge=0)] = 20
+    rows: Annotated[int, Field(ge=10)] | None = None
+    path: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Planted:
+    """A log with planted truth (see planted_log.py). seed: of the log."""
+
+    seed: int = 0
+    rows: Annotated[int, Field(ge=10)] = 120_000
+    users: Annotated[int, Field(ge=1)] = 2_000
+    items: Annotated[int, Field(ge=2)] = 600
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lake:
+    """A data set of the lake, split as its daily training is. ds: the test day, default the newest published one."""
+
+    dataset: str
+    ds: date | None = None
+
+
+Source = MovieLensFixed | Planted | Lake
+_KINDS: dict[str, type[Any]] = {"movielens_fixed": MovieLensFixed, "planted": Planted, "lake": Lake}
+
+
+def parse_source(text: str) -> Source:
+    """`KIND[:key=value,...]`; after `lake:` the data set's name comes first.
+
+    Raises TrainingError that names what is allowed.
+    """
+    kind, _, rest = text.partition(":")
+    if kind not in _KINDS:
+        raise TrainingError(f"--data {text!r} is not known; give movielens_fixed, planted or lake:NAME")
+    made = _KINDS[kind]
+    hints = typing.get_type_hints(made, include_extras=True)
+    allowed = [f.name for f in dataclasses.fields(made)]
+    values: dict[str, Any] = {}
+    for part in filter(None, rest.split(",")):
+        key, equals, value = part.partition("=")
+        if not equals and kind == "lake":
+            key, value = "dataset", part
+        if key not in allowed or not value:
+            raise TrainingError(f"--data {text!r}: {part!r} is not understood; allowed: KEY=VALUE with {allowed}")
+        try:
+            values[key] = TypeAdapter(hints[key]).validate_python(value)
+        except ValidationError as error:
+            raise TrainingError(f"--data {text!r}, {key}: {value!r}: {error.errors()[0]['msg']}") from error
+    if kind == "lake" and "dataset" not in values:
+        raise TrainingError(f"--data {text!r}: which data set? give lake:NAME")
+    source: Source = made(**values)
+    return source
+
+
+def open_split(text: str) -> Split:
+    """Read the split that `text` names. Raises TrainingError or SourceError where it cannot be had."""
+    source = parse_source(text)
+    if isinstance(source, Lake):
+        return lake_split(load_dataset(source.dataset), source.ds, text)
+    if isinstance(source, Planted):
+        return planted_split(rows=source.rows, users=source.users, items=source.items, seed=source.seed, name=text)
+    folder = Path(source.path or Path(os.environ.get("MSR_DATA_DIR") or "data") / "ml-1m")
+    # Where the files lie is no part of what they hold.
+    name = ",".join(part for part in text.split(",") if "path=" not in part) if source.path else text
+    return movielens_split(folder, scenario=source.scenario, history=source.history, rows=source.rows, name=name)
+
+
+def search_defaults(text: str) -> SearchSpec:
+    """The search settings of the source's data set; the shipped defaults for others."""
+    source = parse_source(text)
+    return load_dataset(source.dataset).search if isinstance(source, Lake) else SearchSpec()
