@@ -51,7 +51,10 @@ class SearchState:
         ).to(device)
         self.gate = Gate(spec.gate_estimator, spec.threshold_init, spec.threshold_bounds).to(device)
         self.optimiser = Optimiser(
-            self.model, OptimiserConfig(learning_rate=spec.learning_rate, weight_decay=spec.weight_decay)
+            self.model,
+            OptimiserConfig(
+                learning_rate=spec.learning_rate * self.model.learning_rate_scale, weight_decay=spec.weight_decay
+            ),
         )
         self.selector_optimiser = torch.optim.Adam(
             [

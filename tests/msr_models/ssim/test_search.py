@@ -58,7 +58,7 @@ def test_the_callers_random_state_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize("objective", ["reference", "joint"])
-@pytest.mark.parametrize("num_scenarios", [1, 3, 12])
+@pytest.mark.parametrize("num_scenarios", [1, 2, 3, 12, 50])
 def test_any_number_of_scenarios(num_scenarios: int, objective: str) -> None:
     window = _log(rows=2_000, shares=(1.0,) * num_scenarios).window
     result = run_search(window, _spec(objective=objective))
