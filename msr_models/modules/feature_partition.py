@@ -1,0 +1,56 @@
+"""Input vectors of features that all scenarios share, and of those that say something of one scenario."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from msr_models.data.layout import FieldLayout
+from schemas.errors import TrainingError
+
+# The pipeline's own statistics of a user or an item in a scenario are named so (DatasetSpec.encoded_fields).
+SCENARIO_STATISTIC = "_scenario_"
+
+
+class FeaturePartition(nn.Module):
+    """Puts vectors in the order common, specific (the partition of Tang et al. 2023, eq. 4).
+
+    specific_fields: names; None: the statistics in a scenario. The vector of behaviours is common. Raises TrainingError
+    for a name that the layout does not have, and where nothing common is left.
+    """
+
+    def __init__(self, layout: FieldLayout, num_vectors: int, specific_fields: tuple[str, ...] | None) -> None:
+        super().__init__()
+        if specific_fields is None:
+            specific_fields = tuple(name for name in layout.names if SCENARIO_STATISTIC in name)
+        unknown = [name for name in specific_fields if name not in layout.names]
+        if unknown:
+            raise TrainingError(
+                f"option specific_fields names {unknown[0]!r}, which is no field of the data set; "
+                f"known fields: {', '.join(layout.names)}"
+            )
+        is_specific = [name in specific_fields for name in layout.names]
+        is_specific += [False] * (num_vectors - layout.num_fields)
+        self.num_specific = sum(is_specific)
+        self.num_common = num_vectors - self.num_specific
+        if self.num_common == 0:
+            raise TrainingError(
+                f"option specific_fields {list(specific_fields)} leaves none that scenarios share; name fewer"
+            )
+        # Neighbours of one kind move together: a split costs one pass over the gradient, whatever the order.
+        self._lengths: list[int] = []
+        kinds: list[bool] = []
+        for specific in is_specific:
+            if kinds and kinds[-1] == specific:
+                self._lengths[-1] += 1
+            else:
+                self._lengths.append(1)
+                kinds.append(specific)
+        self._order = sorted(range(len(kinds)), key=lambda run: kinds[run])
+
+    def forward(self, x_BFD: Tensor) -> Tensor:
+        """[B, vectors, D] in field order -> the same, common ones first, each kind in field order."""
+        if self.num_specific == 0:
+            return x_BFD
+        parts = torch.split(x_BFD, self._lengths, dim=1)
+        return torch.cat([parts[run] for run in self._order], dim=1)

@@ -1,0 +1,81 @@
+"""Towers whose layers are scaled by what a small network makes of the towers' own input.
+
+Suffixes: I width of the input, H hidden width of the hypernetwork, G all its hidden numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from msr_models.modules.routing import Routing
+from msr_models.modules.stacked import StackedLinear
+
+
+class HyperTowers(nn.Module):
+    """K towers: R_l ← R_l ⊗ scale_l(R_0) before each layer l, the logit's too (Tang et al. 2023, eq. 10-13).
+
+    R_l is the tower's state below layer l: R_0 the input, then the outputs of the ReLU layers. hyper_hidden None: plain
+    towers, no scales. The logit is a linear layer in fp32.
+    """
+
+    def __init__(
+        self,
+        num_scenarios: int,
+        in_width: int,
+        hidden: Sequence[int],
+        hyper_hidden: int | None,
+        dropout: float,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        widths = [in_width, *hidden, 1]
+        self.layers = nn.ModuleList(StackedLinear(num_scenarios, i, o, generator) for i, o in pairwise(widths))
+        self.hypernetwork = None if hyper_hidden is None else Hypernetwork(in_width, hyper_hidden, widths, generator)
+        self.dropout = dropout
+
+    def forward(self, x_VI: Tensor, routing: Routing) -> Tensor:
+        """Logits [V] of visits sorted by scenario, fp32."""
+        scales = None if self.hypernetwork is None else self.hypernetwork(x_VI)
+        h = x_VI
+        for number, layer in enumerate(self.layers):
+            if number:
+                h = F.dropout(F.relu(h), self.dropout, self.training)
+            h = layer(h if scales is None else h * scales[number], routing)
+        return h.squeeze(1)
+
+
+class Hypernetwork(nn.Module):
+    """scale_l = 2 σ(w_1l relu(w_0l R_0 + b_0l) + b_1l), one pair of layers for each l (Tang et al. 2023, eq. 11).
+
+    All scenarios share the weights (w has no index m); R_0 holds the scenario's own vector. The first layers are one
+    product. Initial weights: Xavier-uniform, biases zero, so that scales start about 1.
+    """
+
+    def __init__(self, in_width: int, hidden: int, widths: Sequence[int], generator: torch.Generator) -> None:
+        super().__init__()
+        scaled = widths[:-1]
+        self.weight_IG = nn.Parameter(torch.empty(in_width, hidden * len(scaled)))
+        self.bias_G = nn.Parameter(torch.zeros(hidden * len(scaled)))
+        self.weights = nn.ParameterList(torch.empty(hidden, width) for width in scaled)
+        self.biases = nn.ParameterList(torch.zeros(width) for width in scaled)
+        with torch.no_grad():
+            for weight, fans in zip(
+                [self.weight_IG, *self.weights], [in_width + hidden, *(hidden + w for w in scaled)], strict=True
+            ):
+                bound = math.sqrt(6.0 / fans)
+                weight.uniform_(-bound, bound, generator=generator)
+
+    def forward(self, x_VI: Tensor) -> list[Tensor]:
+        """One [V, width of layer l's input] for each layer l."""
+        h_VG = F.relu(torch.addmm(self.bias_G, x_VI, self.weight_IG))
+        parts = h_VG.chunk(len(self.weights), dim=1)
+        return [
+            2 * torch.addmm(bias, h_VH, weight).sigmoid()
+            for h_VH, weight, bias in zip(parts, self.weights, self.biases, strict=True)
+        ]

@@ -1,0 +1,138 @@
+"""How scenarios share what they learn of common features: OptMSM's transfer operations FCN, MoE and CGC.
+
+Each turns the visits' inputs x_VE, gated by their scenario already, into representations r_VH. All end in a ReLU (or a
+mixture of such): no number of r is negative, and so no cosine of two of them. Suffixes: X experts.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from msr_models.modules.routing import Routing
+from msr_models.modules.stacked import StackedLinear
+from msr_models.modules.star_towers import StarLinear
+
+
+class Transfer(nn.Module, ABC):
+    """x_VE of visits sorted by scenario -> r_VH, H the last of `hidden`."""
+
+    def __init__(self, hidden: Sequence[int], dropout: float) -> None:
+        super().__init__()
+        self.out_width = hidden[-1]
+        self.dropout = dropout
+
+    @abstractmethod
+    def forward(self, x_VE: Tensor, routing: Routing) -> Tensor:
+        """r_VH."""
+
+    def _routed(self, layers: nn.Module, x_VE: Tensor, routing: Routing) -> Tensor:
+        """[V, H]: each visit through its scenario's network."""
+        assert isinstance(layers, nn.ModuleList)
+        h = x_VE
+        for layer in layers:
+            h = self._activated(layer(h, routing))
+        return h
+
+    def _shared_experts(self, layers: nn.ModuleList, x_VE: Tensor) -> Tensor:
+        """[X, V, H]: every expert on every visit."""
+        h = x_VE
+        for layer in layers:
+            assert isinstance(layer, StackedLinear)
+            h = self._activated(layer.every(h))
+        return h
+
+    def _activated(self, h: Tensor) -> Tensor:
+        return F.dropout(F.relu(h, inplace=True), self.dropout, self.training)
+
+
+class StarTransfer(Transfer):
+    """FCN: layers (W ⊗ W^m) x + b + b^m (Tang et al. 2023, eq. 8; StarLinear), each followed by a ReLU."""
+
+    def __init__(
+        self, num_scenarios: int, in_width: int, hidden: Sequence[int], dropout: float, generator: torch.Generator
+    ) -> None:
+        super().__init__(hidden, dropout)
+        widths = pairwise([in_width, *hidden])
+        self.layers = nn.ModuleList(StarLinear(num_scenarios, i, o, generator) for i, o in widths)
+
+    def forward(self, x_VE: Tensor, routing: Routing) -> Tensor:
+        """r_VH."""
+        return self._routed(self.layers, x_VE, routing)
+
+
+class MixtureTransfer(Transfer):
+    """MoE: Σ_e softmax(W^m x)_e MLP_e(x) over experts that all scenarios share (Ma et al. 2018, eq. 5-7).
+
+    x carries the scenario's gate: unlike MMoE's, experts run once per visit.
+    """
+
+    def __init__(
+        self,
+        num_scenarios: int,
+        in_width: int,
+        num_experts: int,
+        hidden: Sequence[int],
+        dropout: float,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__(hidden, dropout)
+        self.shared = _expert_layers(num_experts, in_width, hidden, generator)
+        self.gate = StackedLinear(num_scenarios, in_width, num_experts, generator)
+
+    def forward(self, x_VE: Tensor, routing: Routing) -> Tensor:
+        """r_VH."""
+        return _mixed(self.gate(x_VE, routing), self._shared_experts(self.shared, x_VE))
+
+
+class CustomisedTransfer(Transfer):
+    """CGC: softmax(W^m x) mixes scenario m's own experts and those that all share (Tang et al. 2020, eq. 1-4).
+
+    A visit runs the shared experts and its own scenario's; in the gate's order the own ones come first.
+    """
+
+    def __init__(
+        self,
+        num_scenarios: int,
+        in_width: int,
+        num_own: int,
+        num_shared: int,
+        hidden: Sequence[int],
+        dropout: float,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__(hidden, dropout)
+        self.own = nn.ModuleList(_expert_layers(num_scenarios, in_width, hidden, generator) for _ in range(num_own))
+        self.shared = _expert_layers(num_shared, in_width, hidden, generator)
+        self.gate = StackedLinear(num_scenarios, in_width, num_own + num_shared, generator)
+
+    def forward(self, x_VE: Tensor, routing: Routing) -> Tensor:
+        """r_VH."""
+        own_XVH = torch.stack([self._routed(layers, x_VE, routing) for layers in self.own])
+        experts_XVH = torch.cat([own_XVH, self._shared_experts(self.shared, x_VE)])
+        return _mixed(self.gate(x_VE, routing), experts_XVH)
+
+
+def _expert_layers(count: int, in_width: int, hidden: Sequence[int], generator: torch.Generator) -> nn.ModuleList:
+    """`count` MLPs side by side."""
+    return nn.ModuleList(StackedLinear(count, i, o, generator) for i, o in pairwise([in_width, *hidden]))
+
+
+def _mixed(gate_VX: Tensor, experts_XVH: Tensor) -> Tensor:
+    """Σ_e softmax(gate)_e experts_e, [V, H]."""
+    return torch.einsum("vx,xvh->vh", gate_VX.softmax(1), experts_XVH)
+
+
+def pairwise_cosines(r_KBH: Tensor) -> Tensor:
+    """Σ_{i<j} cos(r^i, r^j) over a row's representations in all K scenarios (Tang et al. 2023, eq. 9), [B] fp32.
+
+    Of unit vectors u the sum over pairs is (|Σ u|² - Σ |u|²) / 2: nothing of [B, K, K] is made. A representation of
+    zeros has no direction and counts 0 with every other.
+    """
+    u_KBH = F.normalize(r_KBH.float(), dim=2, eps=1e-6)
+    return (u_KBH.sum(0).square().sum(1) - u_KBH.square().sum((0, 2))) / 2

@@ -1,0 +1,226 @@
+"""OptMSM against its equations, row by row and scenario by scenario, with each transfer and without each part."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from itertools import combinations
+
+import pytest
+import torch
+from torch import Tensor
+
+from msr_models.models.optmsm import OptMSM
+from msr_models.models.registry import build_model
+from msr_models.modules.routing import Routing
+from msr_models.training.optimiser import Optimiser, OptimiserConfig
+from msr_models.training.processes import Processes
+from msr_models.training.step import TrainStep, reuse_loss
+from schemas.errors import TrainingError
+from tests.support.batches import LAYOUT, random_batch, take
+
+TRANSFERS = ("optmsm", "optmsm_moe", "optmsm_cgc")
+SMALL = {"embedding_dim": 4, "transfer_hidden": [7, 6], "hidden": [5, 3], "hyper_hidden": 4}
+OPTIONS: list[dict[str, object]] = [
+    {},
+    {"specific_fields": ["price", "user"]},
+    {"priors": False},
+    {"hypernetwork": False},
+    {"constraint": False},
+    {"hidden": [], "contrasts_per_row": 0.5},
+    {"specific_fields": ["item"], "contrasts_per_row": 0.5},
+]
+
+
+def build(name: str = "optmsm", num_scenarios: int = 3, **options: object) -> OptMSM:
+    model = build_model(name, SMALL | options, LAYOUT, num_scenarios, 1)
+    assert isinstance(model, OptMSM)
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+def representation(model: OptMSM, e_c: list[Tensor], m: int) -> Tensor:
+    """r^m of one row's common vectors, eq. 5-8."""
+    excite = model.gate.excite
+    z = torch.sigmoid(torch.stack([e.mean() for e in e_c]) @ excite.weight[m] + excite.bias[m])
+    x = torch.cat([z_i * e for z_i, e in zip(z, e_c, strict=True)])
+    transfer = model.transfer
+    if hasattr(transfer, "layers"):
+        for layer in transfer.layers:
+            x = ((layer.weight_IO * layer.own_weight_KIO[m]).T @ x + layer.bias_O + layer.own_bias_KO[m]).relu()
+        return x
+    experts = [mlp(layers, x, m) for layers in getattr(transfer, "own", [])]
+    experts += [mlp(transfer.shared, x, number) for number in range(len(transfer.shared[0].weight))]
+    scores = torch.exp(transfer.gate.weight[m].T @ x + transfer.gate.bias[m])
+    assert len(scores) == len(experts)
+    return sum(score / scores.sum() * expert for score, expert in zip(scores, experts, strict=True))
+
+
+def mlp(layers: torch.nn.ModuleList, x: Tensor, number: int) -> Tensor:
+    for layer in layers:
+        x = (layer.weight[number].T @ x + layer.bias[number]).relu()
+    return x
+
+
+def predicted(model: OptMSM, r: Tensor, priors: list[Tensor], m: int) -> Tensor:
+    """The logit of eq. 10-13."""
+    start = state = torch.cat([r, *priors])
+    network = model.predictor.hypernetwork
+    for number, layer in enumerate(model.predictor.layers):
+        if number:
+            state = state.relu()
+        if network is not None:
+            width = model.config.hyper_hidden
+            own = slice(number * width, (number + 1) * width)
+            first = (network.weight_IG[:, own].T @ start + network.bias_G[own]).relu()
+            state = state * 2 * torch.sigmoid(network.weights[number].T @ first + network.biases[number])
+        state = layer.weight[m].T @ state + layer.bias[m]
+    return state[0]
+
+
+def parted(model: OptMSM, x_FD: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """(common, specific) vectors of one row, in the order of its fields; behaviours are common."""
+    names = (*LAYOUT.names, "behaviours")
+    chosen = (model.config.specific_fields or ()) if model.config.priors else ()
+    common = [x for name, x in zip(names, x_FD, strict=True) if name not in chosen]
+    return common, [x for name, x in zip(names, x_FD, strict=True) if name in chosen]
+
+
+@pytest.mark.parametrize("name", TRANSFERS)
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_logits_and_penalty_are_those_of_the_equations(name: str, options: dict[str, object]) -> None:
+    model = build(name, **({"constraint_weight": 0.3, "contrasts_per_row": None} | options))
+    batch = random_batch(8, 3, share=0.3)
+    visits = model.visit(batch)
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)  # the transcription is slow enough
+    x_BFD = model.inputs(batch)
+    want = []
+    for row, m in zip(visits.row_index_V.tolist(), visits.scenario_V.tolist(), strict=True):
+        common, specific = parted(model, x_BFD[row])
+        priors = [model.scenario_KD[m], *specific] if model.config.priors else []
+        want.append(predicted(model, representation(model, common, m), priors, m))
+    torch.testing.assert_close(visits.logits_V, torch.stack(want), atol=1e-4, rtol=1e-4)
+    if not model.config.constraint:
+        assert visits.penalty is None
+        return
+    rows = range(8) if model.config.contrasts_per_row is None else range(0, 8, 6)
+    total = torch.zeros(())
+    for row in rows:
+        r = [representation(model, parted(model, x_BFD[row])[0], m) for m in range(3)]
+        for i, j in combinations(range(3), 2):
+            if min(r[i].norm(), r[j].norm()) > 0:
+                total = total + (r[i] @ r[j]) / (r[i].norm() * r[j].norm())
+    assert visits.penalty is not None and total > 0
+    torch.testing.assert_close(visits.penalty, 0.3 * total / len(rows), atol=1e-5, rtol=1e-4)
+
+
+def test_the_constraint_on_some_rows_is_that_on_all_in_the_mean() -> None:
+    """Over all rotations of a batch, loss and gradients."""
+    all_rows, batch = build(contrasts_per_row=None), random_batch(40, 3)
+    some_rows = build(contrasts_per_row=0.3)  # each 10th
+    exact = torch.autograd.grad(all_rows.visit(batch).penalty, list(all_rows.gate.parameters()))
+    sampled = []
+    for start in range(10):
+        rotated = take(batch, torch.arange(40).roll(-start))
+        sampled.append(torch.autograd.grad(some_rows.visit(rotated).penalty, list(some_rows.gate.parameters())))
+    for want, *found in zip(exact, *sampled, strict=True):
+        torch.testing.assert_close(torch.stack(found).mean(0), want, atol=1e-6, rtol=1e-4)
+        assert (found[0] - want).norm() > 0.05 * want.norm()
+
+
+def test_the_constraint_counts_rows_not_visits() -> None:
+    model, batch = build(contrasts_per_row=None), random_batch(20, 3, share=0.4)
+    alone = dataclasses.replace(batch, shared_B=torch.zeros(20, dtype=torch.bool))
+    want = model.visit(alone).penalty
+    for other in (model.visit(batch), model.visit(batch, capacity=100)):
+        torch.testing.assert_close(other.penalty, want)
+
+
+def test_there_is_no_constraint_where_nothing_is_trained_or_compared() -> None:
+    model, batch = build(), random_batch(20, 3)
+    assert model.visit(batch).penalty is not None
+    with torch.no_grad():
+        assert model.visit(batch).penalty is None
+    assert model.eval().visit(batch).penalty is None
+    assert build(num_scenarios=1).visit(random_batch(20, 1)).penalty is None
+    nothing = build().visit(take(batch, torch.zeros(0, dtype=torch.int64)))
+    assert nothing.penalty is not None and float(nothing.penalty.detach()) == 0
+
+
+def test_the_step_adds_the_constraint_to_the_loss() -> None:
+    model, batch = build(constraint_weight=3.0), random_batch(30, 3)
+    visits = model.visit(batch)
+    want = reuse_loss(visits, batch.label_B, batch.shared_B, 3).mean() + visits.penalty
+    step = TrainStep(copy.deepcopy(model), Optimiser(model, OptimiserConfig()), "fp32", Processes())
+    torch.testing.assert_close(step(batch, 30), want.detach())
+
+
+@pytest.mark.parametrize("name", TRANSFERS)
+def test_training_with_the_constraint_turns_representations_perpendicular(name: str) -> None:
+    """And no further: none is negative, so that no cosine is."""
+    batch = random_batch(64, 3)
+    ends = {}
+    for weight in (1.0, 1e-9):
+        options = SMALL | {"constraint_weight": weight, "contrasts_per_row": None}
+        model = build_model(name, options, LAYOUT, 3, 1)
+        step = TrainStep(model, Optimiser(model, OptimiserConfig(learning_rate=0.01)), "fp32", Processes())
+        for _ in range(40):
+            step(batch, 64)
+        assert isinstance(model, OptMSM)
+        everywhere = Routing.everywhere(64, 3, torch.device("cpu"))
+        r_KBH = model.representations(model.embed(batch), everywhere).detach().view(3, 64, -1)
+        assert float(r_KBH.min()) >= 0
+        u_KBH = torch.nn.functional.normalize(r_KBH, dim=2)
+        ends[weight] = float((u_KBH[0] * u_KBH[1]).sum(1).mean())
+    assert ends[1.0] < 0.3 * ends[1e-9]
+
+
+def test_priors_reach_the_predictor_and_never_a_representation() -> None:
+    batch = random_batch(20, 3)
+    other = dataclasses.replace(batch, slot_ids_BS=batch.slot_ids_BS.clone())
+    other.slot_ids_BS[:, -1] = (batch.slot_ids_BS[:, -1] + 1) % 4  # price
+    own = Routing.own(batch.scenario_B, 3)
+    for priors in (True, False):
+        model = build(specific_fields=["price"], priors=priors)
+        one, two = (model.representations(model.embed(b), own) for b in (batch, other))
+        assert torch.equal(one, two) is priors
+        assert not torch.equal(model(batch), model(other))
+
+
+def test_by_default_the_statistics_in_a_scenario_are_priors() -> None:
+    names = ("user", "item_scenario_ctr", "tags", "user_scenario_impressions")
+    layout = dataclasses.replace(LAYOUT, names=names)
+    model = build_model("optmsm", SMALL, layout, 3, 1)
+    assert isinstance(model, OptMSM)
+    batch = random_batch(6, 3)
+    x_BFD = model.inputs(batch)
+    assert torch.equal(model.embed(batch).view(6, 5, 4), x_BFD[:, [0, 2, 4, 1, 3]])
+    assert (model.partition.num_common, model.partition.num_specific) == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "pattern"),
+    [
+        ({"specific_fields": ["prize"]}, r"'prize'.*known fields: user, item, tags, price"),
+        ({"specific_fields": ["user", "item", "tags", "price"], "sequence_pooling": "none"}, "leaves none"),
+        ({"contrasts_per_row": 0.0}, "greater than 0"),
+        ({"transfer": "star"}, "no option 'transfer'"),
+    ],
+)
+def test_bad_options_say_what_is_allowed(options: dict[str, object], pattern: str) -> None:
+    with pytest.raises(TrainingError, match=pattern):
+        build_model("optmsm", options, LAYOUT, 3, 1)
+
+
+def test_experts_are_as_many_as_in_the_paper() -> None:
+    for num_scenarios in (2, 4):
+        mixture = build("optmsm_moe", num_scenarios).transfer
+        assert len(mixture.shared[0].weight) == 2 * num_scenarios
+        customised = build("optmsm_cgc", num_scenarios).transfer
+        assert len(customised.shared[0].weight) == 2 and len(customised.own) == 2
+        assert all(len(layers[0].weight) == num_scenarios for layers in customised.own)
+    assert len(build("optmsm_moe", num_experts=5).transfer.shared[0].weight) == 5
