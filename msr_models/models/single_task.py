@@ -1,0 +1,148 @@
+"""One model per scenario: K copies of any backbone that have nothing in common."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from msr_models.data.batch import Batch
+from msr_models.data.layout import FieldLayout
+from msr_models.models.base import MultiScenarioModel
+from msr_models.models.registry import build_model, register
+from msr_models.modules.embedding import FieldEmbedding
+from msr_models.modules.inputs import SequencePooling
+from msr_models.modules.routing import Routing
+from schemas.errors import TrainingError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SingleTaskConfig:
+    """backbone: any model's name. Options that are given go to it, beside the others that backbone_options names as
+    JSON, such as '{"num_experts": 8}'; what is left out (None) takes the backbone's own default.
+    """
+
+    backbone: str = "base_dnn"
+    embedding_dim: Annotated[int, Field(ge=1)] | None = None
+    hidden: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] | None = None
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    sequence_pooling: SequencePooling | None = None
+    backbone_options: str = "{}"
+
+
+class ScenarioCopies(MultiScenarioModel):
+    """K copies of a backbone with one scenario each, embeddings included; a visit runs the copy of its scenario.
+
+    Nothing can be shared among a row's visits, so `embed` gives no columns and a copy embeds its own visits. One loop
+    over the copies (a backbone is any model, so there are no weights to stack) makes a step cost up to K small ones and
+    wait for the device: it is a baseline, less than half as fast as SharedBottom at K = 12.
+    """
+
+    visits_are_independent: ClassVar[bool] = False  # not those of every backbone
+
+    def __init__(
+        self, config: SingleTaskConfig, layout: FieldLayout, num_scenarios: int, generator: torch.Generator
+    ) -> None:
+        super().__init__(num_scenarios)
+        options = _backbone_options(config)
+        seeds: list[int] = torch.randint(2**62, (num_scenarios,), generator=generator).tolist()
+        copies = [build_model(config.backbone, options, layout, 1, seed) for seed in seeds]
+        if isinstance(copies[0], ScenarioCopies):
+            raise TrainingError(
+                f"option backbone: {config.backbone!r} is itself a model per scenario; name the model to make copies of"
+            )
+        self.copies = nn.ModuleList(copies)
+        self.learning_rate_scale = copies[0].learning_rate_scale
+
+    @property
+    def embedding(self) -> FieldEmbedding:
+        """The table of the first scenario's copy; each copy has its own."""
+        return self._copy(0).embedding
+
+    def embed(self, batch: Batch) -> Tensor:
+        """[B, 0]."""
+        return batch.label_B.new_zeros((len(batch), 0))
+
+    def routed_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
+        """logits_V."""
+        return self.penalised_logits(e_BE, batch, routing)[0]
+
+    def penalised_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> tuple[Tensor, Tensor | None]:
+        """logits_V, and the mean of the copies' penalties, weighted by their visits."""
+        parts: list[Tensor] = []
+        penalty: Tensor | None = None
+        start = 0
+        for k, end in enumerate(routing.ends_K.tolist()):
+            logits, own_penalty = score_with(self._copy(k), batch, routing, start, end)
+            parts.append(logits)
+            if own_penalty is not None:
+                share = own_penalty * ((end - start) / max(1, routing.row_index_V.shape[0]))
+                penalty = share if penalty is None else penalty + share
+            start = end
+        return torch.cat(parts), penalty
+
+    def _copy(self, scenario: int) -> MultiScenarioModel:
+        copy = self.copies[scenario]
+        assert isinstance(copy, MultiScenarioModel)
+        return copy
+
+
+@register("single_task", SingleTaskConfig)
+class SingleTask(ScenarioCopies):
+    """logit_k = backbone_k(row), trained on the rows of scenario k alone: what scenarios reach without each other.
+
+    With the same seed a copy's initial weights differ from the next one's. (SSIM's slides call ST-Backbone what is
+    trained on all rows: that is `base_dnn`, or `finetune` before its second phase.)
+
+    >>> model = build_model("single_task", {"backbone": "dcn", "hidden": [64]}, layout, num_scenarios=3, seed=1)
+    >>> logits_B = model(batch)
+    """
+
+
+def score_with(
+    copy: MultiScenarioModel, batch: Batch, routing: Routing, start: int, end: int
+) -> tuple[Tensor, Tensor | None]:
+    """Logits of visits [start, end) by a model of one scenario, and its penalty."""
+    row_V = routing.row_index_V[start:end]
+    part = Batch(
+        slot_ids_BS=batch.slot_ids_BS.index_select(0, row_V),
+        hist_item_ids_BL=batch.hist_item_ids_BL.index_select(0, row_V),
+        scenario_B=torch.zeros_like(row_V),
+        label_B=batch.label_B.index_select(0, row_V),
+        shared_B=torch.zeros_like(row_V, dtype=torch.bool),
+    )
+    visits = end - start
+    own = Routing(
+        row_index_V=torch.arange(visits, device=row_V.device),
+        scenario_V=part.scenario_B,
+        ends_K=torch.full((1,), visits, dtype=torch.int32, device=row_V.device),
+        num_rows=visits,
+        real_V=None if routing.real_V is None else routing.real_V[start:end],
+    )
+    return copy.penalised_logits(copy.embed(part), part, own)
+
+
+def _backbone_options(config: SingleTaskConfig) -> dict[str, Any]:
+    named = {
+        "embedding_dim": config.embedding_dim,
+        "hidden": config.hidden,
+        "dropout": config.dropout,
+        "sequence_pooling": config.sequence_pooling,
+    }
+    try:
+        others = json.loads(config.backbone_options)
+    except json.JSONDecodeError as error:
+        raise TrainingError(
+            f"option backbone_options: {config.backbone_options!r} is not JSON ({error}); write it like "
+            "'{\"num_experts\": 8}'"
+        ) from error
+    if not isinstance(others, dict):
+        raise TrainingError(
+            f"option backbone_options: {config.backbone_options!r} is no JSON object; write it like "
+            "'{\"num_experts\": 8}'"
+        )
+    return {name: value for name, value in named.items() if value is not None} | others
