@@ -37,9 +37,9 @@ class SingleTaskConfig:
 class ScenarioCopies(MultiScenarioModel):
     """K copies of a backbone with one scenario each, embeddings included; a visit runs the copy of its scenario.
 
-    Nothing can be shared among a row's visits, so `embed` gives no columns and a copy embeds its own visits. One loop
-    over the copies (a backbone is any model, so there are no weights to stack) makes a step cost up to K small ones and
-    wait for the device: it is a baseline, less than half as fast as SharedBottom at K = 12.
+    Nothing can be shared among a row's visits, so `embed` gives no columns and a copy embeds its own visits. The loop
+    over copies (a backbone is any model, so there are no weights to stack) waits for the device and has K small steps
+    where others have one.
     """
 
     visits_are_independent: ClassVar[bool] = False  # not those of every backbone
