@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Annotated
@@ -15,6 +14,7 @@ from msr_models.data.batch import Batch
 from msr_models.data.layout import FieldLayout
 from msr_models.models.base import MultiScenarioModel
 from msr_models.models.registry import register
+from msr_models.modules.dense import xavier_uniform_
 from msr_models.modules.feature_partition import FeaturePartition
 from msr_models.modules.hyper_towers import HyperTowers
 from msr_models.modules.inputs import InputLayer, SequencePooling
@@ -42,7 +42,7 @@ class OptMSMConfig:
     constraint: bool = True
     hypernetwork: bool = True
     specific_fields: tuple[str, ...] | None = None
-    constraint_weight: Annotated[float, Field(gt=0)] = 0.01
+    constraint_weight: Annotated[float, Field(gt=0)] = 0.003
     contrasts_per_row: Annotated[float, Field(gt=0)] | None = 0.05
     sequence_pooling: SequencePooling = "mean"
 
@@ -79,9 +79,7 @@ class OptMSM(MultiScenarioModel):
         predictor_width = self.transfer.out_width
         if config.priors:
             self.scenario_KD = nn.Parameter(torch.empty(num_scenarios, width))
-            bound = math.sqrt(6.0 / (num_scenarios + width))
-            with torch.no_grad():
-                self.scenario_KD.uniform_(-bound, bound, generator=generator)
+            xavier_uniform_(self.scenario_KD, num_scenarios + width, generator)
             predictor_width += (self.partition.num_specific + 1) * width
         hyper_hidden = config.hyper_hidden if config.hypernetwork else None
         self.predictor = HyperTowers(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from msr_models.data.layout import FieldLayout
 from schemas.errors import TrainingError
@@ -12,7 +12,7 @@ from schemas.errors import TrainingError
 SCENARIO_STATISTIC = "_scenario_"
 
 
-class FeaturePartition(nn.Module):
+class FeaturePartition:
     """Puts vectors in the order common, specific (the partition of Tang et al. 2023, eq. 4).
 
     specific_fields: names; None: the statistics in a scenario. The vector of behaviours is common. Raises TrainingError
@@ -20,7 +20,6 @@ class FeaturePartition(nn.Module):
     """
 
     def __init__(self, layout: FieldLayout, num_vectors: int, specific_fields: tuple[str, ...] | None) -> None:
-        super().__init__()
         if specific_fields is None:
             specific_fields = tuple(name for name in layout.names if SCENARIO_STATISTIC in name)
         unknown = [name for name in specific_fields if name not in layout.names]
@@ -48,7 +47,7 @@ class FeaturePartition(nn.Module):
                 kinds.append(specific)
         self._order = sorted(range(len(kinds)), key=lambda run: kinds[run])
 
-    def forward(self, x_BFD: Tensor) -> Tensor:
+    def __call__(self, x_BFD: Tensor) -> Tensor:
         """[B, vectors, D] in field order -> the same, common ones first, each kind in field order."""
         if self.num_specific == 0:
             return x_BFD

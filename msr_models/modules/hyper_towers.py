@@ -5,7 +5,6 @@ Suffixes: I width of the input, H hidden width of the hypernetwork, G all its hi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -13,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from msr_models.modules.dense import Dense
 from msr_models.modules.routing import Routing
 from msr_models.modules.stacked import StackedLinear
 
@@ -60,22 +60,11 @@ class Hypernetwork(nn.Module):
     def __init__(self, in_width: int, hidden: int, widths: Sequence[int], generator: torch.Generator) -> None:
         super().__init__()
         scaled = widths[:-1]
-        self.weight_IG = nn.Parameter(torch.empty(in_width, hidden * len(scaled)))
-        self.bias_G = nn.Parameter(torch.zeros(hidden * len(scaled)))
-        self.weights = nn.ParameterList(torch.empty(hidden, width) for width in scaled)
-        self.biases = nn.ParameterList(torch.zeros(width) for width in scaled)
-        with torch.no_grad():
-            for weight, fans in zip(
-                [self.weight_IG, *self.weights], [in_width + hidden, *(hidden + w for w in scaled)], strict=True
-            ):
-                bound = math.sqrt(6.0 / fans)
-                weight.uniform_(-bound, bound, generator=generator)
+        self.first = Dense(in_width, hidden * len(scaled), generator, parts=len(scaled))
+        self.second = nn.ModuleList(Dense(hidden, width, generator) for width in scaled)
 
     def forward(self, x_VI: Tensor) -> list[Tensor]:
         """One [V, width of layer l's input] for each layer l."""
-        h_VG = F.relu(torch.addmm(self.bias_G, x_VI, self.weight_IG))
-        parts = h_VG.chunk(len(self.weights), dim=1)
-        return [
-            2 * torch.addmm(bias, h_VH, weight).sigmoid()
-            for h_VH, weight, bias in zip(parts, self.weights, self.biases, strict=True)
-        ]
+        h_VG: Tensor = F.relu(self.first(x_VI), inplace=True)
+        parts = h_VG.chunk(len(self.second), dim=1)
+        return [2 * layer(h_VH).sigmoid() for layer, h_VH in zip(self.second, parts, strict=True)]

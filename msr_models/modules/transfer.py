@@ -14,8 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from msr_models.modules.dense import xavier_uniform_
+from msr_models.modules.progressive import ScenarioExperts
 from msr_models.modules.routing import Routing
-from msr_models.modules.stacked import StackedLinear
+from msr_models.modules.stacked import StackedLinear, routed_product
 from msr_models.modules.star_towers import StarLinear
 
 
@@ -31,21 +33,13 @@ class Transfer(nn.Module, ABC):
     def forward(self, x_VE: Tensor, routing: Routing) -> Tensor:
         """r_VH."""
 
-    def _routed(self, layers: nn.Module, x_VE: Tensor, routing: Routing) -> Tensor:
-        """[V, H]: each visit through its scenario's network."""
-        assert isinstance(layers, nn.ModuleList)
-        h = x_VE
-        for layer in layers:
-            h = self._activated(layer(h, routing))
-        return h
-
     def _shared_experts(self, layers: nn.ModuleList, x_VE: Tensor) -> Tensor:
-        """[X, V, H]: every expert on every visit."""
+        """[V, X, H]: every expert on every visit."""
         h = x_VE
         for layer in layers:
             assert isinstance(layer, StackedLinear)
             h = self._activated(layer.every(h))
-        return h
+        return h.transpose(0, 1)
 
     def _activated(self, h: Tensor) -> Tensor:
         return F.dropout(F.relu(h, inplace=True), self.dropout, self.training)
@@ -63,7 +57,10 @@ class StarTransfer(Transfer):
 
     def forward(self, x_VE: Tensor, routing: Routing) -> Tensor:
         """r_VH."""
-        return self._routed(self.layers, x_VE, routing)
+        h = x_VE
+        for layer in self.layers:
+            h = self._activated(layer(h, routing))
+        return h
 
 
 class MixtureTransfer(Transfer):
@@ -83,11 +80,13 @@ class MixtureTransfer(Transfer):
     ) -> None:
         super().__init__(hidden, dropout)
         self.shared = _expert_layers(num_experts, in_width, hidden, generator)
-        self.gate = StackedLinear(num_scenarios, in_width, num_experts, generator)
+        self.gate_KEX = nn.Parameter(torch.empty(num_scenarios, in_width, num_experts))
+        xavier_uniform_(self.gate_KEX, in_width + num_experts, generator)
 
     def forward(self, x_VE: Tensor, routing: Routing) -> Tensor:
         """r_VH."""
-        return _mixed(self.gate(x_VE, routing), self._shared_experts(self.shared, x_VE))
+        gate_VX = routed_product(x_VE, self.gate_KEX, routing.ends_K).softmax(1)
+        return torch.einsum("vx,vxh->vh", gate_VX, self._shared_experts(self.shared, x_VE))
 
 
 class CustomisedTransfer(Transfer):
@@ -107,25 +106,21 @@ class CustomisedTransfer(Transfer):
         generator: torch.Generator,
     ) -> None:
         super().__init__(hidden, dropout)
-        self.own = nn.ModuleList(_expert_layers(num_scenarios, in_width, hidden, generator) for _ in range(num_own))
+        self.own = ScenarioExperts(num_scenarios, in_width, num_own, hidden, dropout, generator)
         self.shared = _expert_layers(num_shared, in_width, hidden, generator)
-        self.gate = StackedLinear(num_scenarios, in_width, num_own + num_shared, generator)
+        self.gate_KEX = nn.Parameter(torch.empty(num_scenarios, in_width, num_own + num_shared))
+        xavier_uniform_(self.gate_KEX, in_width + num_own + num_shared, generator)
 
     def forward(self, x_VE: Tensor, routing: Routing) -> Tensor:
         """r_VH."""
-        own_XVH = torch.stack([self._routed(layers, x_VE, routing) for layers in self.own])
-        experts_XVH = torch.cat([own_XVH, self._shared_experts(self.shared, x_VE)])
-        return _mixed(self.gate(x_VE, routing), experts_XVH)
+        gate_VX = routed_product(x_VE, self.gate_KEX, routing.ends_K).softmax(1)
+        experts_VXH = torch.cat([self.own(x_VE, routing), self._shared_experts(self.shared, x_VE)], dim=1)
+        return torch.einsum("vx,vxh->vh", gate_VX, experts_VXH)
 
 
 def _expert_layers(count: int, in_width: int, hidden: Sequence[int], generator: torch.Generator) -> nn.ModuleList:
     """`count` MLPs side by side."""
     return nn.ModuleList(StackedLinear(count, i, o, generator) for i, o in pairwise([in_width, *hidden]))
-
-
-def _mixed(gate_VX: Tensor, experts_XVH: Tensor) -> Tensor:
-    """Σ_e softmax(gate)_e experts_e, [V, H]."""
-    return torch.einsum("vx,xvh->vh", gate_VX.softmax(1), experts_XVH)
 
 
 def pairwise_cosines(r_KBH: Tensor) -> Tensor:

@@ -52,17 +52,21 @@ def representation(model: OptMSM, e_c: list[Tensor], m: int) -> Tensor:
         for layer in transfer.layers:
             x = ((layer.weight_IO * layer.own_weight_KIO[m]).T @ x + layer.bias_O + layer.own_bias_KO[m]).relu()
         return x
-    experts = [mlp(layers, x, m) for layers in getattr(transfer, "own", [])]
-    experts += [mlp(transfer.shared, x, number) for number in range(len(transfer.shared[0].weight))]
-    scores = torch.exp(transfer.gate.weight[m].T @ x + transfer.gate.bias[m])
+    experts = []
+    if hasattr(transfer, "own"):
+        for number in range(transfer.own.weights[0].shape[2]):
+            h = x
+            for weight, bias in zip(transfer.own.weights, transfer.own.biases, strict=True):
+                h = (weight[m, :, number].T @ h + bias[m, number]).relu()
+            experts.append(h)
+    for number in range(len(transfer.shared[0].weight)):
+        h = x
+        for layer in transfer.shared:
+            h = (layer.weight[number].T @ h + layer.bias[number]).relu()
+        experts.append(h)
+    scores = torch.exp(transfer.gate_KEX[m].T @ x)
     assert len(scores) == len(experts)
     return sum(score / scores.sum() * expert for score, expert in zip(scores, experts, strict=True))
-
-
-def mlp(layers: torch.nn.ModuleList, x: Tensor, number: int) -> Tensor:
-    for layer in layers:
-        x = (layer.weight[number].T @ x + layer.bias[number]).relu()
-    return x
 
 
 def predicted(model: OptMSM, r: Tensor, priors: list[Tensor], m: int) -> Tensor:
@@ -75,8 +79,9 @@ def predicted(model: OptMSM, r: Tensor, priors: list[Tensor], m: int) -> Tensor:
         if network is not None:
             width = model.config.hyper_hidden
             own = slice(number * width, (number + 1) * width)
-            first = (network.weight_IG[:, own].T @ start + network.bias_G[own]).relu()
-            state = state * 2 * torch.sigmoid(network.weights[number].T @ first + network.biases[number])
+            first = (network.first.weight_IO[:, own].T @ start + network.first.bias_O[own]).relu()
+            second = network.second[number]
+            state = state * 2 * torch.sigmoid(second.weight_IO.T @ first + second.bias_O)
         state = layer.weight[m].T @ state + layer.bias[m]
     return state[0]
 
@@ -221,6 +226,6 @@ def test_experts_are_as_many_as_in_the_paper() -> None:
         mixture = build("optmsm_moe", num_scenarios).transfer
         assert len(mixture.shared[0].weight) == 2 * num_scenarios
         customised = build("optmsm_cgc", num_scenarios).transfer
-        assert len(customised.shared[0].weight) == 2 and len(customised.own) == 2
-        assert all(len(layers[0].weight) == num_scenarios for layers in customised.own)
+        assert len(customised.shared[0].weight) == 2
+        assert customised.own.weights[0].shape[::2] == (num_scenarios, 2)
     assert len(build("optmsm_moe", num_experts=5).transfer.shared[0].weight) == 5

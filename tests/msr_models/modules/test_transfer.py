@@ -1,0 +1,67 @@
+"""What the transfers share: numbers that are never negative, and the sum of their cosines."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import pytest
+import torch
+
+from msr_models.modules.routing import Routing
+from msr_models.modules.transfer import CustomisedTransfer, MixtureTransfer, StarTransfer, Transfer, pairwise_cosines
+
+
+def transfers() -> list[Transfer]:
+    generator = torch.Generator().manual_seed(1)
+    return [
+        StarTransfer(3, 6, (5, 4), 0.0, generator),
+        MixtureTransfer(3, 6, 2, (5, 4), 0.0, generator),
+        CustomisedTransfer(3, 6, 2, 1, (5, 4), 0.0, generator),
+    ]
+
+
+@pytest.mark.parametrize("scenarios", [1, 2, 5])
+def test_cosines_of_all_pairs_without_a_loop(scenarios: int) -> None:
+    r_KBH = torch.randn(scenarios, 7, 4, generator=torch.Generator().manual_seed(1))
+    want_B = torch.zeros(7)
+    for i, j in combinations(range(scenarios), 2):
+        for row in range(7):
+            one, two = r_KBH[i, row], r_KBH[j, row]
+            want_B[row] += one @ two / (one.norm() * two.norm())
+    torch.testing.assert_close(pairwise_cosines(r_KBH), want_B)
+
+
+def test_what_has_no_direction_is_perpendicular_and_has_a_finite_gradient() -> None:
+    r_KBH = torch.tensor([[[0.0, 0.0]], [[3.0, 4.0]], [[6.0, 8.0]]], requires_grad=True)
+    cosines_B = pairwise_cosines(r_KBH)
+    torch.testing.assert_close(cosines_B, torch.ones(1))
+    assert torch.autograd.grad(cosines_B.sum(), r_KBH)[0].isfinite().all()
+
+
+def test_lower_precision_is_summed_in_fp32() -> None:
+    assert pairwise_cosines(torch.ones(3, 2, 4, dtype=torch.bfloat16)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("transfer", transfers(), ids=lambda t: type(t).__name__)
+def test_a_representation_is_that_of_its_visits_scenario_and_never_negative(transfer: Transfer) -> None:
+    x_BE = torch.randn(4, 6, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        for parameter in transfer.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3)))
+        everywhere = Routing.everywhere(4, 3, x_BE.device)
+        every_KBH = transfer(x_BE.repeat(3, 1), everywhere).view(3, 4, 4)
+        own = Routing.own(torch.tensor([2, 0, 2, 1]), 3)
+        own_BH = own.to_rows(transfer(x_BE.index_select(0, own.row_index_V), own))
+    torch.testing.assert_close(own_BH, every_KBH[[2, 0, 2, 1], range(4)])
+    assert every_KBH.min() >= 0 and not torch.allclose(every_KBH[0], every_KBH[1])
+
+
+@pytest.mark.parametrize("transfer", transfers(), ids=lambda t: type(t).__name__)
+def test_dropout_is_for_training_alone(transfer: Transfer) -> None:
+    transfer.dropout = 0.5
+    for part in transfer.modules():
+        if hasattr(part, "dropout"):
+            part.dropout = 0.5
+    x_VE, own = torch.randn(90, 6), Routing.own(torch.arange(90) % 3, 3)
+    assert not torch.equal(transfer.train()(x_VE, own), transfer(x_VE, own))
+    assert torch.equal(transfer.eval()(x_VE, own), transfer(x_VE, own))
