@@ -1,0 +1,212 @@
+"""What a search costs: one epoch of it and the scores of all its rows, against one epoch of MT-Backbone.
+
+Shapes: 18 fields, embeddings of 16, batches of 4096. `paper`: towers of 1024-512-256, the ones that bars are for;
+`default`: 128-64, as small as the selector, whose own products then weigh as much as all of MT-Backbone's. The gate
+shares .3 of the rows throughout. Reuse epochs train from given masks; what they may cost is the visits they make.
+
+  python -m benchmarks.bench_search
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+
+from benchmarks import harness
+from benchmarks.arithmetic import BATCH, HIDDEN, WIDTH
+from benchmarks.synthetic import synthetic_window
+from msr_models.data.source import ResidentRows
+from msr_models.data.window import Window
+from msr_models.models.registry import build_model
+from msr_models.ssim.joint import _Joint
+from msr_models.ssim.reference import learn_gate_from_reference
+from msr_models.ssim.scoring import score_rows
+from msr_models.ssim.search_state import SearchState
+from msr_models.ssim.selector import field_vectors
+from msr_models.training.memory import keep_freed_memory
+from msr_models.training.optimiser import Optimiser, OptimiserConfig
+from msr_models.training.processes import Processes
+from msr_models.training.step import make_step
+from schemas.pipeline_spec import SearchSpec
+
+SHARE = 0.3
+# So small that the share stays what it was set to; a step costs the same.
+LEARNING_RATE = 1e-9
+SHAPES = {"paper": tuple(HIDDEN), "default": SearchSpec().hidden}
+OPTIONS = {"sequence_pooling": "none"}
+SEARCH_BAR, REUSE_BAR = 2.5, 1.1
+
+Epoch = Callable[[], None]
+
+
+def baseline_epoch(window: Window, hidden: Sequence[int]) -> Epoch:
+    """One epoch of MT-Backbone's training steps; with shared rows in the window, of a target that reuses them."""
+    options = {"embedding_dim": WIDTH, "hidden": list(hidden), **OPTIONS}
+    model = build_model("shared_bottom", options, window.layout, window.num_scenarios, 1)
+    optimiser = Optimiser(model, OptimiserConfig(learning_rate=LEARNING_RATE, weight_decay=1e-6))
+    step = make_step(model, optimiser, "fp32", BATCH, Processes(), print)
+    # The rows that a search trains on
+    rows = _state(window, hidden, {}).rows
+
+    def epoch() -> None:
+        model.train()
+        for batch in ResidentRows(window, rows).batches(BATCH, 1, 1):
+            step(batch, len(batch))
+
+    return epoch
+
+
+def joint_epoch(window: Window, hidden: Sequence[int], sample: int | None) -> tuple[SearchState, Epoch]:
+    """One epoch of the joint phase, and the scores."""
+    state = _state(window, hidden, {"objective": "joint", "tower_sample": sample})
+    _hold_share(state)
+    joint = _Joint(state)
+
+    def epoch() -> None:
+        state.epoch("joint", 1, 1, state.rows, joint.step)
+        score_rows(state.selector, window)
+
+    return state, epoch
+
+
+def reference_epoch(window: Window, hidden: Sequence[int]) -> Epoch:
+    """The yardstick, one epoch of the gate, and the scores; its warm-up epochs are MT-Backbone's."""
+    state = _state(window, hidden, {"objective": "reference"})
+
+    def epoch() -> None:
+        learn_gate_from_reference(state)
+        score_rows(state.selector, window)
+
+    return epoch
+
+
+def _state(window: Window, hidden: Sequence[int], changes: dict[str, object]) -> SearchState:
+    settings: dict[str, object] = {
+        "epochs": 1,
+        "batch_size": BATCH,
+        "embedding_dim": WIDTH,
+        "hidden": tuple(hidden),
+        "learning_rate": LEARNING_RATE,
+        "selector_learning_rate": LEARNING_RATE,
+        "threshold_bounds": (0.0, 1.0),
+        "backbone_options": OPTIONS,
+    }
+    return SearchState(window, SearchSpec.model_validate(settings | changes), lambda message: None)
+
+
+@torch.no_grad()
+def _hold_share(state: SearchState) -> None:
+    """Put the threshold where SHARE of the rows lie above it."""
+    batch = state.window.batch(state.rows[: 4 * BATCH])
+    probs_B = state.selector(field_vectors(state.embedding, batch), batch.scenario_B).sigmoid()
+    state.gate.threshold.fill_(float(probs_B.quantile(1.0 - SHARE)))
+
+
+def median_seconds(epochs: dict[str, Epoch], repeat: int) -> dict[str, float]:
+    """Median time of each, taken in turns, so that a slow minute of the machine is everyone's."""
+    times: dict[str, list[float]] = {name: [] for name in epochs}
+    for turn in range(repeat + 1):
+        for name, epoch in epochs.items():
+            start = time.perf_counter()
+            epoch()
+            if turn:  # the first one warms up
+                times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(t) for name, t in times.items()}
+
+
+def search_cost(options: argparse.Namespace) -> tuple[harness.Table, list[harness.Bar]]:
+    """Search and score of one epoch against MT-Backbone's."""
+    table = harness.Table(
+        title=f"One epoch of {options.batches * BATCH:,} rows, seconds (share {SHARE}, {options.threads} threads)",
+        columns=["MLP", "K", "form", "share rate", "seconds", "ratio"],
+        baseline="one epoch of MT-Backbone",
+    )
+    bars = []
+    for shape in options.shapes:
+        for k in options.scenarios:
+            window = synthetic_window(options.batches * BATCH, options.table_rows, k, 0.0)
+            states, epochs = {}, {"MT-Backbone": baseline_epoch(window, SHAPES[shape])}
+            for sample in (None, *options.samples):
+                name = "joint, exact" if sample is None else f"joint, {sample} drawn"
+                states[name], epochs[name] = joint_epoch(window, SHAPES[shape], sample)
+            epochs["reference"] = reference_epoch(window, SHAPES[shape])
+            seconds = median_seconds(epochs, options.repeat)
+            for name, value in seconds.items():
+                rate = float(states[name].curves[-1]["share_rate"]) if name in states else None
+                ratio = value / seconds["MT-Backbone"]
+                table.add(shape, k, name, rate, value, ratio)
+                print(" ".join(harness.shown(c) for c in table.rows[-1]), file=sys.stderr, flush=True)
+                if shape == "paper" and (name == "joint, 1 drawn" or (name == "joint, exact" and k == 3)):
+                    bars.append(_bar(f"search and score, {name}, K {k}", SEARCH_BAR, ratio))
+            del states, epochs
+            gc.collect()
+    return table, bars
+
+
+def reuse_cost(options: argparse.Namespace) -> tuple[harness.Table, list[harness.Bar]]:
+    """Epochs of a target that trains from masks, against the visits they make."""
+    table = harness.Table(
+        title="One epoch of a target model, seconds",
+        columns=["MLP", "K", "share", "visits", "seconds", "ratio", "ratio / visits"],
+        baseline="share 0: MT-Backbone",
+    )
+    bars = []
+    shares = (0.0, 0.1, SHARE, 1.0)
+    for k in options.scenarios:
+        window = synthetic_window(options.batches * BATCH, options.table_rows, k, 0.0)
+        draw_N = torch.rand(len(window), generator=torch.Generator().manual_seed(7))
+        epochs = {
+            str(share): baseline_epoch(replace(window, shared_N=draw_N < share), SHAPES["paper"]) for share in shares
+        }
+        seconds = median_seconds(epochs, options.repeat)
+        for share in shares:
+            ratio, visits = seconds[str(share)] / seconds["0.0"], 1 + share * (k - 1)
+            table.add("paper", k, share, visits, seconds[str(share)], ratio, ratio / visits)
+            if share:
+                bars.append(_bar(f"reuse over the visits it makes, K {k}, share {share:g}", REUSE_BAR, ratio / visits))
+        del epochs
+        gc.collect()
+    return table, bars
+
+
+def _bar(what: str, asked: float, measured: float) -> harness.Bar:
+    return harness.Bar(what=what, asked=f"<= {asked}x", measured=f"{measured:.2f}x", met=measured <= asked)
+
+
+def main() -> None:
+    """Run and report."""
+    options = harness.parser(__doc__ or "").parse_args()
+    quick = options.quick
+    options.scenarios = (3, 12) if quick else (3, 8, 12)
+    options.shapes = ("paper",) if quick else tuple(SHAPES)
+    options.samples = (1,) if quick else (1, 2)
+    options.batches, options.repeat = (1, 1) if quick else (8, 3)
+    options.table_rows = 100_000 if quick else 1_000_000
+    torch.set_num_threads(options.threads)
+    keep_freed_memory()
+    tables, bars = [], []
+    for measure in (search_cost,) if quick else (search_cost, reuse_cost):
+        table, found = measure(options)
+        tables.append(table)
+        bars += found
+    notes = ["reference: yardstick, one epoch of the gate, scores; each warm-up epoch before costs one of MT-Backbone."]
+    harness.report(
+        "search",
+        tables,
+        command="python -m benchmarks.bench_search",
+        libraries=["torch"],
+        options=options,
+        bars=bars,
+        notes=notes,
+    )
+
+
+if __name__ == "__main__":
+    main()
