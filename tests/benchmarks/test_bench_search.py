@@ -12,10 +12,9 @@ from msr_models.models.shared_bottom import SharedBottom
 
 
 @pytest.mark.parametrize("sample", [None, 1])
-def test_a_joint_epoch_holds_the_share_and_scores_every_row(
-    sample: int | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    window, scored = synthetic_window(2_000, 20_000, 5, 0.0), []
+def test_a_joint_epoch_holds_the_share_and_scores_all(sample: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    scored: list[int] = []
+    window = synthetic_window(2_000, 100_000, 5, 0.0)
     monkeypatch.setattr(bench_search, "score_rows", lambda selector, rows: scored.append(len(rows)))
     state, epoch = bench_search.joint_epoch(window, (8, 4), sample)
     epoch()
@@ -25,7 +24,8 @@ def test_a_joint_epoch_holds_the_share_and_scores_every_row(
 
 
 def test_the_baseline_trains_the_rows_of_a_search_and_visits_no_other_tower(monkeypatch: pytest.MonkeyPatch) -> None:
-    window, visits = synthetic_window(2_000, 20_000, 5, 0.0), []
+    visits: list[int] = []
+    window = synthetic_window(2_000, 100_000, 5, 0.0)
     original = SharedBottom.routed_logits
 
     def watched(self: SharedBottom, e_BE: Any, batch: Any, routing: Any) -> Any:
