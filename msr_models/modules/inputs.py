@@ -25,11 +25,8 @@ class InputLayer(nn.Module):
 
     def __init__(self, layout: FieldLayout, width: int, pooling: SequencePooling, generator: torch.Generator) -> None:
         super().__init__()
-        if pooling == "din" and layout.hist_length == 0:
-            raise TrainingError(
-                "sequence_pooling 'din' needs behaviour sequences, and this data set keeps none (sequence.max_length "
-                "is 0); use sequence_pooling: none, or give the data set a sequence"
-            )
+        if pooling == "din":
+            require_behaviours(layout, "sequence_pooling 'din'")
         self.pooling = pooling
         self.embedding = FieldEmbedding(layout, width, generator)
         self.attention = TargetAttention(width, generator) if pooling == "din" else None
@@ -59,3 +56,12 @@ class InputLayer(nn.Module):
         item_BD = fields_BFD[:, self.embedding.layout.item_field]
         pooled_BD: Tensor = self.attention(item_BD, self.embedding.history(batch), self.embedding.history_mask(batch))
         return pooled_BD
+
+
+def require_behaviours(layout: FieldLayout, what: str) -> None:
+    """Raises TrainingError where the data set keeps no behaviours; what: the model or option that reads them."""
+    if layout.hist_length == 0:
+        raise TrainingError(
+            f"{what} needs behaviour sequences, and this data set keeps none (sequence.max_length is 0); take a model "
+            "with sequence_pooling: none, or give the data set a sequence"
+        )

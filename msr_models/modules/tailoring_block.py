@@ -1,0 +1,105 @@
+"""SFPNet's Scenario-Tailoring Block: a scenario's context, and every field and every behaviour tailored to it.
+
+Suffixes: R rows that are read (V visits once a scenario has had its say), P pooled behaviours, C context, T two D.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from msr_models.modules.dense import Dense, xavier_uniform_
+from msr_models.modules.tailoring_gate import ScenarioGate, Visits
+
+BlockPart = Literal["dap", "sam", "rtm"]
+
+# Under the root: where all behaviours of a row are alike its slope would be infinite. Far below a vector's variance.
+_VARIANCE_FLOOR = 1e-8
+
+
+class ScenarioTailoringBlock(nn.Module):
+    """Fields x_i and behaviours v_i, scenario s -> the same, tailored (SFPNet, eq. 2-7; d_l = D in every block).
+
+    DAP  B = (mean, std) of the real behaviours                               eq. 2
+    SAM  X̂ = [x_1 .. x_F ; B] ⊗ A, A a ScenarioGate of [x_1 .. x_F ; B ; s]     eq. 3-4
+    RTM  [c_1 .. c_F ; c_b] = W_3 ReLU(W_2 X̂ + b_2) + b_3                      eq. 5
+         x_i' = ReLU(W_i1 x_i + b_i1) + σ(W_i2 x_i + b_i2) ⊗ c_i               eq. 6
+         v_i' = ReLU(W_4 v_i + b_4) + σ(W_5 v_i + b_5) ⊗ c_b                   eq. 7
+
+    Two readings of the paper. It gives c_b the width 2D that B has, but eq. 7 multiplies it with D: here W_3 gives D
+    (any linear map of 2D to D is a part of W_3). And its text calls eq. 6's x_i the output of SAM, but its symbol is
+    the block's input, "the original feature representation": that is taken.
+
+    Without `dap` B is the mean alone; without `sam` X̂ is not gated and the block does not know the scenario; without
+    `rtm` x' is the gated x, v' = v, and there is no gate for B, which nothing would read.
+    Initial weights: Xavier-uniform, biases zero.
+    """
+
+    def __init__(
+        self,
+        num_fields: int,
+        width: int,
+        gate_hidden: int,
+        context_hidden: int,
+        without: BlockPart | None,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.num_fields, self.width, self.without = num_fields, width, without
+        own_width = num_fields * width
+        context_width = own_width + (1 if without == "dap" else 2) * width
+        self.gate: ScenarioGate | None = None
+        if without != "sam":
+            gated = own_width if without == "rtm" else context_width
+            self.gate = ScenarioGate(context_width, width, gate_hidden, gated, generator)
+        if without == "rtm":
+            return
+        self.context = Dense(context_width, context_hidden, generator)
+        self.signals = Dense(context_hidden, own_width + width, generator)
+        self.field_weight_FDT = nn.Parameter(torch.empty(num_fields, width, 2 * width))
+        self.field_bias_FT = nn.Parameter(torch.zeros(num_fields, 2 * width))
+        xavier_uniform_(self.field_weight_FDT, 2 * width, generator)
+        self.behaviour = Dense(width, 2 * width, generator, parts=2)
+
+    def forward(
+        self, x_RFD: Tensor, v_RLD: Tensor, real_RL: Tensor, scenario_KS: Tensor, visits: Visits
+    ) -> tuple[Tensor, Tensor]:
+        """x_VFD, v_VLD; real_RL is False where a behaviour is padding."""
+        pooled_RP = pooled_behaviours(v_RLD, real_RL, with_std=self.without != "dap")
+        context_RC = torch.cat([x_RFD.flatten(1), pooled_RP.to(x_RFD.dtype)], dim=1)
+        context_VC = visits.of(context_RC)
+        gate_VC = 1.0 if self.gate is None else self.gate(context_RC, scenario_KS, visits)
+        if self.without == "rtm":
+            own_VI = context_VC[:, : self.num_fields * self.width] * gate_VC
+            return own_VI.view(-1, self.num_fields, self.width), visits.of(v_RLD)
+        signals_VI: Tensor = self.signals(F.relu(self.context(context_VC * gate_VC)))
+        signals_VFD = signals_VI.view(-1, self.num_fields + 1, self.width)
+        fields_FRT = torch.baddbmm(self.field_bias_FT[:, None], x_RFD.transpose(0, 1), self.field_weight_FDT)
+        x_VFD = _tailored(fields_FRT.transpose(0, 1), signals_VFD[:, :-1], visits)
+        v_VLD = _tailored(self.behaviour(v_RLD), signals_VFD[:, -1:], visits)
+        return x_VFD, v_VLD
+
+
+def _tailored(product_RNT: Tensor, signal_VND: Tensor, visits: Visits) -> Tensor:
+    """ReLU(first half) + σ(second half) ⊗ signal; what a row needs of it is computed before its visits."""
+    own_RND, gate_RND = product_RNT.chunk(2, dim=2)
+    return torch.addcmul(visits.of(F.relu(own_RND)), visits.of(gate_RND.sigmoid()), signal_VND)
+
+
+def pooled_behaviours(v_RLD: Tensor, real_RL: Tensor, *, with_std: bool) -> Tensor:
+    """Distribution-aware pooling: mean and standard deviation of the real behaviours, [R, 2D] (or the mean, [R, D]).
+
+    fp32, and centred, unlike eq. 2's difference of two large numbers. Without behaviours the mean is 0; of equal ones
+    (or none) the deviation is 1e-4, and its gradient 0.
+    """
+    with torch.autocast(v_RLD.device.type, enabled=False):
+        v_RLD = v_RLD.float()
+        weight_RL = real_RL / real_RL.sum(1, keepdim=True).clamp(min=1)
+        mean_R1D = torch.bmm(weight_RL[:, None], v_RLD)
+        if not with_std:
+            return mean_R1D.squeeze(1)
+        variance_R1D = torch.bmm(weight_RL[:, None], (v_RLD - mean_R1D).square())
+        return torch.cat([mean_R1D, (variance_R1D + _VARIANCE_FLOOR).sqrt()], dim=2).squeeze(1)
