@@ -27,10 +27,20 @@ class GeneratorSpec(Spec):
     broken_rows: float = Field(default=0.001, ge=0, lt=0.5, description="share of records broken on purpose")
 
 
+# The adapters of data sets that come as several files in one folder, and those files.
+FOLDERS = {
+    "movielens": "ml-1m.inter, ml-1m.user and ml-1m.item",
+    "ali_ccp": "sample_skeleton_train.csv, common_features_train.csv and their _test.csv",
+    "alimama": "raw_sample.csv, ad_feature.csv and user_profile.csv",
+    "ali_express": "XX_item_train.csv, XX_user_train.csv and their _test.csv for each country XX",
+    "kuairand": "log_standard_*.csv, user_features_*.csv and video_features_basic_*.csv",
+}
+
+
 class SourceSpec(Spec):
     """Where the raw log lies and which adapter reads it."""
 
-    adapter: Literal["files", "movielens", "generated"]
+    adapter: Literal["files", "movielens", "generated", "ali_ccp", "alimama", "ali_express", "kuairand"]
     path: str | None = Field(default=None, description="file, folder or glob; {ds} is the day; ${VAR} is expanded")
     format: Literal["csv", "tsv", "parquet", "jsonl"] | None = None
     header: bool = True
@@ -41,8 +51,8 @@ class SourceSpec(Spec):
     def _complete(self) -> SourceSpec:
         if self.adapter == "files" and (self.path is None or self.format is None):
             raise ValueError("adapter 'files' needs path and format (csv, tsv, parquet or jsonl)")
-        if self.adapter == "movielens" and self.path is None:
-            raise ValueError("adapter 'movielens' needs path, the folder with ml-1m.inter, ml-1m.user and ml-1m.item")
+        if self.adapter in FOLDERS and self.path is None:
+            raise ValueError(f"adapter {self.adapter!r} needs path, the folder with {FOLDERS[self.adapter]}")
         return self
 
     @property

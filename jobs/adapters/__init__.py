@@ -8,7 +8,7 @@ from datetime import date
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs.adapters import files, generated, movielens
+from jobs.adapters import ali_ccp, ali_express, alimama, files, generated, kuairand, movielens
 from jobs.adapters.raw_log import check_columns, source_error
 from jobs.spark_session import SPARK_ERRORS
 from jobs.transforms.event_time import event_time
@@ -20,6 +20,10 @@ ADAPTERS: dict[str, Callable[[SparkSession, DatasetSpec, date], DataFrame]] = {
     "files": files.read,
     "movielens": movielens.read,
     "generated": generated.read,
+    "ali_ccp": ali_ccp.read,
+    "alimama": alimama.read,
+    "ali_express": ali_express.read,
+    "kuairand": kuairand.read,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 
 from pyspark.sql import DataFrame, SparkSession
@@ -27,16 +28,21 @@ def read(spark: SparkSession, dataset: DatasetSpec, ds: date) -> DataFrame:
     return read_delimited(spark, path, delimiter=delimiter, header=source.header, quoted=source.format == "csv")
 
 
-def read_delimited(spark: SparkSession, path: str, *, delimiter: str, header: bool, quoted: bool) -> DataFrame:
+def read_delimited(
+    spark: SparkSession, path: str, *, delimiter: str, header: bool, quoted: bool, names: Sequence[str] | None = None
+) -> DataFrame:
     """A delimited text file, all columns as text. A line with another number of columns is a refused row.
 
-    Several files must have one header; Spark stops with an error where they differ.
+    `names` are the columns of a file without header, which else get Spark's. Several files must have one header; Spark
+    stops with an error where they differ.
     """
     quote = '"' if quoted else ""
     reader = spark.read.options(sep=delimiter, header=header, quote=quote, escape='"', encoding="UTF-8")
-    columns = reader.csv(path).columns
+    columns = names or reader.csv(path).columns
     schema = StructType([StructField(name, StringType()) for name in [*columns, _CORRUPT]])
-    reader = reader.options(mode="PERMISSIVE", columnNameOfCorruptRecord=_CORRUPT, enforceSchema=not header)
+    # Without pruning: a line that lacks only columns that nobody asks for would pass as whole.
+    reader = reader.options(mode="PERMISSIVE", columnNameOfCorruptRecord=_CORRUPT, columnPruning=False)
+    reader = reader.options(enforceSchema=not header)
     return _with_adapter_columns(reader.schema(schema).csv(path), path)
 
 

@@ -1,0 +1,118 @@
+"""What adapters of downloaded data sets share: files of a folder, side files, refusals, and days that logs lack."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from jobs.adapters.files import read_delimited
+from jobs.spark_session import SPARK_ERRORS
+from jobs.transforms.canonical import REFUSED_DETAIL, REFUSED_REASON, SOURCE
+from schemas.dataset_spec import DatasetSpec
+from schemas.errors import DatasetSpecError, SourceError
+
+NO_SIDE_RECORD = "no_side_record"
+DAY_MS = 86_400_000
+BEIJING_MS = 8 * 3_600_000  # no summer time since 1991
+
+
+@dataclass(frozen=True, kw_only=True)
+class Download:
+    """A folder of files and the page it was fetched from."""
+
+    folder: str
+    page: str
+
+    def read(self, spark: SparkSession, name: str, columns: Sequence[str], *, header: bool = True) -> DataFrame:
+        """A comma-separated file (or a glob of files) with at least `columns`, all as text, and the adapters' columns.
+
+        Without a header the file has exactly `columns`; a line with another number is a refused row. Blanks around the
+        names of a header do not count. Raises SourceError where the file is missing or lacks a column.
+        """
+        path = f"{self.folder}/{name}"
+        names = None if header else list(columns)
+        try:
+            frame = read_delimited(spark, path, delimiter=",", header=header, quoted=header, names=names)
+            plain = frame.toDF(*[column.strip() for column in frame.columns])
+        except SPARK_ERRORS as error:
+            if "PATH_NOT_FOUND" not in str(error):
+                raise
+            raise SourceError(
+                f"{name} is missing in {self.folder}: fetch it from {self.page} (docs/public_datasets.md) or mend "
+                "source.path"
+            ) from error
+        if missing := [column for column in columns if column not in plain.columns]:
+            raise SourceError(f"{path} lacks columns {missing}; it has {plain.columns}; fetch it anew from {self.page}")
+        return plain.select(*columns, SOURCE, REFUSED_REASON, REFUSED_DETAIL)
+
+
+def side_rows(frame: DataFrame, key: str, **columns: Column) -> DataFrame:
+    """`columns` of one row per key, with `has_<key>`; unreadable lines left out.
+
+    Should a key repeat, its least row: a join must not multiply rows.
+    """
+    readable = frame.where(F.col(REFUSED_REASON).isNull() & F.col(key).isNotNull())
+    row = F.struct(*[column.alias(name) for name, column in columns.items()])
+    least = readable.groupBy(key).agg(F.min(row).alias("row"))
+    return least.select(key, *[F.col(f"row.`{name}`").alias(name) for name in columns], F.lit(True).alias(f"has_{key}"))
+
+
+def lacks(key: str, file: str) -> Column:
+    """Detail of a row whose key is not in a side file that was joined as `side_rows`; null for others."""
+    absent = F.col(key).isNotNull() & F.col(f"has_{key}").isNull()
+    return F.when(absent, F.concat(F.lit(f"no {key}="), F.col(key), F.lit(f" in {file}")))
+
+
+def refused(checks: Mapping[str, Column]) -> list[Column]:
+    """The adapters' three columns; a row is refused for its file's own reason or the first check with a detail."""
+    reason = F.coalesce(F.col(REFUSED_REASON), *[F.when(detail.isNotNull(), F.lit(r)) for r, detail in checks.items()])
+    first = F.coalesce(*checks.values())
+    own = F.col(REFUSED_REASON).isNotNull()
+    return [
+        F.col(SOURCE),
+        reason.alias(REFUSED_REASON),
+        F.when(own, F.col(REFUSED_DETAIL)).otherwise(first).alias(REFUSED_DETAIL),
+    ]
+
+
+def beijing_time(name: str, *, ticks_per_second: int) -> Column:
+    """Wall clock of Beijing, as ISO text, of an epoch; what is no number stays as it is, so that it can be told.
+
+    A day of the pipeline is then a day of the people whose log it is, as in the papers.
+    """
+    ms = F.trim(F.col(name)).try_cast("decimal(20,3)") * F.lit(1000 // ticks_per_second) + F.lit(BEIJING_MS)
+    instant = F.timestamp_millis(ms.try_cast("bigint"))
+    return F.coalesce(F.date_format(instant, "yyyy-MM-dd'T'HH:mm:ss.SSS"), F.col(name))
+
+
+def split_of(dataset: DatasetSpec, ds: date) -> str:
+    """The download's split that day `ds` shows where a log has no times: `test` on the last day, else `train`.
+
+    Raises DatasetSpecError where the data set does not say which its last day is, or has no day before it.
+    """
+    end = dataset.days.end
+    if end is None or end <= dataset.days.start:
+        raise DatasetSpecError(
+            f"days.end: {end} of {dataset.name}: its log has no times; give a last day after {dataset.days.start}: it "
+            "is the test split, the days before it the training split"
+        )
+    return "test" if ds == end else "train"
+
+
+def made_up_time(dataset: DatasetSpec, ds: date, number: Column) -> Column:
+    """Event time of a row of a log without times, from the row alone: its number (bigint, from 0; null: midnight).
+
+    The training split is dealt out over the days before the last one, row by row; the test split lies on the last day.
+    Within a day the rows are a millisecond apart.
+    """
+    start, end = dataset.days.start, dataset.days.end or ds
+    is_test = split_of(dataset, ds) == "test"
+    days = 1 if is_test else (end - start).days
+    midnight = datetime.combine(end if is_test else start, datetime.min.time(), UTC)
+    slot = F.pmod(F.floor(number / F.lit(days)), F.lit(DAY_MS))
+    elapsed = F.pmod(number, F.lit(days)) * F.lit(DAY_MS) + slot
+    return F.timestamp_millis(F.lit(int(midnight.timestamp()) * 1000) + F.coalesce(elapsed, F.lit(0)))
