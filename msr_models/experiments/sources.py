@@ -16,6 +16,7 @@ from msr_models.experiments.lake_split import lake_split
 from msr_models.experiments.movielens import ScenarioKind, movielens_split
 from msr_models.experiments.planted_log import planted_split
 from msr_models.experiments.split import Split
+from msr_models.training.config import TrainerConfig
 from schemas.errors import TrainingError
 from schemas.load_dataset import load_dataset
 from schemas.pipeline_spec import SearchSpec
@@ -101,3 +102,13 @@ def search_defaults(text: str) -> SearchSpec:
     """The search settings of the source's data set; the shipped defaults for others."""
     source = parse_source(text)
     return load_dataset(source.dataset).search if isinstance(source, Lake) else SearchSpec()
+
+
+def trainer_defaults(text: str) -> TrainerConfig:
+    """The trainer's settings of the source's data set; for MovieLens those that public code is compared with."""
+    source = parse_source(text)
+    if isinstance(source, Lake):
+        return TrainerConfig.from_spec(load_dataset(source.dataset).training)
+    if isinstance(source, MovieLensFixed):
+        return TrainerConfig(batch_size=4096, max_epochs=30, patience=3, learning_rate=1e-3, weight_decay=1e-5, seed=1)
+    return TrainerConfig(batch_size=1024, max_epochs=12, patience=2, learning_rate=1e-3, weight_decay=1e-6, seed=1)

@@ -1,0 +1,85 @@
+"""Train models with several seeds on one split and compare them with a base: python -m jobs.compare_models.
+
+Every training is a cell that is kept under --out and never made twice; a command that was cut off goes on where it was.
+Writes comparison.csv (every metric, interval and test), comparison.md and comparison.svg there. Tests: DeLong and a
+bootstrap over users on the mean over seeds, Mann-Whitney U on the seeds' AUCs; none is corrected for many models.
+
+  python -m jobs.compare_models --data movielens_fixed:history=0 --models all --seeds 3 --base shared_bottom \\
+      --options jobs/experimenting/movielens_fixed.yaml --out results/movielens_fixed
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jobs.cli import progress
+from jobs.experimenting import plots, tables
+from jobs.experimenting.options import add_lab_options, named_models, open_lab, run_command, seeds_of
+from msr_models.experiments.cells import Cell
+from msr_models.experiments.comparison import MEAN, Comparison, Line
+from msr_models.experiments.lab import Lab
+
+EXTRA = ("parameters", "samples/s", "epochs")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of this command."""
+    add_lab_options(parser)
+    parser.add_argument("--models", default="all", help="all, or names separated by commas (default all)")
+    parser.add_argument("--base", default="shared_bottom", help="the model that the others are compared with")
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Train what is missing, then write the tables."""
+    (base,) = named_models(options.base)
+    models = list(dict.fromkeys([base, *named_models(options.models)]))
+    lab = open_lab(options, models)
+    cells = train_all(lab, models, seeds_of(options))
+    progress(f"comparing {len(models)} models by {options.resamples} resamples of the users")
+    lines = Comparison(lab.split, cells, dict.fromkeys(models, base), resamples=options.resamples).lines()
+    write(options.out, lab, cells, lines, base)
+
+
+def train_all(lab: Lab, models: Sequence[str], seeds: Sequence[int]) -> dict[str, list[Cell]]:
+    """Cells by model, seed after seed, so that a table of fewer seeds is there first."""
+    lab.expect(len(models) * len(seeds))
+    cells: dict[str, list[Cell]] = {model: [] for model in models}
+    for seed in seeds:
+        for model in models:
+            cells[model].append(lab.train(model, seed))
+    return cells
+
+
+def write(folder: Path, lab: Lab, cells: dict[str, list[Cell]], lines: Sequence[Line], base: str) -> None:
+    """CSV, Markdown and plot."""
+    facts = {model: _facts(found) for model, found in cells.items()}
+    text = "\n".join(
+        [
+            f"Test rows of {lab.split.name}, {len(next(iter(cells.values())))} seeds; differences against {base}.\n",
+            tables.overview(lines, facts, EXTRA),
+            tables.by_scenario(lines, lab.split.scenario_names),
+        ]
+    )
+    tables.write_csv(folder / "comparison.csv", lines)
+    tables.write_text(folder / "comparison.md", text)
+    means = [line for line in lines if line.metric == MEAN and line.mean is not None]
+    dots = {line.group: (line.mean, line.low, line.high) for line in means if line.mean is not None}
+    picture = plots.bars(dots, title=f"Test AUC on {lab.split.name}", label="mean AUC over scenarios, 95 % over seeds")
+    tables.write_text(folder / "comparison.svg", picture)
+    print(text, flush=True)
+    progress(f"written to {folder}: comparison.csv, comparison.md, comparison.svg")
+
+
+def _facts(cells: Sequence[Cell]) -> list[str]:
+    """Cells of EXTRA: the parameters, the median speed of training and the mean epoch kept."""
+    speed = float(np.median([cell.record["samples_per_second"] for cell in cells]))
+    epochs = float(np.mean([cell.record["epochs"] for cell in cells]))
+    return [f"{cells[0].record['parameters']:,}", f"{speed:,.0f}", f"{epochs:.1f}"]
+
+
+if __name__ == "__main__":
+    run_command(__doc__, add_arguments, compare)

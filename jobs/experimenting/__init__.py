@@ -1,0 +1,1 @@
+"""What the commands that compare models share: options, tables and plots."""

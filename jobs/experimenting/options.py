@@ -1,0 +1,159 @@
+"""Options of the commands that run experiments, and the lab that they open."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from jobs.cli import EXIT_DONE, EXIT_USER_ERROR, progress
+from msr_models.experiments.cells import CellStore
+from msr_models.experiments.lab import Lab, silent
+from msr_models.experiments.sources import open_split, search_defaults, trainer_defaults
+from msr_models.models.registry import known_models, parse_options
+from msr_models.training.config import TrainerConfig
+from msr_models.training.device import usable_device
+from msr_models.training.memory import keep_freed_memory
+from schemas.errors import MsrError, TrainingError
+from schemas.pipeline_spec import SearchSpec
+
+
+def run_command(
+    doc: str | None, add: Callable[[argparse.ArgumentParser], None], work: Callable[[argparse.Namespace], None]
+) -> NoReturn:
+    """Parse the command line, work, exit: 0 done, 2 the user's mistake (one line on stderr)."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add(parser)
+    options = parser.parse_args()
+    try:
+        work(options)
+    except MsrError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+        sys.exit(EXIT_USER_ERROR)
+    sys.exit(EXIT_DONE)
+
+
+def add_lab_options(parser: argparse.ArgumentParser) -> None:
+    """What decides the cells and where they are kept."""
+    parser.add_argument(
+        "--data",
+        required=True,
+        metavar="SOURCE",
+        help="movielens_fixed, planted or lake:NAME; with settings as in movielens_fixed:scenario=genre,rows=30000",
+    )
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds 1 .. N of every training (default 3)")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="cells and tables; go on by repeating")
+    parser.add_argument("--options", type=Path, metavar="FILE", help="YAML: model -> its options; defaults for others")
+    parser.add_argument("--trainer", nargs="+", default=[], metavar="K=V", help="trainer settings: learning_rate=1e-3")
+    parser.add_argument("--search", nargs="+", default=[], metavar="K=V", help="search settings: warmup_epochs=4")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads; results depend on it")
+    parser.add_argument("--device", default="auto", help="auto (a GPU when there is one), cpu, cuda or cuda:N")
+    parser.add_argument("--resamples", type=int, default=1000, help="of users, for intervals and p (default 1000)")
+    parser.add_argument("--any-code", action="store_true", help="take cells that other versions of the code made too")
+    parser.add_argument("--verbose", action="store_true", help="say every epoch, not only every cell")
+
+
+def open_lab(options: argparse.Namespace, models: Sequence[str]) -> Lab:
+    """The lab that the options describe; everything is checked before rows are read."""
+    keep_freed_memory()
+    for name, least in (("threads", 1), ("seeds", 1), ("resamples", 100)):
+        if getattr(options, name) < least:
+            raise TrainingError(f"--{name} {getattr(options, name)} must be {least} or more")
+    model_options = read_model_options(options.options, models)
+    trainer = changed_trainer(trainer_defaults(options.data), options.trainer)
+    search = changed_search(search_defaults(options.data), options.search)
+    device = usable_device(options.device)
+    torch.set_num_threads(options.threads)
+    progress(f"{options.data}: reading")
+    split = open_split(options.data)
+    rows = ", ".join(f"{len(w):,} {n}" for n, w in (("train", split.train), ("test", split.test)))
+    progress(f"{split.name}: {rows} rows, {split.num_scenarios} scenarios, content {split.fingerprint}")
+    return Lab(
+        split=split.to(device),
+        store=CellStore(options.out, any_code=options.any_code),
+        trainer=trainer,
+        search=search,
+        options=model_options,
+        device=device,
+        say=progress,
+        say_more=progress if options.verbose else silent,
+    )
+
+
+def seeds_of(options: argparse.Namespace) -> list[int]:
+    """1 .. N."""
+    return list(range(1, options.seeds + 1))
+
+
+def named_models(text: str) -> list[str]:
+    """`all`, or names separated by commas. Raises TrainingError for one that is not known."""
+    names = known_models() if text == "all" else list(dict.fromkeys(filter(None, text.split(","))))
+    for name in names:
+        parse_options(name, {})
+    if not names:
+        raise TrainingError(f"{text!r} names no model; known models: {', '.join(known_models())}")
+    return names
+
+
+def read_model_options(path: Path | None, models: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    """Options of the models by name, those of `models` checked.
+
+    Raises TrainingError that names the file, the model and what is allowed.
+    """
+    if path is None:
+        return {}
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise TrainingError(f"--options {path} cannot be read ({error}); give a YAML file: model -> options") from error
+    if not isinstance(raw, dict) or not all(isinstance(v, dict) for v in raw.values()):
+        raise TrainingError(f"--options {path} is no mapping of models to options, as `star: {{hidden: [64, 32]}}`")
+    for name in models:
+        try:
+            parse_options(name, raw.get(name, {}))
+        except TrainingError as error:
+            raise TrainingError(f"--options {path}: {error}") from error
+    return raw
+
+
+def changed_trainer(config: TrainerConfig, changes: Sequence[str]) -> TrainerConfig:
+    """The config with settings `key=value`. Raises TrainingError that names what is allowed."""
+    hints = typing.get_type_hints(TrainerConfig, include_extras=True)
+    allowed = [f.name for f in dataclasses.fields(TrainerConfig) if f.name != "seed"]
+    values: dict[str, Any] = {}
+    for key, value in _pairs("--trainer", changes, allowed):
+        try:
+            values[key] = TypeAdapter(hints[key]).validate_python(value)
+        except ValidationError as error:
+            raise TrainingError(f"--trainer {key}={value}: {error.errors()[0]['msg']}") from error
+    return dataclasses.replace(config, **values)
+
+
+def changed_search(spec: SearchSpec, changes: Sequence[str]) -> SearchSpec:
+    """The same for a search's settings."""
+    allowed = [name for name in SearchSpec.model_fields if name not in ("backbone", "seed")]
+    values = {key: yaml.safe_load(value) for key, value in _pairs("--search", changes, allowed)}
+    try:
+        return SearchSpec.model_validate({**spec.model_dump(), **values})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise TrainingError(f"--search {where}: {first['msg']}; given {' '.join(changes)}") from error
+
+
+def _pairs(option: str, changes: Sequence[str], allowed: Sequence[str]) -> list[tuple[str, str]]:
+    pairs = []
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals or key not in allowed:
+            raise TrainingError(f"{option} {change!r} is not understood; give KEY=VALUE with {', '.join(allowed)}")
+        pairs.append((key, value))
+    return pairs

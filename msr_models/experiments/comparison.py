@@ -1,0 +1,165 @@
+"""Groups of cells (one cell per seed) side by side: means, intervals over seeds, and tests against a base."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from msr_models.evaluation.blocks import Floats
+from msr_models.evaluation.significance import (
+    Contrast,
+    delong,
+    delong_mean,
+    mann_whitney,
+    percentile_contrast,
+    t_interval,
+)
+from msr_models.evaluation.user_bootstrap import UserBootstrap
+from msr_models.experiments.cells import Cell
+from msr_models.experiments.split import Split
+
+MEAN, ALL, S_GAUC, LOGLOSS = "mean", "all", "s_gauc", "logloss"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One metric of one group. metric: a scenario's name (its AUC), mean (over scenarios), all (AUC of all rows),
+    s_gauc (by user) or logloss. low, high: t-interval over seeds. difference: of the means, with its paired t-interval
+    over seeds and its bootstrap interval over users. None: not defined (one seed, one class, no base).
+    """
+
+    group: str
+    metric: str
+    seeds: int
+    mean: float | None
+    low: float | None = None
+    high: float | None = None
+    base: str | None = None
+    difference: float | None = None
+    seeds_low: float | None = None
+    seeds_high: float | None = None
+    users_low: float | None = None
+    users_high: float | None = None
+    p_users: float | None = None
+    p_delong: float | None = None
+    p_mann_whitney: float | None = None
+
+
+class Comparison:
+    """All lines of some groups on the test rows of a split; base_of: the group that each one is compared with.
+
+    Tests of predictions (DeLong, bootstrap) take the mean over seeds of the AUC of either side, so seeds need not be
+    picked; those of seeds (t, Mann-Whitney U) take one number per seed.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        groups: Mapping[str, Sequence[Cell]],
+        base_of: Mapping[str, str],
+        *,
+        resamples: int = 1000,
+        seed: int = 0,
+    ) -> None:
+        self.split, self.groups, self.base_of = split, groups, base_of
+        test = split.test
+        self.label_N, self.scenario_N = test.label_N.cpu().numpy(), test.scenario_N.cpu().numpy()
+        self.names = [*split.scenario_names, MEAN, ALL, S_GAUC]
+        self.bootstrap = UserBootstrap(
+            test.user_key_N.cpu().numpy(),
+            self.label_N,
+            self.scenario_N,
+            num_scenarios=split.num_scenarios,
+            resamples=resamples,
+            seed=seed,
+        )
+        self._probs: dict[str, Floats] = {}
+        self._replicates: dict[str, Floats] = {}
+
+    def lines(self) -> list[Line]:
+        """Of every group in order: its scenarios, then mean, all, s_gauc, logloss."""
+        return [self._line(group, metric) for group in self.groups for metric in (*self.names, LOGLOSS)]
+
+    def values(self, group: str, metric: str) -> list[float | None]:
+        """One number per seed."""
+        return [_value(cell, metric) for cell in self.groups[group]]
+
+    def _line(self, group: str, metric: str) -> Line:
+        values = [v for v in self.values(group, metric) if v is not None]
+        if len(values) < len(self.groups[group]):
+            return Line(group=group, metric=metric, seeds=len(values), mean=None)
+        low, high = t_interval(values) or (None, None)
+        mean = float(np.mean(values))
+        base = self.base_of.get(group)
+        if base is None or base == group:
+            return Line(group=group, metric=metric, seeds=len(values), mean=mean, low=low, high=high)
+        others = [v for v in self.values(base, metric) if v is not None]
+        paired = None
+        if len(others) == len(values):
+            paired = t_interval([a - b for a, b in zip(values, others, strict=True)])
+        tested = self._delong(group, base, metric)
+        drawn = self._bootstrap(group, base, metric, mean - float(np.mean(others)))
+        return Line(
+            group=group,
+            metric=metric,
+            seeds=len(values),
+            mean=mean,
+            low=low,
+            high=high,
+            base=base,
+            difference=mean - float(np.mean(others)),
+            seeds_low=paired[0] if paired else None,
+            seeds_high=paired[1] if paired else None,
+            users_low=drawn.low if drawn else None,
+            users_high=drawn.high if drawn else None,
+            p_users=drawn.p_value if drawn else None,
+            p_delong=tested.p_value if tested else None,
+            p_mann_whitney=mann_whitney(values, others),
+        )
+
+    def _delong(self, group: str, base: str, metric: str) -> Contrast | None:
+        if metric in (S_GAUC, LOGLOSS):
+            return None
+        ours, theirs = self._probs_of(group), self._probs_of(base)
+        probs_MN = np.concatenate([ours, theirs])
+        contrast_M = [1 / len(ours)] * len(ours) + [-1 / len(theirs)] * len(theirs)
+        if metric == MEAN:
+            return delong_mean(probs_MN, self.label_N, self.scenario_N, self.split.num_scenarios, contrast_M)
+        if metric == ALL:
+            return delong(probs_MN, self.label_N, contrast_M)
+        here_N = self.scenario_N == self.split.scenario_names.index(metric)
+        return delong(probs_MN[:, here_N], self.label_N[here_N], contrast_M)
+
+    def _bootstrap(self, group: str, base: str, metric: str, difference: float) -> Contrast | None:
+        if metric == LOGLOSS:
+            return None
+        column = self.names.index(metric)
+        difference_R = self._replicates_of(group)[:, column] - self._replicates_of(base)[:, column]
+        return percentile_contrast(difference, difference_R)
+
+    def _probs_of(self, group: str) -> Floats:
+        """Test predictions [seeds, N]."""
+        if group not in self._probs:
+            self._probs[group] = np.stack([cell.array("test_probs") for cell in self.groups[group]])
+        return self._probs[group]
+
+    def _replicates_of(self, group: str) -> Floats:
+        """Mean over the group's seeds of every quantity in every resample of users, [R, Q]."""
+        if group not in self._replicates:
+            every = [self.bootstrap.replicates(probs_N) for probs_N in self._probs_of(group)]
+            self._replicates[group] = np.mean(every, axis=0)
+        return self._replicates[group]
+
+
+def _value(cell: Cell, metric: str) -> float | None:
+    test = cell.record["test"]
+    where, name = {
+        MEAN: ("all", "mean_scenario_auc"),
+        ALL: ("all", "auc"),
+        S_GAUC: ("all", "s_gauc"),
+        LOGLOSS: ("all", "logloss"),
+    }.get(metric, (metric, "auc"))
+    value: float | None = test[where][name]
+    return value

@@ -1,0 +1,206 @@
+"""Lab: the one place that trains and searches for experiments; whatever was done before is taken from the store."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from msr_models.evaluation.blocks import Floats
+from msr_models.evaluation.metrics import scenario_metrics
+from msr_models.experiments.cells import Arrays, Cell, CellKey, CellStore
+from msr_models.experiments.code_digest import code_digest
+from msr_models.experiments.fitting import Mode, Task, fit
+from msr_models.experiments.split import Split
+from msr_models.models.registry import model_class, parse_options
+from msr_models.ssim.ranks import rank_pct
+from msr_models.ssim.search import run_search
+from msr_models.training.config import TrainerConfig
+from msr_models.training.manifest import code_version, package_versions
+from msr_models.training.state import Resume
+from schemas.pipeline_spec import SearchSpec
+
+Progress = Callable[[str], None]
+Mask = NDArray[np.bool_]
+
+# Settings of a search that say when it is due or which days it takes: the split decides that here.
+_NOT_SEARCHED = {"every_days", "window_days"}
+_TRAINS, _SEARCHES = "msr_models.experiments.fitting", "msr_models.ssim.search"
+
+
+def silent(_: str) -> None:
+    """No progress."""
+
+
+@dataclass(kw_only=True)
+class Lab:
+    """Trains on one split. options: of models by name; `say` gets a line per cell, `say_more` one per epoch too.
+
+    trainer and search hold everything but the seed and the backbone, which each cell brings.
+    """
+
+    split: Split
+    store: CellStore
+    trainer: TrainerConfig
+    search: SearchSpec
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    device: str = "cpu"
+    say: Progress = silent
+    say_more: Progress = silent
+    expected: int = 0
+    """Cells announced by the experiments so far, for progress alone."""
+    done: int = 0
+    made: int = 0
+
+    def train(self, model: str, seed: int, mode: Mode = "towers", shared_N: Mask | None = None) -> Cell:
+        """The cell of one training; shared_N: training rows that visit all towers (None: no row does).
+
+        Its record has the test metrics (see `measure`), its arrays `test_probs`. Raises TrainingError.
+        """
+        trainer = replace(self.trainer, seed=seed)
+        options = self.options.get(model, {})
+        parse_options(model, options)
+        shared_N = np.zeros(len(self.split.train), dtype=np.bool_) if shared_N is None else shared_N
+        settings = {
+            **self._settings("train"),
+            "model": model,
+            "options": dict(options),
+            "mode": mode,
+            "trainer": dataclasses.asdict(trainer),
+            "shared": _digest(shared_N),
+            "share_rate": float(shared_N.mean()),
+        }
+        base = self.train(model, seed, "pooled") if mode == "finetune" else None
+        key = CellKey(
+            label=f"{model}-{mode}-s{seed}",
+            settings=settings if base is None else {**settings, "start": base.record["arrays_sha256"]},
+            code=code_digest([model_class(model).__module__, _TRAINS]),
+        )
+        task = Task(
+            model=model,
+            options=options,
+            mode=mode,
+            trainer=trainer,
+            shared_N=torch.from_numpy(shared_N).to(self.split.train.label_N.device),
+            start=None if base is None else _weights(base),
+        )
+        return self._get(key, lambda: self._fit(task, key, base))
+
+    def find_shared(self, backbone: str, seed: int, **changes: Any) -> Cell:
+        """The cell of one search on the training rows. Its arrays: `probs`, share probability of every row.
+
+        changes: settings of the search other than this lab's. A search that was rejected is a cell too: its record
+        says so and why, and its order of rows can still be tried.
+        """
+        spec = self.search.model_copy(update={"backbone": backbone, "seed": seed, **changes})
+        settings = {**self._settings("search"), "spec": spec.model_dump(mode="json", exclude=_NOT_SEARCHED)}
+        code = code_digest([model_class(backbone).__module__, _SEARCHES])
+        key = CellKey(label=f"search-{backbone}-s{seed}", settings=settings, code=code)
+        return self._get(key, lambda: self._search(spec))
+
+    def share(self, found: Cell, ratio: float) -> Mask:
+        """The training rows whose score is among the `ratio` highest of a search (eq. 16), all scenarios together."""
+        if ratio in (0.0, 1.0):
+            return np.full(len(self.split.train), ratio == 1.0)
+        probs_N = found.array("probs")
+        return np.asarray(rank_pct(probs_N, np.sort(probs_N)) >= 1.0 - ratio)
+
+    def expect(self, cells: int) -> None:
+        """So many more cells are coming."""
+        self.expected += cells
+
+    def _settings(self, kind: str) -> dict[str, Any]:
+        made_by = {"threads": torch.get_num_threads(), "device": self.device, "versions": package_versions()}
+        return {"kind": kind, "data": self.split.fingerprint, **made_by}
+
+    def _get(self, key: CellKey, make: Callable[[], tuple[dict[str, Any], Arrays]]) -> Cell:
+        cell, was_there = self.store.get(key, make)
+        self.done, self.made = self.done + 1, self.made + (not was_there)
+        of = f"/{self.expected}" if self.expected >= self.done else ""
+        how = "kept" if was_there else f"made in {cell.record['seconds']:.0f} s"
+        self.say(f"cell {self.done}{of} {key.name}: {how}, {_in_short(cell.record)}")
+        return cell
+
+    def _fit(self, task: Task, key: CellKey, base: Cell | None) -> tuple[dict[str, Any], Arrays]:
+        def resume_of(stage: str) -> Resume:
+            return Resume(self.store.resume_path(key, stage), key.name)
+
+        started = time.perf_counter()
+        found = fit(self.split, task, resume_of, self.device, self.say_more)
+        record = {
+            "kind": "train",
+            "model": task.model,
+            "mode": task.mode,
+            "seed": task.trainer.seed,
+            "share_rate": float(task.shared_N.float().mean()) if task.shared_N is not None else 0.0,
+            "parameters": found.parameters,
+            "epochs": found.epochs,
+            "seconds": found.seconds + (base.record["seconds"] if base else 0.0),
+            "samples_per_second": found.rows_passed / found.seconds,
+            "validation_auc": found.validation_auc,
+            "test": measure(self.split, found.test_probs),
+            **_made(started),
+        }
+        weights = {f"weight.{name}": value for name, value in found.weights.items()}
+        return record, {"test_probs": found.test_probs, **weights}
+
+    def _search(self, spec: SearchSpec) -> tuple[dict[str, Any], Arrays]:
+        started = time.perf_counter()
+        result = run_search(self.split.train, spec, self.say_more, device=self.device)
+        seconds = time.perf_counter() - started
+        record = {
+            "kind": "search",
+            "backbone": spec.backbone,
+            "seed": spec.seed,
+            "status": result.status,
+            "reason": result.reason,
+            "threshold": result.threshold,
+            "kl_weight": result.kl_weight,
+            "share_rate": float(result.shared_N.mean()),
+            "metrics": dict(result.metrics),
+            "curves": list(result.curves),
+            "seconds": seconds,
+            **_made(started),
+        }
+        return record, {"probs": result.probs_N}
+
+
+def measure(split: Split, probs_N: Floats) -> dict[str, dict[str, float | int | None]]:
+    """Test metrics by scenario name, and under `all` those of all rows with `mean_scenario_auc`; S-GAUC is by user."""
+    test = split.test
+    user_N = test.user_key_N.cpu().numpy()
+    metrics = scenario_metrics(
+        probs_N, test.label_N.cpu().numpy(), test.scenario_N.cpu().numpy(), user_N, split.num_scenarios
+    )
+    names = [*split.scenario_names, "all"]
+    wanted = ("rows", "positives", "auc", "mean_scenario_auc", "logloss", "calibration", "s_gauc")
+    return {name: {w: getattr(m, w) for w in wanted} for name, m in zip(names, metrics, strict=True)}
+
+
+def _in_short(record: Mapping[str, Any]) -> str:
+    if record["kind"] == "search":
+        return f"{record['status']} {record['reason']}".strip() + f", shares {record['share_rate']:.1%}"
+    mean = record["test"]["all"]["mean_scenario_auc"]
+    return f"test mean AUC {'none' if mean is None else f'{mean:.4f}'}"
+
+
+def _made(started: float) -> dict[str, Any]:
+    wall = time.perf_counter() - started
+    return {"wall_seconds": wall, "code_version": code_version(), "at": datetime.now(UTC).isoformat(timespec="seconds")}
+
+
+def _weights(cell: Cell) -> dict[str, NDArray[Any]]:
+    return {name.removeprefix("weight."): v for name, v in cell.arrays().items() if name.startswith("weight.")}
+
+
+def _digest(mask_N: Mask) -> str:
+    """A mask's content, 16 hex digits."""
+    return hashlib.sha256(np.packbits(mask_N).data).hexdigest()[:16]

@@ -1,0 +1,57 @@
+"""One network for all rows, the slides' ST-Backbone: any model with its scenarios taken away."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from msr_models.data.batch import Batch
+from msr_models.models.base import MultiScenarioModel
+from msr_models.modules.embedding import FieldEmbedding
+from msr_models.modules.routing import Routing
+
+
+class Pooled(MultiScenarioModel):
+    """A model of one scenario that every row belongs to, whatever its own; rows keep theirs for the metrics alone.
+
+    >>> model = Pooled(build_model("dcn", {}, layout, num_scenarios=1, seed=1), num_scenarios=3)
+    >>> logits_B = model(batch)
+    """
+
+    has_towers: ClassVar[bool] = False
+
+    def __init__(self, network: MultiScenarioModel, num_scenarios: int) -> None:
+        super().__init__(num_scenarios)
+        self.network = network
+        self.learning_rate_scale = network.learning_rate_scale
+
+    @property
+    def embedding(self) -> FieldEmbedding:
+        """The network's."""
+        return self.network.embedding
+
+    def embed(self, batch: Batch) -> Tensor:
+        """e_BE of the network."""
+        return self.network.embed(_of_one_scenario(batch))
+
+    def routed_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
+        """logits_V: each visit's row through the one network."""
+        return self.network.routed_logits(e_BE, _of_one_scenario(batch), _to_one_scenario(routing))
+
+    def penalised_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> tuple[Tensor, Tensor | None]:
+        """The same with the network's penalty."""
+        return self.network.penalised_logits(e_BE, _of_one_scenario(batch), _to_one_scenario(routing))
+
+
+def _of_one_scenario(batch: Batch) -> Batch:
+    return replace(batch, scenario_B=torch.zeros_like(batch.scenario_B))
+
+
+def _to_one_scenario(routing: Routing) -> Routing:
+    """The same visits in the same order, all of scenario 0."""
+    visits = routing.row_index_V.shape[0]
+    ends_K = torch.full((1,), visits, dtype=torch.int32, device=routing.row_index_V.device)
+    return Routing(routing.row_index_V, torch.zeros_like(routing.scenario_V), ends_K, routing.num_rows, routing.real_V)

@@ -1,0 +1,194 @@
+"""The lab: arms as their definitions say, and nothing done twice."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from msr_models.experiments import lab as lab_module
+from msr_models.experiments.cells import CellStore
+from msr_models.experiments.fitting import Mode
+from msr_models.experiments.lab import Lab
+from msr_models.experiments.planted_log import planted_split
+from msr_models.experiments.split import Split, all_rows, one_scenario, select_rows
+from msr_models.models.registry import build_model
+from msr_models.training.config import TrainerConfig
+from msr_models.training.trainer import predict, train
+from schemas.errors import TrainingError
+from schemas.pipeline_spec import SearchSpec
+
+OPTIONS = {"hidden": [8], "embedding_dim": 4}
+TRAINER = TrainerConfig(batch_size=256, max_epochs=2, patience=0, learning_rate=1e-2, weight_decay=0.0, seed=0)
+SEARCH = SearchSpec(
+    warmup_epochs=1, epochs=1, batch_size=256, embedding_dim=4, hidden=(8,), selector_hidden=(8,), learning_rate=1e-2
+)
+
+
+@pytest.fixture(scope="module")
+def split() -> Split:
+    return planted_split(rows=2_000, users=60, items=20, seed=0, name="planted")
+
+
+def make_lab(split: Split, folder: Path, **changes: Any) -> Lab:
+    """A lab of small models."""
+    settings: dict[str, Any] = {
+        "split": split,
+        "store": CellStore(folder),
+        "trainer": TRAINER,
+        "search": SEARCH,
+        "options": {"shared_bottom": OPTIONS, "star": OPTIONS},
+    }
+    return Lab(**settings | changes)
+
+
+def _seeded(seed: int) -> TrainerConfig:
+    return replace(TRAINER, seed=seed)
+
+
+def test_towers_without_and_with_all_rows_shared_are_the_trainers_own_runs(split: Split, tmp_path: Path) -> None:
+    lab = make_lab(split, tmp_path)
+    for mask, ratio in ((None, 0.0), (np.ones(len(split.train), bool), 1.0)):
+        cell = lab.train("shared_bottom", 2, shared_N=mask)
+        model = build_model("shared_bottom", OPTIONS, split.train.layout, 3, 2)
+        window = replace(split.train, shared_N=torch.full((len(split.train),), ratio == 1.0))
+        result = train(model, all_rows(window), all_rows(split.validation), _seeded(2))
+        assert np.array_equal(cell.array("test_probs"), predict(model, split.test, torch.arange(len(split.test))))
+        assert cell.record["validation_auc"] == result.validation_auc
+        assert cell.record["share_rate"] == ratio
+        assert cell.record["parameters"] == sum(p.numel() for p in model.parameters())
+
+
+def test_a_model_per_scenario_sees_its_own_rows_alone(split: Split, tmp_path: Path) -> None:
+    cell = make_lab(split, tmp_path).train("shared_bottom", 1, "per_scenario")
+    probs = cell.array("test_probs")
+    for k in range(3):
+        own = [
+            one_scenario(select_rows(w, (w.scenario_N == k).nonzero().squeeze(1)))
+            for w in (split.train, split.validation, split.test)
+        ]
+        model = build_model("shared_bottom", OPTIONS, split.train.layout, 1, 1)
+        result = train(model, all_rows(own[0]), all_rows(own[1]), _seeded(1))
+        want = predict(model, own[2], torch.arange(len(own[2])))
+        assert np.array_equal(probs[(split.test.scenario_N == k).numpy()], want)
+        assert cell.record["epochs"][k] == result.epochs
+
+
+def test_fine_tuning_starts_from_the_pooled_network_and_never_ends_below_it(split: Split, tmp_path: Path) -> None:
+    lab = make_lab(split, tmp_path)
+    tuned, pooled = lab.train("shared_bottom", 1, "finetune"), lab.train("shared_bottom", 1, "pooled")
+    assert lab.made == 2 and lab.done == 3, "the pooled network is trained once"
+    assert tuned.record["validation_auc"] >= pooled.record["validation_auc"]
+    assert tuned.record["seconds"] > pooled.record["seconds"], "what it starts from is part of its cost"
+    still = make_lab(split, tmp_path, trainer=_rate(1e-12)).train("shared_bottom", 1, "pooled")
+    kept = make_lab(split, tmp_path, trainer=_rate(1e-12)).train("shared_bottom", 1, "finetune")
+    np.testing.assert_allclose(kept.array("test_probs"), still.array("test_probs"), atol=1e-6)
+
+
+def _rate(learning_rate: float) -> TrainerConfig:
+    return replace(TRAINER, learning_rate=learning_rate)
+
+
+def test_the_record_holds_the_test_metrics(split: Split, tmp_path: Path) -> None:
+    cell = make_lab(split, tmp_path).train("star", 1)
+    probs, test = cell.array("test_probs"), split.test
+    label, scenario = test.label_N.numpy(), test.scenario_N.numpy()
+    metrics = cell.record["test"]
+    each = []
+    for k, name in enumerate(split.scenario_names):
+        each.append(roc_auc_score(label[scenario == k], probs[scenario == k]))
+        assert metrics[name]["auc"] == pytest.approx(each[-1], abs=1e-12)
+        assert metrics[name]["rows"] == (scenario == k).sum()
+    assert metrics["all"]["mean_scenario_auc"] == pytest.approx(np.mean(each), abs=1e-12)
+    assert metrics["all"]["auc"] == pytest.approx(roc_auc_score(label, probs), abs=1e-12)
+    user = test.user_key_N.numpy()
+    weighted = rows = 0.0
+    for u in np.unique(user):
+        mine = user == u
+        if 0 < label[mine].sum() < mine.sum():
+            weighted += mine.sum() * roc_auc_score(label[mine], probs[mine])
+            rows += mine.sum()
+    assert metrics["all"]["s_gauc"] == pytest.approx(weighted / rows, abs=1e-12)
+
+
+def test_nothing_is_done_twice(split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    lab = make_lab(split, tmp_path, say=said.append)
+    lab.expect(2)
+    lab.train("shared_bottom", 1)
+    lab.find_shared("shared_bottom", 1)
+    assert said[0].startswith("cell 1/2 shared_bottom-towers-s1-") and "made in" in said[0]
+    monkeypatch.setattr(lab_module, "fit", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(lab_module, "run_search", lambda *_, **__: pytest.fail("searched again"))
+    again = make_lab(split, tmp_path, say=said.append)
+    again.train("shared_bottom", 1)
+    again.find_shared("shared_bottom", 1)
+    assert (again.done, again.made) == (2, 0) and "kept" in said[2]
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["seed", "mode", "mask", "trainer", "options", "data"],
+)
+def test_every_part_of_what_was_asked_makes_another_cell(split: Split, tmp_path: Path, change: str) -> None:
+    make_lab(split, tmp_path).train("shared_bottom", 1)
+    changed: dict[str, Any] = {}
+    if change == "trainer":
+        changed["trainer"] = _rate(5e-3)
+    elif change == "options":
+        changed["options"] = {"shared_bottom": OPTIONS | {"hidden": [4]}}
+    elif change == "data":
+        changed["split"] = planted_split(rows=1_900, users=60, items=20, seed=0, name="planted")
+    lab = make_lab(changed.pop("split", split), tmp_path, **changed)
+    mask = np.arange(len(lab.split.train)) % 2 == 0 if change == "mask" else None
+    mode: Mode = "pooled" if change == "mode" else "towers"
+    lab.train("shared_bottom", 2 if change == "seed" else 1, mode, mask)
+    assert lab.made == 1
+
+
+def test_a_search_gives_scores_and_ratios_cut_them(split: Split, tmp_path: Path) -> None:
+    lab = make_lab(split, tmp_path)
+    found = lab.find_shared("shared_bottom", 1)
+    probs = found.array("probs")
+    assert probs.shape == (len(split.train),) and found.record["status"] in ("accepted", "rejected")
+    for ratio in (0.1, 0.5):
+        mask = lab.share(found, ratio)
+        assert mask.mean() == pytest.approx(ratio, abs=0.01)
+        assert probs[mask].min() >= probs[~mask].max()
+    assert not lab.share(found, 0.0).any() and lab.share(found, 1.0).all()
+    other = lab.find_shared("shared_bottom", 1, kl_weight=0.0, target_share_rate=None)
+    assert not np.array_equal(other.array("probs"), probs)
+
+
+def test_a_scenario_without_rows_has_no_model_of_its_own(split: Split, tmp_path: Path) -> None:
+    windows = {
+        name: replace(getattr(split, name), scenario_names=("s0", "s1", "s2", "s3"))
+        for name in ("train", "validation", "test")
+    }
+    lab = make_lab(Split(name="four", **windows), tmp_path)
+    with pytest.raises(TrainingError, match="scenario 's3' of four has no rows"):
+        lab.train("shared_bottom", 1, "per_scenario")
+    assert lab.train("shared_bottom", 1).record["test"]["s3"]["auc"] is None
+
+
+def test_a_killed_training_goes_on_where_it_was(split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    want = make_lab(split, tmp_path / "whole").train("shared_bottom", 1).array("test_probs")
+    epochs: list[str] = []
+
+    def stop_in_the_second(message: str) -> None:
+        epochs.append(message)
+        if message.startswith("epoch 2/2:"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_lab(split, tmp_path / "cut", say_more=stop_in_the_second).train("shared_bottom", 1)
+    said: list[str] = []
+    cell = make_lab(split, tmp_path / "cut", say_more=said.append).train("shared_bottom", 1)
+    assert said[0].startswith("going on where the run was interrupted: epoch 2")
+    assert np.array_equal(cell.array("test_probs"), want)
+    assert not list((tmp_path / "cut" / "resume").iterdir()), "what it resumed from is removed"
