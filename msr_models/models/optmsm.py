@@ -14,6 +14,7 @@ from msr_models.data.batch import Batch
 from msr_models.data.layout import FieldLayout
 from msr_models.models.base import MultiScenarioModel
 from msr_models.models.registry import register
+from msr_models.modules.contrasts import Contrasts, pairwise_cosines
 from msr_models.modules.dense import xavier_uniform_
 from msr_models.modules.feature_partition import FeaturePartition
 from msr_models.modules.hyper_towers import HyperTowers
@@ -21,7 +22,7 @@ from msr_models.modules.inputs import InputLayer, SequencePooling
 from msr_models.modules.routing import Routing
 from msr_models.modules.squeeze_gate import SqueezeGate
 from msr_models.modules.stacked import rows_of
-from msr_models.modules.transfer import StarTransfer, Transfer, pairwise_cosines
+from msr_models.modules.transfer import StarTransfer, Transfer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,16 +106,10 @@ class OptMSM(MultiScenarioModel):
         if not (config.constraint and self.num_scenarios > 1 and self.training and torch.is_grad_enabled()):
             return self.routed_logits(e_BE, batch, routing), None
         every = 1 if config.contrasts_per_row is None else max(1, round(self.num_scenarios / config.contrasts_per_row))
-        some_BE = e_BE[::every]
-        everywhere = Routing.everywhere(some_BE.shape[0], self.num_scenarios, e_BE.device)
-        every_VH = self.representations(some_BE, everywhere)
-        if every == 1:  # the visits are among them
-            r_VH = every_VH.index_select(0, routing.scenario_V * len(batch) + routing.row_index_V)
-        else:
-            r_VH = self.representations(e_BE, routing)
-        cosines_B = pairwise_cosines(every_VH.view(self.num_scenarios, -1, every_VH.shape[1]))
-        penalty = config.constraint_weight * cosines_B.sum() / max(1, len(cosines_B))
-        return self._predicted(r_VH, e_BE, routing), penalty
+        contrasts = Contrasts.of(routing, every)
+        r_VH, r_KRH = contrasts.parted(self.representations(e_BE, contrasts.both))
+        cosine = pairwise_cosines(r_KRH).sum() / max(1, r_KRH.shape[1])
+        return self._predicted(r_VH, e_BE, routing), config.constraint_weight * cosine
 
     def representations(self, e_BE: Tensor, routing: Routing) -> Tensor:
         """r_VH: what the visits' rows are in their scenarios, of the common features alone (eq. 5-8)."""

@@ -121,13 +121,3 @@ class CustomisedTransfer(Transfer):
 def _expert_layers(count: int, in_width: int, hidden: Sequence[int], generator: torch.Generator) -> nn.ModuleList:
     """`count` MLPs side by side."""
     return nn.ModuleList(StackedLinear(count, i, o, generator) for i, o in pairwise([in_width, *hidden]))
-
-
-def pairwise_cosines(r_KBH: Tensor) -> Tensor:
-    """Σ_{i<j} cos(r^i, r^j) over a row's representations in all K scenarios (Tang et al. 2023, eq. 9), [B] fp32.
-
-    Of unit vectors u the sum over pairs is (|Σ u|² - Σ |u|²) / 2: nothing of [B, K, K] is made. A representation of
-    zeros has no direction and counts 0 with every other.
-    """
-    u_KBH = F.normalize(r_KBH.float(), dim=2, eps=1e-6)
-    return (u_KBH.sum(0).square().sum(1) - u_KBH.square().sum((0, 2))) / 2

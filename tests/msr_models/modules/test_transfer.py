@@ -1,14 +1,12 @@
-"""What the transfers share: numbers that are never negative, and the sum of their cosines."""
+"""What the transfers share: a visit meets its scenario's network, and no number is negative."""
 
 from __future__ import annotations
-
-from itertools import combinations
 
 import pytest
 import torch
 
 from msr_models.modules.routing import Routing
-from msr_models.modules.transfer import CustomisedTransfer, MixtureTransfer, StarTransfer, Transfer, pairwise_cosines
+from msr_models.modules.transfer import CustomisedTransfer, MixtureTransfer, StarTransfer, Transfer
 
 
 def transfers() -> list[Transfer]:
@@ -18,28 +16,6 @@ def transfers() -> list[Transfer]:
         MixtureTransfer(3, 6, 2, (5, 4), 0.0, generator),
         CustomisedTransfer(3, 6, 2, 1, (5, 4), 0.0, generator),
     ]
-
-
-@pytest.mark.parametrize("scenarios", [1, 2, 5])
-def test_cosines_of_all_pairs_without_a_loop(scenarios: int) -> None:
-    r_KBH = torch.randn(scenarios, 7, 4, generator=torch.Generator().manual_seed(1))
-    want_B = torch.zeros(7)
-    for i, j in combinations(range(scenarios), 2):
-        for row in range(7):
-            one, two = r_KBH[i, row], r_KBH[j, row]
-            want_B[row] += one @ two / (one.norm() * two.norm())
-    torch.testing.assert_close(pairwise_cosines(r_KBH), want_B)
-
-
-def test_what_has_no_direction_is_perpendicular_and_has_a_finite_gradient() -> None:
-    r_KBH = torch.tensor([[[0.0, 0.0]], [[3.0, 4.0]], [[6.0, 8.0]]], requires_grad=True)
-    cosines_B = pairwise_cosines(r_KBH)
-    torch.testing.assert_close(cosines_B, torch.ones(1))
-    assert torch.autograd.grad(cosines_B.sum(), r_KBH)[0].isfinite().all()
-
-
-def test_lower_precision_is_summed_in_fp32() -> None:
-    assert pairwise_cosines(torch.ones(3, 2, 4, dtype=torch.bfloat16)).dtype == torch.float32
 
 
 @pytest.mark.parametrize("transfer", transfers(), ids=lambda t: type(t).__name__)
