@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from msr_models.models.base import MultiScenarioModel
-from msr_models.models.registry import build_model, known_models, parse_options
+from msr_models.models.registry import build_model, known_models
 from msr_models.modules.embedding import FieldEmbedding
 from msr_models.modules.target_attention import TargetAttention
 from msr_models.ssim.objective import gated_logits, shared_instance_loss, tower_losses
@@ -240,23 +240,14 @@ def test_gradients_by_row_are_those_of_whole_tables(name: str) -> None:
         torch.testing.assert_close(part.grad.to_dense(), whole.grad, atol=1e-6, rtol=1e-5)
 
 
-WITH_POOLING = [name for name in known_models() if hasattr(parse_options(name, {}), "sequence_pooling")]
+# Two attend to behaviours in their own way, and logistic regression sums weights; every other model offers `din`.
+OWN_ATTENTION = {"dffm", "sfpnet"}
+WITH_DIN = sorted(set(known_models()) - OWN_ATTENTION - {"logistic_regression"})
 
 
-def with_din(name: str) -> MultiScenarioModel | None:
-    """None: pooling is an option, but `din` is not among its values."""
-    try:
-        return build_model(name, {"sequence_pooling": "din"}, LAYOUT, 3, 1)
-    except TrainingError as error:
-        assert "sequence_pooling: 'din' is not allowed" in str(error)
-        return None
-
-
-@pytest.mark.parametrize("name", WITH_POOLING)
+@pytest.mark.parametrize("name", WITH_DIN)
 def test_target_attention_trains_in_every_model_that_pools_behaviours(name: str) -> None:
-    model = with_din(name)
-    if model is None:
-        pytest.skip("pools in a way of its own")
+    model = build_model(name, {"sequence_pooling": "din"}, LAYOUT, 3, 1)
     units = [part for part in model.modules() if isinstance(part, TargetAttention)]
     assert units
     before = [[p.clone() for p in unit.parameters()] for unit in units]
@@ -274,13 +265,11 @@ def test_target_attention_trains_in_every_model_that_pools_behaviours(name: str)
     torch.testing.assert_close(visits.logits_V, logits_BK[visits.row_index_V, visits.scenario_V], atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("name", WITH_POOLING)
-def test_target_attention_is_refused_before_a_batch_where_there_are_no_behaviours(name: str) -> None:
-    if with_din(name) is None:
-        pytest.skip("pools in a way of its own")
+@pytest.mark.parametrize("name", sorted({*WITH_DIN, *OWN_ATTENTION}))
+def test_attention_is_refused_before_a_batch_where_there_are_no_behaviours(name: str) -> None:
     bare = dataclasses.replace(LAYOUT, hist_length=0)
-    with pytest.raises(TrainingError, match="needs behaviour sequences"):
-        build_model(name, {"sequence_pooling": "din"}, bare, 3, 1)
+    with pytest.raises(TrainingError, match="behaviour sequences, and this data set keeps none"):
+        build_model(name, {"sequence_pooling": "din"} if name in WITH_DIN else {}, bare, 3, 1)
 
 
 # Their steps run eagerly.
