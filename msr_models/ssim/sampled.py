@@ -61,7 +61,7 @@ def sampled_loss(
     own_KB = own_mask(batch.scenario_B, model.num_scenarios)
     drawn_KB = torch.zeros_like(own_KB).scatter_(0, towers_BM.t(), True)
     weights = _VisitWeights(gate_B, batch.scenario_B, model.num_scenarios, towers_BM.shape[1], reduction)
-    if model.visits_are_independent and e_BE.device.type != "cpu" and not has_penalty(model):
+    if _in_one_pass(model, e_BE):
         # Their number is known, so nothing waits for the device; what g = 0 multiplies costs less than a second pass.
         routing = Routing.of_mask(own_KB | drawn_KB, capacity=len(batch) * (1 + towers_BM.shape[1]))
         return weights.total(model.routed_logits(e_BE, batch, routing), routing, batch.label_B), None
@@ -73,6 +73,10 @@ def sampled_loss(
     at_trained_V, penalty = model.penalised_logits(e_BE, batch, trained)
     loss = weights.total(at_trained_V, trained, batch.label_B) + weights.total(at_rest_V, rest, batch.label_B)
     return loss, penalty
+
+
+def _in_one_pass(model: MultiScenarioModel, e_BE: Tensor) -> bool:
+    return model.visits_are_independent and e_BE.device.type != "cpu" and not has_penalty(model)
 
 
 class _VisitWeights:

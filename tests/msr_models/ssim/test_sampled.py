@@ -11,6 +11,7 @@ from torch import Tensor
 
 from msr_models.models.base import MultiScenarioModel
 from msr_models.models.registry import build_model
+from msr_models.ssim import sampled
 from msr_models.ssim.objective import (
     expected_excess,
     gated_logits,
@@ -79,6 +80,23 @@ def test_a_single_draw_gives_the_gate_estimated_tower_loss_minus_own_loss() -> N
         closed.append((losses_BK[i, own] + 5 / 2 * others) / 6 - losses_BK[i, own])
     assert gate_B.grad is not None
     torch.testing.assert_close(gate_B.grad * 30, torch.stack(closed), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("num_scenarios", "drawn"), [(1, 1), (2, 1), (12, 3)])
+def test_one_pass_over_all_visits_gives_what_two_give(
+    num_scenarios: int, drawn: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The form for a GPU, run here: a fixed number of visits, and g = 0 multiplied out instead of left out."""
+    model, batch = _model("shared_bottom", num_scenarios), random_batch(50, num_scenarios, share=0.4)
+    towers_BM = draw_towers(batch.scenario_B, num_scenarios, drawn, torch.Generator().manual_seed(3))
+    results = []
+    for one_pass in (False, True):
+        monkeypatch.setattr(sampled, "_in_one_pass", lambda *_, one_pass=one_pass: one_pass)
+        gate_B = batch.shared_B.float().requires_grad_()
+        loss, _ = sampled_loss(model, batch, gate_B, towers_BM)
+        results.append([loss, *torch.autograd.grad(loss, [gate_B, *model.parameters()])])
+    for two, one in zip(*results, strict=True):
+        torch.testing.assert_close(one, two, atol=1e-6, rtol=1e-4)
 
 
 def test_one_scenario_has_no_others() -> None:

@@ -57,11 +57,11 @@ def test_the_callers_random_state_is_left_alone() -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
-@pytest.mark.parametrize("objective", ["reference", "joint"])
+@pytest.mark.parametrize(("objective", "sample"), [("reference", None), ("joint", None), ("joint", 1)])
 @pytest.mark.parametrize("num_scenarios", [1, 2, 3, 12, 50])
-def test_any_number_of_scenarios(num_scenarios: int, objective: str) -> None:
+def test_any_number_of_scenarios(num_scenarios: int, objective: str, sample: int | None) -> None:
     window = _log(rows=2_000, shares=(1.0,) * num_scenarios).window
-    result = run_search(window, _spec(objective=objective))
+    result = run_search(window, _spec(objective=objective, tower_sample=sample))
     assert result.probs_N.shape == (2_000,)
     assert np.isfinite(result.probs_N).all()
     assert ((result.probs_N >= 0) & (result.probs_N <= 1)).all()
@@ -80,6 +80,14 @@ def test_every_option_runs_and_the_curves_are_kept(estimator: str, kl_form: str,
     assert {"loss", "share_rate", "threshold", "kl_weight"} <= set(result.curves[-1])
     assert result.kl_weight == spec.kl_weight, "without a target lambda is fixed"
     assert len(said) >= 2
+
+
+@pytest.mark.parametrize("objective", ["reference", "joint"])
+def test_masks_that_a_window_brings_along_change_nothing(objective: str) -> None:
+    window = _log(rows=1_000).window
+    masked = replace(window, shared_N=torch.arange(1_000) % 2 == 0)
+    first, second = (run_search(w, _spec(objective=objective)) for w in (window, masked))
+    assert np.array_equal(first.probs_N, second.probs_N)
 
 
 def test_a_scenario_without_rows_is_no_obstacle() -> None:
