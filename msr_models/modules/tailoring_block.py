@@ -77,9 +77,10 @@ class ScenarioTailoringBlock(nn.Module):
             return own_VI.view(-1, self.num_fields, self.width), visits.of(v_RLD)
         signals_VI: Tensor = self.signals(F.relu(self.context(context_VC * gate_VC)))
         signals_VFD = signals_VI.view(-1, self.num_fields + 1, self.width)
+        of_fields_VFD, of_behaviours_V1D = torch.split(signals_VFD, [self.num_fields, 1], dim=1)
         fields_FRT = torch.baddbmm(self.field_bias_FT[:, None], x_RFD.transpose(0, 1), self.field_weight_FDT)
-        x_VFD = _tailored(fields_FRT.transpose(0, 1), signals_VFD[:, :-1], visits)
-        v_VLD = _tailored(self.behaviour(v_RLD), signals_VFD[:, -1:], visits)
+        x_VFD = _tailored(fields_FRT.transpose(0, 1), of_fields_VFD, visits)
+        v_VLD = _tailored(self.behaviour(v_RLD), of_behaviours_V1D, visits)
         return x_VFD, v_VLD
 
 
@@ -96,10 +97,31 @@ def pooled_behaviours(v_RLD: Tensor, real_RL: Tensor, *, with_std: bool) -> Tens
     (or none) the deviation is 1e-4, and its gradient 0.
     """
     with torch.autocast(v_RLD.device.type, enabled=False):
-        v_RLD = v_RLD.float()
         weight_RL = real_RL / real_RL.sum(1, keepdim=True).clamp(min=1)
-        mean_R1D = torch.bmm(weight_RL[:, None], v_RLD)
         if not with_std:
-            return mean_R1D.squeeze(1)
-        variance_R1D = torch.bmm(weight_RL[:, None], (v_RLD - mean_R1D).square())
-        return torch.cat([mean_R1D, (variance_R1D + _VARIANCE_FLOOR).sqrt()], dim=2).squeeze(1)
+            return torch.bmm(weight_RL[:, None], v_RLD.float()).squeeze(1)
+        # Function.apply is untyped in torch
+        pooled_R2D: Tensor = _Moments.apply(v_RLD.float(), weight_RL)  # type: ignore[no-untyped-call]
+        return pooled_R2D.flatten(1)
+
+
+class _Moments(torch.autograd.Function):
+    """Weighted mean and deviation over L, [R, 2, D]; their gradients in one go: the deviation's has no part through
+    the mean.
+    """
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, v_RLD: Tensor, weight_RL: Tensor) -> Tensor:
+        mean_R1D = torch.bmm(weight_RL[:, None], v_RLD)
+        centred_RLD = v_RLD - mean_R1D
+        variance_R1D = torch.bmm(weight_RL[:, None], centred_RLD.square())
+        std_R1D = (variance_R1D + _VARIANCE_FLOOR).sqrt_()
+        ctx.save_for_backward(centred_RLD, weight_RL, std_R1D)
+        return torch.cat([mean_R1D, std_R1D], dim=1)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> tuple[Tensor, None]:
+        centred_RLD, weight_RL, std_R1D = ctx.saved_tensors  # type: ignore[attr-defined]  # untyped in torch
+        of_mean_R1D, of_std_R1D = gradients[0].chunk(2, dim=1)
+        grad_RLD = torch.addcmul(of_mean_R1D, centred_RLD, of_std_R1D / std_R1D)
+        return grad_RLD.mul_(weight_RL[:, :, None]), None

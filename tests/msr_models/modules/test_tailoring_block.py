@@ -8,14 +8,22 @@ import torch
 from msr_models.modules.tailoring_block import pooled_behaviours
 
 
-def test_mean_and_deviation_are_those_of_the_real_ones() -> None:
+def test_mean_and_deviation_are_those_of_the_real_ones_and_so_are_their_gradients() -> None:
     generator = torch.Generator().manual_seed(1)
     v_RLD, real_RL = torch.randn(9, 6, 3, generator=generator), torch.rand(9, 6, generator=generator) < 0.6
+    real_RL[:, 1:3] = True  # one alone has no deviation
+    v_RLD.requires_grad_()
+    want_RP = torch.stack(
+        [
+            torch.cat([v[real].mean(0), ((v[real] ** 2).mean(0) - v[real].mean(0) ** 2).sqrt()])
+            for v, real in zip(v_RLD, real_RL, strict=True)
+        ]
+    )
     pooled_RP = pooled_behaviours(v_RLD, real_RL, with_std=True)
-    for pooled, v, real in zip(pooled_RP, v_RLD, real_RL, strict=True):
-        mean = v[real].mean(0)
-        std = ((v[real] ** 2).mean(0) - mean**2).clamp(min=0).sqrt()
-        torch.testing.assert_close(pooled, torch.cat([mean, std]), atol=2e-4, rtol=1e-5)
+    torch.testing.assert_close(pooled_RP, want_RP, atol=1e-5, rtol=1e-4)
+    weight_RP = torch.randn(9, 6, generator=generator)
+    (got_RLD,), (want_RLD,) = (torch.autograd.grad((p * weight_RP).sum(), v_RLD) for p in (pooled_RP, want_RP))
+    torch.testing.assert_close(got_RLD, want_RLD, atol=1e-5, rtol=1e-4)
     assert torch.equal(pooled_behaviours(v_RLD, real_RL, with_std=False), pooled_RP[:, :3])
 
 
