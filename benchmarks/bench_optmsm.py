@@ -76,7 +76,7 @@ def forms_of(transfer: str, num_scenarios: int) -> list[Form]:
         *(Form(label=f"OptMSM without {part}", model=own, options=whole | {part: False}) for part in PARTS),
         Form(label=FRAME, model=own, options=whole | dict.fromkeys(PARTS, False)),
         Form(label=ALL_TOWERS, model=name, options=common | options, all_towers=True),
-        Form(label=EXACT, model=own, options=whole | {"contrasts_per_row": None}),
+        Form(label=EXACT, model=own, options=whole | {"contrasts_per_row": float(num_scenarios)}),
     ]
 
 

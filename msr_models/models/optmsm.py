@@ -31,7 +31,7 @@ class OptMSMConfig:
     beside the scenario's id; None: the pipeline's statistics in a scenario (names with `_scenario_`).
     transfer_hidden: of the shared and the scenarios' networks, as in the paper. It names neither λ (constraint_weight)
     nor the widths of predictor (hidden) and hypernetwork (hyper_hidden).
-    contrasts_per_row: representations made for eq. 9 per row of the batch, on average; None: all K, eq. 9 as it stands.
+    contrasts_per_row: representations made for eq. 9 per row of the batch, on average; K or more: eq. 9 as it stands.
     """
 
     embedding_dim: Annotated[int, Field(ge=1)] = 16
@@ -44,7 +44,7 @@ class OptMSMConfig:
     hypernetwork: bool = True
     specific_fields: tuple[str, ...] | None = None
     constraint_weight: Annotated[float, Field(gt=0)] = 0.003
-    contrasts_per_row: Annotated[float, Field(gt=0)] | None = 0.05
+    contrasts_per_row: Annotated[float, Field(gt=0)] = 0.05
     sequence_pooling: SequencePooling = "mean"
 
 
@@ -105,7 +105,7 @@ class OptMSM(MultiScenarioModel):
         config = self.config
         if not (config.constraint and self.num_scenarios > 1 and self.training and torch.is_grad_enabled()):
             return self.routed_logits(e_BE, batch, routing), None
-        every = 1 if config.contrasts_per_row is None else max(1, round(self.num_scenarios / config.contrasts_per_row))
+        every = max(1, round(self.num_scenarios / config.contrasts_per_row))
         contrasts = Contrasts.of(routing, every)
         r_VH, r_KRH = contrasts.parted(self.representations(e_BE, contrasts.both))
         cosine = pairwise_cosines(r_KRH).sum() / max(1, r_KRH.shape[1])
