@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from jobs.reporting import svg
 from jobs.reporting.svg import Panel
 
+COLOURS = 6
 _STYLE = """
 :root { color-scheme: light dark; --page: #ffffff; --ink: #1b1f24; --soft: #59636e; --rule: #d9dee3;
  --s0: #c44e00; --s1: #0068a8; --s2: #007a5a; --s3: #a8508a; --s4: #9a6b00; --s5: #6b7280; }
@@ -18,7 +19,9 @@ text.name { fill: var(--ink); font-size: 13.5px; } text.panel-title { fill: var(
 .grid { stroke: var(--rule); } .axis { stroke: var(--soft); } .curve { fill: none; stroke-width: 1.8; }
 .cut { stroke: var(--ink); stroke-width: 1.3; stroke-dasharray: 4 3; }
 .whisker { stroke-width: 2.2; opacity: .75; } .ring { fill: var(--page); stroke-width: 2; }
-""" + "".join(f".s{n} {{ stroke: var(--s{n}); }} .fill.s{n} {{ fill: var(--s{n}); stroke: none; }}\n" for n in range(6))
+""" + "".join(
+    f".s{n} {{ stroke: var(--s{n}); }} .fill.s{n} {{ fill: var(--s{n}); stroke: none; }}\n" for n in range(COLOURS)
+)
 
 Point = tuple[float, float]
 Bar = tuple[float, float | None, float | None]
@@ -64,30 +67,40 @@ def curves(series: Mapping[str, Sequence[Point]], *, title: str, x_label: str, p
         panel.y_range = svg.padded([y for points in own[name].values() for _, y in points])
         panel.title(name)
         panel.y_axis(svg.decimals(3))
-        panel.x_axis(lambda x: f"{x:g}", label=x_label)
+        panel.x_axis(_plain, label=x_label)
         for key, points in own[name].items():
-            number = kinds.index(key.split("/")[-1])
-            panel.add(svg.polyline([(panel.x(x), panel.y(y)) for x, y in points], f"curve s{number % 6}"))
-            panel.add(*(svg.marker(panel.x(x), panel.y(y), number % 6, f"{key} {x:g}: {y:.4f}", 3) for x, y in points))
-    height = svg.grid_height(drawn) + 24 * (len(kinds) + 1)
-    first = drawn[-1].top + drawn[-1].height + 50
-    for number, kind in enumerate(kinds):
-        drawn[-1].add(
-            svg.marker(66, first + 20 * number, number % 6), svg.text(80, first + 4 + 20 * number, kind, css="name")
-        )
+            number = kinds.index(key.split("/")[-1]) % COLOURS
+            panel.add(svg.polyline([(panel.x(x), panel.y(y)) for x, y in points], f"curve s{number}"))
+            panel.add(*(svg.marker(panel.x(x), panel.y(y), number, f"{key} {x:g}: {y:.4f}", 3) for x, y in points))
+    height = _add_legend(drawn, kinds)
     return standalone(svg.figure(drawn, width=svg.WIDTH, height=height, title=title, description=", ".join(series)))
 
 
-def scatter(groups: Mapping[str, Sequence[Point]], *, title: str) -> str:
-    """One panel per group of points, all on the same axes."""
-    every = [point for points in groups.values() for point in points]
-    ranges = svg.padded([x for x, _ in every]), svg.padded([y for _, y in every])
-    panels = svg.grid(len(groups), 320, *ranges)
-    for number, ((name, points), panel) in enumerate(zip(groups.items(), panels, strict=True)):
-        panel.title(f"{name}, {len(points):,} rows")
-        panel.x_axis(lambda x: f"{x:g}")
-        panel.y_axis(lambda y: f"{y:g}")
-        panel.add(*(svg.marker(panel.x(x), panel.y(y), 5 * (number % 2), "", 1.2) for x, y in points))
-    height = svg.grid_height(panels)
-    told = ", ".join(f"{name}: {len(points)} rows" for name, points in groups.items())
+def scatter(groups: Mapping[str, Mapping[str, Sequence[Point]]], *, title: str) -> str:
+    """One panel per group, all on the same axes; a group's series are coloured by name."""
+    every = [point for series in groups.values() for points in series.values() for point in points]
+    panels = svg.grid(len(groups), 320, svg.padded([x for x, _ in every]), svg.padded([y for _, y in every]))
+    kinds = list(dict.fromkeys(name for series in groups.values() for name in series))
+    for (group, series), panel in zip(groups.items(), panels, strict=True):
+        panel.title(group, f"{sum(map(len, series.values())):,} rows")
+        panel.x_axis(_plain)
+        panel.y_axis(_plain)
+        for name, points in series.items():
+            number = kinds.index(name) % COLOURS
+            panel.add(*(svg.marker(panel.x(x), panel.y(y), number, "", 1.4) for x, y in points))
+    height = _add_legend(panels, kinds)
+    told = ", ".join(f"{group}: {', '.join(series)}" for group, series in groups.items())
     return standalone(svg.figure(panels, width=svg.WIDTH, height=height, title=title, description=told))
+
+
+def _add_legend(panels: Sequence[Panel], names: Sequence[str]) -> float:
+    """Names of the series below the panels; returns the figure's height."""
+    top = svg.grid_height(panels) + 14
+    for number, name in enumerate(names):
+        at = top + 20 * number
+        panels[-1].add(svg.marker(66, at, number % COLOURS), svg.text(80, at + 4, name, css="name"))
+    return top + 20 * len(names)
+
+
+def _plain(value: float) -> str:
+    return f"{value:g}"

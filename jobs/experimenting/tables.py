@@ -44,16 +44,16 @@ def overview(lines: Sequence[Line], extra: Mapping[str, Sequence[str]], extra_co
     by = {(line.group, line.metric): line for line in lines}
     rows = []
     for group in dict.fromkeys(line.group for line in lines):
-        mean = by[group, MEAN]
+        line = by[group, MEAN]
         rows.append(
             [
                 group,
-                number(mean.mean),
-                span(mean.low, mean.high),
+                number(line.mean),
+                span(line.low, line.high),
                 *(number(by[group, metric].mean) for metric in (ALL, S_GAUC, LOGLOSS)),
-                number(mean.difference, signed=True),
-                span(mean.users_low, mean.users_high, signed=True),
-                *(_chance(p) for p in (mean.p_users, mean.p_delong, mean.p_mann_whitney)),
+                number(line.difference, signed=True),
+                span(line.users_low, line.users_high, signed=True),
+                *(_chance(p) for p in (line.p_users, line.p_delong, line.p_mann_whitney)),
                 *extra.get(group, [""] * len(extra_columns)),
             ]
         )
@@ -73,6 +73,12 @@ def by_scenario(lines: Sequence[Line], scenarios: Sequence[str]) -> str:
             cells.append(number(line.mean) + change)
         rows.append([group, *cells])
     return markdown(["AUC", *scenarios], rows)
+
+
+def mean(values: Sequence[float | None]) -> float | None:
+    """Of the values that are known; None where none is."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def number(value: float | None, digits: int = 4, *, signed: bool = False) -> str:

@@ -17,6 +17,8 @@ from msr_models.evaluation.blocks import Array, Floats, Ints
 Z_95 = 1.959963984540054
 # Above this many values the U test uses its normal approximation.
 EXACT_VALUES = 40
+# A standard error of an AUC below this is rounding: the same predictions on both sides.
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,8 +130,8 @@ def _normal_contrast(estimate: float, variance: float) -> Contrast:
 
 
 def _two_sided_p(estimate: float, error: float) -> float:
-    if error == 0.0:
-        return 1.0 if estimate == 0.0 else 0.0
+    if error < ROUNDING:
+        return 1.0 if abs(estimate) < ROUNDING else 0.0
     return math.erfc(abs(estimate) / error / math.sqrt(2))
 
 

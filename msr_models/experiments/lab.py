@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from msr_models.evaluation.blocks import Floats
 from msr_models.evaluation.metrics import scenario_metrics
@@ -26,6 +27,7 @@ from msr_models.ssim.search import run_search
 from msr_models.training.config import TrainerConfig
 from msr_models.training.manifest import code_version, package_versions
 from msr_models.training.state import Resume
+from schemas.errors import TrainingError
 from schemas.pipeline_spec import SearchSpec
 
 Progress = Callable[[str], None]
@@ -33,6 +35,7 @@ Mask = NDArray[np.bool_]
 
 # Settings of a search that say when it is due or which days it takes: the split decides that here.
 _NOT_SEARCHED = {"every_days", "window_days"}
+_SET_BY_SEARCH = ("embedding_dim", "hidden")
 _TRAINS, _SEARCHES = "msr_models.experiments.fitting", "msr_models.ssim.search"
 
 
@@ -95,16 +98,26 @@ class Lab:
         return self._get(key, lambda: self._fit(task, key, base))
 
     def find_shared(self, backbone: str, seed: int, **changes: Any) -> Cell:
-        """The cell of one search on the training rows. Its arrays: `probs`, share probability of every row.
+        """The cell of one search on the training rows. Its arrays: `probs`, share probability of every row, and
+        `embedding`, the table that the selector reads.
 
         changes: settings of the search other than this lab's. A search that was rejected is a cell too: its record
         says so and why, and its order of rows can still be tried.
         """
-        spec = self.search.model_copy(update={"backbone": backbone, "seed": seed, **changes})
+        spec = self._search_spec(backbone, seed, changes)
         settings = {**self._settings("search"), "spec": spec.model_dump(mode="json", exclude=_NOT_SEARCHED)}
         code = code_digest([model_class(backbone).__module__, _SEARCHES])
         key = CellKey(label=f"search-{backbone}-s{seed}", settings=settings, code=code)
         return self._get(key, lambda: self._search(spec))
+
+    def _search_spec(self, backbone: str, seed: int, changes: Mapping[str, Any]) -> SearchSpec:
+        """This lab's settings with the changes; of the backbone's own options, what the search does not set itself."""
+        own = {k: v for k, v in self.options.get(backbone, {}).items() if k not in _SET_BY_SEARCH}
+        asked = {"backbone": backbone, "seed": seed, "backbone_options": {**own, **self.search.backbone_options}}
+        try:
+            return SearchSpec.model_validate({**self.search.model_dump(), **asked, **changes})
+        except ValidationError as error:
+            raise TrainingError(f"a search cannot be run with {dict(changes)}: {error.errors()[0]['msg']}") from error
 
     def share(self, found: Cell, ratio: float) -> Mask:
         """The training rows whose score is among the `ratio` highest of a search (eq. 16), all scenarios together."""
@@ -135,6 +148,7 @@ class Lab:
 
         started = time.perf_counter()
         found = fit(self.split, task, resume_of, self.device, self.say_more)
+        rows = len(self.split.train)
         record = {
             "kind": "train",
             "model": task.model,
@@ -145,6 +159,7 @@ class Lab:
             "epochs": found.epochs,
             "seconds": found.seconds + (base.record["seconds"] if base else 0.0),
             "samples_per_second": found.rows_passed / found.seconds,
+            "epochs_run": (found.rows_passed + (base.record["epochs_run"] * rows if base else 0)) / rows,
             "validation_auc": found.validation_auc,
             "test": measure(self.split, found.test_probs),
             **_made(started),
@@ -167,10 +182,11 @@ class Lab:
             "share_rate": float(result.shared_N.mean()),
             "metrics": dict(result.metrics),
             "curves": list(result.curves),
+            "epochs_run": float(spec.warmup_epochs + spec.epochs),
             "seconds": seconds,
             **_made(started),
         }
-        return record, {"probs": result.probs_N}
+        return record, {"probs": result.probs_N, "embedding": result.selector.embedding.weight.detach().cpu().numpy()}
 
 
 def measure(split: Split, probs_N: Floats) -> dict[str, dict[str, float | int | None]]:

@@ -71,6 +71,9 @@ def test_delong_of_equal_scores_is_no_difference_and_of_one_row_of_a_class_none(
     scores, label = _log(1, 50, 1, False)
     same = delong(np.vstack([scores, scores]), label, [1.0, -1.0])
     assert same is not None and (same.estimate, same.p_value) == (0.0, 1.0)
+    thrice, _ = _log(2, 50, 3, False)
+    again = delong(np.vstack([thrice, thrice[::-1]]), label, [1 / 3] * 3 + [-1 / 3] * 3)
+    assert again is not None and again.p_value == 1.0, "what rounding leaves is no difference"
     assert delong(np.zeros((1, 3)), np.array([1, 0, 0]), [1.0]) is None
 
 

@@ -1,0 +1,151 @@
+"""What shared rows are like: are their features seen in other scenarios, and where do they lie among all rows?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from msr_models.data.window import Window
+from msr_models.evaluation.blocks import Floats, Ints
+from msr_models.experiments.arms import random_mask
+from msr_models.experiments.lab import Lab, Mask
+from msr_models.modules.embedding import FieldEmbedding
+from schemas.errors import TrainingError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SeenElsewhere:
+    """Share of the features (values of fields, id 0 left out) of some rows that rows of another scenario have too.
+
+    Of the rows that a search shares at a ratio, of the others, and of as many random rows.
+    """
+
+    backbone: str
+    seed: int
+    ratio: float
+    field: str
+    shared: float | None
+    unshared: float | None
+    random: float | None
+
+
+def seen_elsewhere(
+    lab: Lab, backbones: Sequence[str], seeds: Sequence[int], ratios: Sequence[float]
+) -> list[SeenElsewhere]:
+    """A record per backbone, seed, ratio and field, and one of all fields together (`all`)."""
+    lab.expect(len(backbones) * len(seeds))
+    names = lab.split.train.layout.names
+    found_NF, counts_NF = features_seen_elsewhere(lab.split.train)
+    records = []
+    for seed in seeds:
+        for name in backbones:
+            found = lab.find_shared(name, seed)
+            for ratio in ratios:
+                shared_N = lab.share(found, ratio)
+                random_N = random_mask(len(shared_N), float(shared_N.mean()), seed)
+                parts = [_share(found_NF, counts_NF, rows_N) for rows_N in (shared_N, ~shared_N, random_N)]
+                for place, field in enumerate([*names, "all"]):
+                    shared, unshared, random = (part[place] for part in parts)
+                    records.append(
+                        SeenElsewhere(
+                            backbone=name,
+                            seed=seed,
+                            ratio=ratio,
+                            field=field,
+                            shared=shared,
+                            unshared=unshared,
+                            random=random,
+                        )
+                    )
+    return records
+
+
+def features_seen_elsewhere(window: Window) -> tuple[Ints, Ints]:
+    """([N, F] values of each row and field that some row of another scenario has, [N, F] values of it at all)."""
+    layout = window.layout
+    ids_NS = window.slot_ids_NS.cpu().numpy().astype(np.int64)
+    scenario_N = window.scenario_N.cpu().numpy().astype(np.int64)
+    starts_S = np.repeat(layout.row_starts, layout.num_slots)
+    rows_NS = ids_NS + starts_S
+    real_NS = ids_NS > 0
+    cells = (scenario_N[:, None] * layout.total_rows + rows_NS)[real_NS]
+    has_KR = np.zeros(window.num_scenarios * layout.total_rows, dtype=np.bool_)
+    has_KR[cells] = True
+    scenarios_R = has_KR.reshape(window.num_scenarios, -1).sum(0)
+    # A row's own scenario has the value; another has it too where two do.
+    found_NS = real_NS & (scenarios_R[rows_NS] > 1)
+    slots = np.asarray(layout.slot_starts)
+    return (
+        np.add.reduceat(found_NS.astype(np.int64), slots, axis=1),
+        np.add.reduceat(real_NS.astype(np.int64), slots, axis=1),
+    )
+
+
+def _share(found_NF: Ints, counts_NF: Ints, rows_N: Mask) -> list[float | None]:
+    """Per field and, last, of all fields; None without values."""
+    found_F, counts_F = found_NF[rows_N].sum(0), counts_NF[rows_N].sum(0)
+    pairs = [*zip(found_F.tolist(), counts_F.tolist(), strict=True), (int(found_F.sum()), int(counts_F.sum()))]
+    return [found / count if count else None for found, count in pairs]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Projection:
+    """Two principal components of a sample of rows' field vectors, as the search's selector reads them.
+
+    explained: share of the variance that the two hold. scenario_share: of all components' variance, the part between
+    scenarios (mean vector of each against the mean of all): how well scenarios can be told apart.
+    """
+
+    points_M2: Floats
+    shared_M: Mask
+    scenario_M: Ints
+    explained: float
+    scenario_share_shared: float
+    scenario_share_unshared: float
+
+
+def project(lab: Lab, backbone: str, seed: int, ratio: float, rows: int = 4_000) -> Projection:
+    """Principal components over an even sample of the training rows, those of eq. 16's mask apart.
+
+    Raises TrainingError where all rows are shared or none is.
+    """
+    lab.expect(1)
+    found = lab.find_shared(backbone, seed)
+    shared_N = lab.share(found, ratio)
+    sample = np.unique(np.linspace(0, len(shared_N) - 1, rows).astype(np.int64))
+    shared_M = shared_N[sample]
+    if shared_M.all() or not shared_M.any():
+        raise TrainingError(f"ratio {ratio} leaves no two kinds of rows to show; give one between 0 and 1")
+    vectors_ME = _vectors(lab.split.train, found.array("embedding"), sample)
+    centred_ME = vectors_ME - vectors_ME.mean(0)
+    _, spread, axes = np.linalg.svd(centred_ME, full_matrices=False)
+    scenario_M = lab.split.train.scenario_N.cpu().numpy()[sample].astype(np.int64)
+    return Projection(
+        points_M2=centred_ME @ axes[:2].T,
+        shared_M=shared_M,
+        scenario_M=scenario_M,
+        explained=float((spread[:2] ** 2).sum() / (spread**2).sum()),
+        scenario_share_shared=between_share(vectors_ME[shared_M], scenario_M[shared_M]),
+        scenario_share_unshared=between_share(vectors_ME[~shared_M], scenario_M[~shared_M]),
+    )
+
+
+def between_share(vectors_ME: Floats, group_M: Ints) -> float:
+    """Variance between the groups' means as a share of all variance, 0 where there is none."""
+    centred_ME = vectors_ME - vectors_ME.mean(0)
+    total = float((centred_ME**2).sum())
+    between = sum(float((group_M == g).sum() * (centred_ME[group_M == g].mean(0) ** 2).sum()) for g in set(group_M))
+    return between / total if total else 0.0
+
+
+def _vectors(window: Window, table_RD: NDArray[np.float32], rows: Ints) -> Floats:
+    embedding = FieldEmbedding(window.layout, table_RD.shape[1], torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        embedding.weight.copy_(torch.from_numpy(table_RD))
+        batch = window.batch(torch.from_numpy(rows).to(window.label_N.device)).to("cpu")
+        vectors: Floats = embedding.fields(batch).flatten(1).double().numpy()
+    return vectors

@@ -1,0 +1,66 @@
+"""What searching, reusing and the baselines cost, in seconds and in epochs of MT-Backbone.
+
+Seconds are those of a cell's record, on the machine that made it, whatever else ran on it: compare cells of one quiet
+run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from msr_models.experiments.arms import BASE, best_ratio, require_towers
+from msr_models.experiments.cells import Cell
+from msr_models.experiments.lab import Lab
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cost:
+    """what: an arm, `search`, or `ssim` (its reuse alone); epochs: passes over the training rows, early stopping
+    included; base_epochs: seconds over those of one epoch of the backbone's mt_backbone.
+    """
+
+    backbone: str
+    seed: int
+    what: str
+    seconds: float
+    epochs: float
+    seconds_per_epoch: float
+    base_epochs: float
+    overhead_per_epoch: float
+
+
+def times(lab: Lab, backbones: Sequence[str], seeds: Sequence[int], ratios: Sequence[float]) -> list[Cost]:
+    """A record per backbone, seed and arm. A search's seconds hold its warm-up, its gate and the scores of all rows."""
+    require_towers(backbones)
+    grid = sorted({0.0, 1.0, *ratios})
+    lab.expect(len(backbones) * len(seeds) * (7 + len(grid)))
+    records = []
+    for seed in seeds:
+        for name in backbones:
+            base, found = lab.train(name, seed), lab.find_shared(name, seed)
+            arms: dict[str, Cell] = {
+                BASE: base,
+                "st_backbone": lab.train(name, seed, "pooled"),
+                "finetune": lab.train(name, seed, "finetune"),
+                "per_scenario": lab.train(name, seed, "per_scenario"),
+                "search": found,
+                "ssim": best_ratio(lab, name, seed, found, grid).cell,
+                "mt_backbone_s": best_ratio(lab, name, seed, found, [1.0], rejected_too=True).cell,
+            }
+            per_epoch = base.record["seconds"] / base.record["epochs_run"]
+            for what, cell in arms.items():
+                seconds, epochs = cell.record["seconds"], cell.record["epochs_run"]
+                records.append(
+                    Cost(
+                        backbone=name,
+                        seed=seed,
+                        what=what,
+                        seconds=seconds,
+                        epochs=epochs,
+                        seconds_per_epoch=seconds / epochs,
+                        base_epochs=seconds / per_epoch,
+                        overhead_per_epoch=seconds / epochs / per_epoch - 1.0,
+                    )
+                )
+    return records
