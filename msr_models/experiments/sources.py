@@ -94,7 +94,9 @@ def open_split(text: str) -> Split:
         return planted_split(rows=source.rows, users=source.users, items=source.items, seed=source.seed, name=text)
     folder = Path(source.path or Path(os.environ.get("MSR_DATA_DIR") or "data") / "ml-1m")
     # Where the files lie is no part of what they hold.
-    name = ",".join(part for part in text.split(",") if "path=" not in part) if source.path else text
+    kind, _, settings = text.partition(":")
+    kept = ",".join(part for part in settings.split(",") if not part.startswith("path="))
+    name = f"{kind}:{kept}" if kept else kind
     return movielens_split(folder, scenario=source.scenario, history=source.history, rows=source.rows, name=name)
 
 

@@ -1,0 +1,135 @@
+"""The command that compares models: tables, going on, and mistakes."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import torch
+
+from jobs import compare_models, ssim_experiments
+from jobs.experimenting.options import changed_search, changed_trainer, named_models, run_command
+from msr_models.experiments import lab as lab_module
+from msr_models.experiments.sources import trainer_defaults
+from schemas.errors import TrainingError
+from schemas.pipeline_spec import SearchSpec
+
+SMALL = "shared_bottom: {hidden: [4], embedding_dim: 2}\nmmoe: {hidden: [4], expert_hidden: [4], embedding_dim: 2}\n"
+DATA = "planted:rows=1200,users=20,items=10"
+
+
+@pytest.fixture(autouse=True)
+def threads() -> None:
+    """The command sets them: they stay at one."""
+    torch.set_num_threads(1)
+
+
+def run(folder: Path, *more: str) -> None:
+    """The command in this process."""
+    (folder / "small.yaml").write_text(SMALL, encoding="utf-8")
+    parser = ArgumentParser()
+    compare_models.add_arguments(parser)
+    fixed = [
+        "--data",
+        DATA,
+        "--out",
+        str(folder / "out"),
+        "--options",
+        str(folder / "small.yaml"),
+        "--resamples",
+        "100",
+    ]
+    options = parser.parse_args([*fixed, "--device", "cpu", "--trainer", "max_epochs=1", *more])
+    compare_models.compare(options)
+
+
+def test_tables_plot_and_going_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path, "--models", "mmoe", "--seeds", "2")
+    printed = capsys.readouterr().out
+    assert "cell 4/4" in printed and "shared_bottom | " in printed
+    out = tmp_path / "out"
+    with (out / "comparison.csv").open(encoding="utf-8") as file:
+        rows = {(r["group"], r["metric"]): r for r in csv.DictReader(file)}
+    assert list(rows) == [
+        (m, q) for m in ("shared_bottom", "mmoe") for q in ("s0", "s1", "s2", "mean", "all", "s_gauc", "logloss")
+    ]
+    mine, base = rows["mmoe", "mean"], rows["shared_bottom", "mean"]
+    assert mine["seeds"] == "2" and mine["base"] == "shared_bottom" and base["difference"] == ""
+    assert float(mine["difference"]) == pytest.approx(float(mine["mean"]) - float(base["mean"]))
+    text = (out / "comparison.md").read_text(encoding="utf-8")
+    assert f"| mmoe | {float(mine['mean']):.4f} |" in text and "samples/s" in text and "| AUC | s0 | s1 | s2 |" in text
+    ElementTree.parse(out / "comparison.svg")
+    monkeypatch.setattr(lab_module, "fit", lambda *_: pytest.fail("trained again"))
+    before = (out / "comparison.csv").read_bytes()
+    run(tmp_path, "--models", "mmoe", "--seeds", "2")
+    assert (out / "comparison.csv").read_bytes() == before
+    monkeypatch.undo()
+    run(tmp_path, "--models", "mmoe", "--seeds", "3")
+    assert "cell 5/6" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--models", "shared_botom"], r"model 'shared_botom' is not known; did you mean 'shared_bottom'\?"),
+        (["--models", ","], "names no model; known models: .*mmoe"),
+        (["--base", "nobody"], r"model 'nobody' is not known.*known models"),
+        (["--seeds", "0"], "--seeds 0 must be 1 or more"),
+        (["--trainer", "batch=3"], r"--trainer 'batch=3' is not understood; give KEY=VALUE with batch_size"),
+        (["--trainer", "batch_size=many"], "--trainer batch_size=many: .*integer"),
+        (["--search", "hidden=0.5"], "--search hidden: "),
+        (["--data", "nowhere"], "--data 'nowhere' is not known"),
+    ],
+)
+def test_mistakes_are_found_before_anything_is_read(tmp_path: Path, words: list[str], why: str) -> None:
+    with pytest.raises(TrainingError, match=why):
+        run(tmp_path, *words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bad_option_names_the_file_and_what_is_allowed(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.yaml"
+    for text, why in (
+        (
+            "shared_bottom: {hiden: [4]}",
+            r"bad\.yaml: model 'shared_bottom' has no option 'hiden'; did you mean 'hidden'",
+        ),
+        ("- star", "is no mapping of models to options"),
+        ("star: {", "cannot be read"),
+    ):
+        bad.write_text(text, encoding="utf-8")
+        with pytest.raises(TrainingError, match=why):
+            run(tmp_path, "--options", str(bad), "--models", "shared_bottom")
+
+
+def test_settings_are_typed() -> None:
+    trainer = changed_trainer(trainer_defaults("planted"), ["learning_rate=3e-3", "embedding_update=dense"])
+    assert (trainer.learning_rate, trainer.embedding_update) == (0.003, "dense")
+    search = changed_search(SearchSpec(), ["hidden=[8, 4]", "target_share_rate=null", "warmup_epochs=2"])
+    assert (search.hidden, search.target_share_rate, search.warmup_epochs) == ((8, 4), None, 2)
+    assert named_models("star,mmoe,star") == ["star", "mmoe"]
+    assert {"star", "dcn", "shared_bottom"} <= set(named_models("all"))
+
+
+@pytest.mark.parametrize("command", [compare_models.compare, ssim_experiments.run])
+def test_a_mistake_on_the_command_line_is_one_line_and_exit_code_2(
+    command: Callable[[Namespace], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    module = compare_models if command is compare_models.compare else ssim_experiments
+    words = ["arms"] if module is ssim_experiments else []
+    monkeypatch.setattr(sys, "argv", ["command", *words, "--data", "lake:nobody", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit) as end:
+        run_command(module.__doc__, module.add_arguments, command)
+    said = capsys.readouterr().err
+    assert end.value.code == 2
+    assert said.startswith("error: ") and said.count("\n") == 1 and "nobody" in said
