@@ -11,7 +11,7 @@ bootstrap over users on the mean over seeds, Mann-Whitney U on the seeds' AUCs; 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from jobs.experimenting.options import add_lab_options, named_models, open_lab, 
 from msr_models.experiments.cells import Cell
 from msr_models.experiments.comparison import MEAN, Comparison, Line
 from msr_models.experiments.lab import Lab
+from schemas.errors import TrainingError
 
 EXTRA = ("parameters", "samples/s", "epochs")
 
@@ -38,23 +39,65 @@ def compare(options: argparse.Namespace) -> None:
     (base,) = named_models(options.base)
     models = list(dict.fromkeys([base, *named_models(options.models)]))
     lab = open_lab(options, models)
-    cells = train_all(lab, models, seeds_of(options))
-    progress(f"comparing {len(models)} models by {options.resamples} resamples of the users")
-    lines = Comparison(lab.split, cells, dict.fromkeys(models, base), resamples=options.resamples).lines()
-    write(options.out, lab, cells, lines, base)
+    skip = options.models == "all"
+    models, skipped = usable_models(lab, models, skip=skip)
+    cells = train_all(lab, models, seeds_of(options), skipped, skip=skip)
+    if base not in cells:
+        raise TrainingError(f"the base {base!r} cannot be trained: {skipped[base]}; give another --base")
+    progress(f"comparing {len(cells)} models by {options.resamples} resamples of the users")
+    lines = Comparison(lab.split, cells, dict.fromkeys(cells, base), resamples=options.resamples).lines()
+    write(options.out, lab, cells, lines, base, skipped)
 
 
-def train_all(lab: Lab, models: Sequence[str], seeds: Sequence[int]) -> dict[str, list[Cell]]:
-    """Cells by model, seed after seed, so that a table of fewer seeds is there first."""
+def usable_models(lab: Lab, models: Sequence[str], *, skip: bool) -> tuple[list[str], dict[str, str]]:
+    """(models that these rows can train, why not for the others); nothing is trained yet.
+
+    Raises TrainingError for the first of the others unless `skip`.
+    """
+    usable, skipped = [], {}
+    for model in models:
+        try:
+            lab.check(model)
+        except TrainingError as error:
+            if not skip:
+                raise
+            progress(f"{model} is left out: {error}")
+            skipped[model] = str(error)
+        else:
+            usable.append(model)
+    return usable, skipped
+
+
+def train_all(
+    lab: Lab, models: Sequence[str], seeds: Sequence[int], skipped: dict[str, str], *, skip: bool
+) -> dict[str, list[Cell]]:
+    """Cells by model, seed after seed, so that a table of fewer seeds is there first.
+
+    With `skip` a model that cannot be trained is left out, and `skipped` says why; else its TrainingError is raised.
+    """
     lab.expect(len(models) * len(seeds))
     cells: dict[str, list[Cell]] = {model: [] for model in models}
     for seed in seeds:
-        for model in models:
-            cells[model].append(lab.train(model, seed))
+        for model in list(cells):
+            try:
+                cells[model].append(lab.train(model, seed))
+            except TrainingError as error:
+                if not skip:
+                    raise
+                progress(f"{model} is left out: {error}")
+                skipped[model] = str(error)
+                del cells[model]
     return cells
 
 
-def write(folder: Path, lab: Lab, cells: dict[str, list[Cell]], lines: Sequence[Line], base: str) -> None:
+def write(
+    folder: Path,
+    lab: Lab,
+    cells: Mapping[str, Sequence[Cell]],
+    lines: Sequence[Line],
+    base: str,
+    skipped: Mapping[str, str],
+) -> None:
     """CSV, Markdown and plot."""
     facts = {model: _facts(found) for model, found in cells.items()}
     text = "\n".join(
@@ -62,6 +105,7 @@ def write(folder: Path, lab: Lab, cells: dict[str, list[Cell]], lines: Sequence[
             f"Test rows of {lab.split.name}, {len(next(iter(cells.values())))} seeds; differences against {base}.\n",
             tables.overview(lines, facts, EXTRA),
             tables.by_scenario(lines, lab.split.scenario_names),
+            *(f"Left out: {model}: {why}\n" for model, why in skipped.items()),
         ]
     )
     tables.write_csv(folder / "comparison.csv", lines)

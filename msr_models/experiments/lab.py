@@ -21,7 +21,7 @@ from msr_models.experiments.cells import Arrays, Cell, CellKey, CellStore
 from msr_models.experiments.code_digest import code_digest
 from msr_models.experiments.fitting import Mode, Task, fit
 from msr_models.experiments.split import Split
-from msr_models.models.registry import model_class, parse_options
+from msr_models.models.registry import build_model, model_class, parse_options
 from msr_models.ssim.ranks import rank_pct
 from msr_models.ssim.search import run_search
 from msr_models.training.config import TrainerConfig
@@ -96,6 +96,11 @@ class Lab:
             start=None if base is None else _weights(base),
         )
         return self._get(key, lambda: self._fit(task, key, base))
+
+    def check(self, model: str) -> None:
+        """Raises TrainingError where the model cannot be built on these rows (it needs behaviours, say)."""
+        layout, scenarios = self.split.train.layout, self.split.num_scenarios
+        build_model(model, self.options.get(model, {}), layout, scenarios, self.trainer.seed)
 
     def find_shared(self, backbone: str, seed: int, **changes: Any) -> Cell:
         """The cell of one search on the training rows. Its arrays: `probs`, share probability of every row, and

@@ -18,6 +18,7 @@ from msr_models.experiments import lab as lab_module
 from msr_models.experiments.sources import trainer_defaults
 from schemas.errors import TrainingError
 from schemas.pipeline_spec import SearchSpec
+from tests.support.movielens_files import write_movielens
 
 SMALL = "shared_bottom: {hidden: [4], embedding_dim: 2}\nmmoe: {hidden: [4], expert_hidden: [4], embedding_dim: 2}\n"
 DATA = "planted:rows=1200,users=20,items=10"
@@ -73,6 +74,25 @@ def test_tables_plot_and_going_on(
     monkeypatch.undo()
     run(tmp_path, "--models", "mmoe", "--seeds", "3")
     assert "cell 5/6" in capsys.readouterr().out
+
+
+def test_a_model_that_the_rows_cannot_feed_is_named_or_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_movielens(tmp_path)
+    words = ["--data", f"movielens_fixed:history=0,path={tmp_path}", "--seeds", "1", "--base", "logistic_regression"]
+    words += ["--options", str(tmp_path / "plain.yaml")]
+    (tmp_path / "plain.yaml").write_text("logistic_regression: {sequence_pooling: none}", encoding="utf-8")
+    with pytest.raises(TrainingError, match=r"sfpnet.*needs behaviour sequences"):
+        run(tmp_path, *words, "--models", "sfpnet")
+    monkeypatch.setattr(compare_models, "named_models", _few)
+    run(tmp_path, *words, "--models", "all")
+    assert "sfpnet is left out" in capsys.readouterr().out
+    assert "Left out: sfpnet: " in (tmp_path / "out" / "comparison.md").read_text(encoding="utf-8")
+
+
+def _few(text: str) -> list[str]:
+    return ["logistic_regression", "sfpnet"] if text == "all" else [text]
 
 
 @pytest.mark.parametrize(
