@@ -80,7 +80,11 @@ def write_times(asked: Asked) -> str:
         dots[f"{name} {what}"] = (base_epochs, min(whole), max(whole))
         shown = (f"{seconds:.1f}", f"{epochs:.1f}", f"{per_epoch:.2f}", f"{base_epochs:.1f}", f"{overhead:+.0%}")
         rows.append([name, what, *shown])
-    picture = plots.bars(dots, title="Cost of search, reuse and baselines", label="epochs of mt_backbone, whole run")
+    title, label = (
+        "Cost of search, reuse and baselines",
+        "whole run, in epochs of mt_backbone; least and most of the seeds",
+    )
+    picture = plots.bars(dots, title=title, label=label, digits=1)
     tables.write_text(asked.options.out / "times.svg", picture)
     head = ["backbone", "what", "seconds", "epochs", "s / epoch", "in epochs of mt_backbone", "per epoch against it"]
     return tables.markdown(head, rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 
 from jobs.reporting import svg
 from jobs.reporting.svg import Panel
@@ -34,15 +35,15 @@ def standalone(figure: str) -> str:
     )
 
 
-def bars(values: Mapping[str, Bar], *, title: str, label: str, cut: float | None = None) -> str:
-    """One dot per name with its interval, names down the left; `cut`: a dashed line."""
+def bars(values: Mapping[str, Bar], *, title: str, label: str, digits: int = 3, cut: float | None = None) -> str:
+    """One dot per name with its interval, names down the left; digits: of the axis; `cut`: a dashed line."""
     ends = [v for bar in values.values() for v in bar if v is not None]
     names = list(values)
     panel = Panel(
         left=230, top=24, width=svg.WIDTH - 260, height=24.0 * max(len(names), 2),
         x_range=svg.padded(ends, include=[] if cut is None else [cut]), y_range=(len(names) - 0.5, -0.5),
     )  # fmt: skip
-    panel.x_axis(svg.decimals(3), label=label)
+    panel.x_axis(svg.decimals(digits), label=label)
     panel.names(names)
     if cut is not None:
         panel.add(svg.line(panel.x(cut), panel.top, panel.x(cut), panel.top + panel.height, "cut"))
@@ -85,9 +86,12 @@ def scatter(groups: Mapping[str, Mapping[str, Sequence[Point]]], *, title: str) 
         panel.title(group, f"{sum(map(len, series.values())):,} rows")
         panel.x_axis(_plain)
         panel.y_axis(_plain)
-        for name, points in series.items():
-            number = kinds.index(name) % COLOURS
-            panel.add(*(svg.marker(panel.x(x), panel.y(y), number, "", 1.4) for x, y in points))
+        marks = [
+            [svg.marker(panel.x(x), panel.y(y), kinds.index(name) % COLOURS, "", 1.4) for x, y in points]
+            for name, points in series.items()
+        ]
+        # One of each in turn: a series drawn last as a whole would hide the others.
+        panel.add(*(mark for turn in zip_longest(*marks, fillvalue="") for mark in turn))
     height = _add_legend(panels, kinds)
     told = ", ".join(f"{group}: {', '.join(series)}" for group, series in groups.items())
     return standalone(svg.figure(panels, width=svg.WIDTH, height=height, title=title, description=told))
