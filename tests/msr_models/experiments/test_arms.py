@@ -15,6 +15,7 @@ from msr_models.experiments.lab import Lab, Mask
 from msr_models.experiments.planted_log import planted_split
 from msr_models.experiments.reuse import as_one_study, ratio_sweep, reusability
 from msr_models.experiments.split import Split
+from msr_models.experiments.times import times
 from schemas.errors import TrainingError
 from tests.msr_models.experiments.test_lab import SEARCH, TRAINER
 
@@ -27,13 +28,21 @@ class PaperLab(Lab):
     def train(self, model: str, seed: int, mode: Any = "towers", shared_N: Mask | None = None) -> Cell:
         rate = 0.0 if shared_N is None else float(shared_N.mean())
         self.asked.append((model, seed, mode, rate, shared_N))
-        record = {"share_rate": rate, "validation_auc": 0.7 - abs(rate - 0.5) / 10, "seed": seed}
+        seconds = {"towers": 4.0 + 2 * rate, "pooled": 2.0, "finetune": 8.0, "per_scenario": 6.0}[mode]
+        record = {
+            "seconds": seconds,
+            "epochs_run": 4.0 if mode == "finetune" else 2.0,
+            "share_rate": rate,
+            "validation_auc": 0.7 - abs(rate - 0.5) / 10,
+            "seed": seed,
+        }
         return Cell(record, Path(f"{model}-{mode}-{seed}-{rate:.2f}.npz"))
 
     def find_shared(self, backbone: str, seed: int, **changes: Any) -> Cell:
         self.searches.append((backbone, seed, changes))
         status = "rejected" if (backbone in self.rejects or changes) else "accepted"
-        return _Found({"status": status, "reason": "", "probs": len(self.split.train)}, Path("none"))
+        costs = {"seconds": 5.0, "epochs_run": 10.0}
+        return _Found({"status": status, "reason": "", "probs": len(self.split.train), **costs}, Path("none"))
 
     asked: list[Any]
     searches: list[Any]
@@ -129,3 +138,13 @@ def test_the_sweep_trains_every_ratio_against_none(lab: PaperLab) -> None:
 def test_a_model_without_towers_is_no_backbone(lab: PaperLab) -> None:
     with pytest.raises(TrainingError, match="'logistic_regression' has no towers"):
         arms(lab, ["logistic_regression"], [1], RATIOS)
+
+
+def test_costs_are_told_in_epochs_of_the_backbone(lab: PaperLab) -> None:
+    costs = {c.what: c for c in times(lab, ["star"], [1], RATIOS)}
+    assert (costs["mt_backbone"].base_epochs, costs["mt_backbone"].overhead_per_epoch) == (2.0, 0.0)
+    assert costs["search"].base_epochs == 2.5, "5 s where an epoch takes 2"
+    assert costs["search"].seconds_per_epoch == 0.5 and costs["search"].overhead_per_epoch == -0.75
+    assert costs["mt_backbone_s"].overhead_per_epoch == pytest.approx(0.5)
+    assert costs["ssim"].base_epochs == pytest.approx(2.5, abs=0.01), "its ratio is .5"
+    assert costs["finetune"].base_epochs == 4.0 and costs["per_scenario"].base_epochs == 3.0

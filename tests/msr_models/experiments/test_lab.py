@@ -88,6 +88,13 @@ def test_fine_tuning_starts_from_the_pooled_network_and_never_ends_below_it(spli
     still = make_lab(split, tmp_path, trainer=_rate(1e-12)).train("shared_bottom", 1, "pooled")
     kept = make_lab(split, tmp_path, trainer=_rate(1e-12)).train("shared_bottom", 1, "finetune")
     np.testing.assert_allclose(kept.array("test_probs"), still.array("test_probs"), atol=1e-6)
+    assert kept.record["epochs"] == [0, 0, 0], "going on made it no better: it is kept as it was"
+    worse = make_lab(split, tmp_path, trainer=_rate(0.3)).train("shared_bottom", 1, "finetune")
+    before = make_lab(split, tmp_path, trainer=_rate(0.3)).train("shared_bottom", 1, "pooled")
+    assert 0 in worse.record["epochs"], "a rate that spoils it"
+    k = worse.record["epochs"].index(0)
+    here = (split.test.scenario_N == k).numpy()
+    np.testing.assert_allclose(worse.array("test_probs")[here], before.array("test_probs")[here], atol=1e-6)
 
 
 def _rate(learning_rate: float) -> TrainerConfig:
@@ -136,16 +143,17 @@ def test_nothing_is_done_twice(split: Split, tmp_path: Path, monkeypatch: pytest
     ["seed", "mode", "mask", "trainer", "options", "data"],
 )
 def test_every_part_of_what_was_asked_makes_another_cell(split: Split, tmp_path: Path, change: str) -> None:
-    make_lab(split, tmp_path).train("shared_bottom", 1)
+    halves = np.arange(len(split.train)) % 2 == 0
+    make_lab(split, tmp_path).train("shared_bottom", 1, shared_N=halves)
     changed: dict[str, Any] = {}
     if change == "trainer":
         changed["trainer"] = _rate(5e-3)
     elif change == "options":
         changed["options"] = {"shared_bottom": OPTIONS | {"hidden": [4]}}
     elif change == "data":
-        changed["split"] = planted_split(rows=1_900, users=60, items=20, seed=0, name="planted")
+        changed["split"] = planted_split(rows=2_000, users=60, items=20, seed=1, name="planted")
     lab = make_lab(changed.pop("split", split), tmp_path, **changed)
-    mask = np.arange(len(lab.split.train)) % 2 == 0 if change == "mask" else None
+    mask = ~halves if change == "mask" else halves
     mode: Mode = "pooled" if change == "mode" else "towers"
     lab.train("shared_bottom", 2 if change == "seed" else 1, mode, mask)
     assert lab.made == 1

@@ -6,11 +6,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
 
+from msr_models.data.batch import Batch
 from msr_models.experiments.planted_log import planted_log
 from msr_models.experiments.pooled import Pooled
 from msr_models.experiments.split import one_scenario
 from msr_models.models.registry import build_model
+from msr_models.models.shared_bottom import SharedBottom, SharedBottomConfig
+from msr_models.modules.routing import Routing
 
 WINDOW = planted_log(rows=200, users=20, items=10).window
 
@@ -19,7 +23,28 @@ def _pooled(name: str) -> Pooled:
     return Pooled(build_model(name, {"hidden": [8], "embedding_dim": 4}, WINDOW.layout, 1, 3), WINDOW.num_scenarios)
 
 
-@pytest.mark.parametrize("name", ["shared_bottom", "star", "mmoe"])
+class _Asked(SharedBottom):
+    """Keeps what its last visits were."""
+
+    routing: Routing
+    scenario_B: Tensor
+
+    def routed_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
+        self.routing, self.scenario_B = routing, batch.scenario_B
+        return super().routed_logits(e_BE, batch, routing)
+
+
+def test_the_network_is_told_of_one_scenario_and_of_padding() -> None:
+    config = SharedBottomConfig(embedding_dim=4, hidden=(8,))
+    network = _Asked(config, WINDOW.layout, 1, torch.Generator().manual_seed(1))
+    Pooled(network, 3).visit(WINDOW.batch(torch.arange(50)), capacity=64)
+    routing = network.routing
+    assert not network.scenario_B.any() and not routing.scenario_V.any()
+    assert routing.ends_K.tolist() == [64] and routing.num_rows == 50
+    assert routing.real_V is not None and routing.real_V.tolist() == [True] * 50 + [False] * 14
+
+
+@pytest.mark.parametrize("name", ["shared_bottom", "star", "mmoe", "epnet"])
 def test_it_scores_as_the_network_does_on_rows_of_one_scenario(name: str) -> None:
     model = _pooled(name).eval()
     rows = torch.arange(64)

@@ -53,6 +53,13 @@ def test_projection_and_features_of_a_search(tmp_path: Path) -> None:
     assert found.points_M2.shape == (500, 2) and found.shared_M.mean() == pytest.approx(0.3, abs=0.06)
     spread = found.points_M2.var(0)
     assert spread[0] >= spread[1] > 0, "the first component holds the most"
+    table = lab.find_shared("shared_bottom", 1).array("embedding")
+    window, sample = lab.split.train, np.linspace(0, len(lab.split.train) - 1, 500).astype(int)
+    ids = window.slot_ids_NS.numpy()[sample]
+    vectors = np.concatenate([table[ids[:, 0]], table[window.layout.row_starts[1] + ids[:, 1]]], axis=1)
+    variances = np.sort(np.linalg.eigvalsh(np.cov(vectors.T, bias=True)))[::-1]
+    assert spread == pytest.approx(variances[:2], rel=1e-4)
+    assert found.explained == pytest.approx(variances[:2].sum() / variances.sum(), rel=1e-4)
     assert abs(np.corrcoef(found.points_M2.T)[0, 1]) < 1e-6
     with pytest.raises(TrainingError, match="between 0 and 1"):
         project(lab, "shared_bottom", 1, 1.0)
