@@ -112,5 +112,14 @@ def trainer_defaults(text: str) -> TrainerConfig:
     if isinstance(source, Lake):
         return TrainerConfig.from_spec(load_dataset(source.dataset).training)
     if isinstance(source, MovieLensFixed):
-        return TrainerConfig(batch_size=4096, max_epochs=30, patience=3, learning_rate=1e-3, weight_decay=1e-5, seed=1)
+        return TrainerConfig(
+            batch_size=4096,
+            max_epochs=30,
+            patience=3,
+            learning_rate=1e-3,
+            weight_decay=1e-5,
+            # Public code decays every row of a table in every step; with row_sparse this split scores .0007 less.
+            embedding_update="dense",
+            seed=1,
+        )
     return TrainerConfig(batch_size=1024, max_epochs=12, patience=2, learning_rate=1e-3, weight_decay=1e-6, seed=1)

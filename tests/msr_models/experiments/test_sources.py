@@ -117,5 +117,6 @@ def test_the_generators_truth_is_joined_by_instance(lake: Path) -> None:
 def test_defaults_follow_the_source() -> None:
     movielens = trainer_defaults("movielens_fixed")
     assert (movielens.batch_size, movielens.learning_rate, movielens.weight_decay) == (4096, 1e-3, 1e-5)
+    assert (movielens.optimiser, movielens.embedding_update) == ("adam", "dense")
     assert trainer_defaults("lake:generated").batch_size == 1024
     assert search_defaults("lake:generated").hidden == search_defaults("planted").hidden
