@@ -21,7 +21,7 @@ class SearchSpec(_Spec):
     window_days: int = Field(default=5, ge=1, description="days before ds that are searched")
     every_days: int = Field(default=7, ge=1, description="days between two scheduled searches")
     backbone: str = "shared_bottom"
-    backbone_options: dict[str, bool | int | float | str | list[int]] = Field(
+    backbone_options: dict[str, bool | int | float | str | list[int] | list[str]] = Field(
         default_factory=dict, description="further options of the backbone, checked by its own config"
     )
     objective: Literal["reference", "joint"] = "reference"
@@ -30,7 +30,9 @@ class SearchSpec(_Spec):
     kl_weight: float = Field(default=0.5, ge=0, description="lambda of eq. 15")
     tower_reduction: Literal["mean", "sum"] = Field(default="mean", description="1/K in eq. 13, or the slides' sum")
     tower_sample: Annotated[int, Field(ge=1)] | None = Field(
-        default=None, description="other towers drawn per row and step instead of all, so that no cost grows with K"
+        default=None,
+        description="instead of asking all towers, so that no cost grows with K: other towers drawn per row and step "
+        "(joint), or pairs of towers drawn per row (reference); null: all",
     )
     temperature: tuple[Positive, Positive] = Field(
         default=(1.0, 1.0), description="p = sigmoid(temperature * logit): first and last step, geometric between"
@@ -38,15 +40,16 @@ class SearchSpec(_Spec):
     threshold_init: Rate = 0.5
     threshold_bounds: tuple[Rate, Rate] = (0.05, 0.95)
     target_share_rate: Rate | None = Field(default=0.3, description="lambda moves towards it; null: fixed lambda")
-    warmup_epochs: int = Field(default=6, ge=0, description="epochs with g = 0 before the gate learns")
+    warmup_epochs: int = Field(default=3, ge=0, description="epochs with g = 0 before the gate learns")
     epochs: int = Field(default=2, ge=1, description="epochs in which the gate learns")
     batch_size: int = Field(default=1024, ge=2)
-    learning_rate: Positive = 1e-3
+    learning_rate: Positive = 2e-3
     selector_learning_rate: Positive = 1e-3
     weight_decay: float = Field(default=1e-6, ge=0)
-    embedding_dim: int = Field(default=16, ge=1)
+    embedding_dim: int = Field(default=32, ge=1)
     hidden: Hidden = (128, 64)
-    selector_hidden: Hidden = (128, 64)
+    selector_hidden: Hidden = (32,)
+    scenario_heads: bool = Field(default=True, description="eq. 8 and 9: a head of the selector per scenario, or one")
     seed: int = 1
     # Left out of dumps: they say when a search is due, not what it does, and must not change a set's id.
     drift_psi_limit: float = Field(default=0.25, ge=0, exclude=True, description="score shift that flags a day")
@@ -55,7 +58,7 @@ class SearchSpec(_Spec):
     @model_validator(mode="after")
     def _options_have_an_effect(self) -> SearchSpec:
         if self.objective == "reference":
-            for name in ("tower_reduction", "tower_sample", "temperature"):
+            for name in ("tower_reduction", "temperature"):
                 value = getattr(self, name)
                 if value != type(self).model_fields[name].default:
                     raise ValueError(f"{name} {value!r} has no effect on objective 'reference'; leave it out")
@@ -79,7 +82,7 @@ class ModelChoice(_Spec):
     """A target model to train daily: its registered name and its options (checked by the model's own config)."""
 
     name: str
-    options: dict[str, bool | int | float | str | list[int]] = Field(default_factory=dict)
+    options: dict[str, bool | int | float | str | list[int] | list[str]] = Field(default_factory=dict)
 
 
 class TrainingSpec(_Spec):

@@ -70,7 +70,9 @@ class FieldEmbedding(nn.Module):
         return self._history_ids(batch) > 0
 
     def pooled_history(self, batch: Batch) -> Tensor:
-        """Mean of the behaviours' item vectors, [B, D]."""
+        """Mean of the behaviours' item vectors, [B, D]; zeros where the layout keeps none."""
+        if self.layout.hist_length == 0:
+            return self.weight.new_zeros(len(batch), self.width)
         if self.weight.device.type != "cpu":
             return masked_mean(self.history(batch), self.history_mask(batch))
         # The same in one pass, without [B, L, D]; its gradient would make a GPU wait for the number of real ones.

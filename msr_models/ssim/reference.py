@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from msr_models.data.batch import Batch
+from msr_models.ssim.corrections import WideCorrections
 from msr_models.ssim.divergence import divergence_from_all_shared
-from msr_models.ssim.objective import expected_excess, pair_weights
+from msr_models.ssim.objective import pair_weights
+from msr_models.ssim.sampled import draw_pairs, pair_logits
 from msr_models.ssim.search_state import SearchState
+from msr_models.ssim.yardstick import CommonScale, relative_excess, relative_pair_excess
 
 EVAL_ROWS = 8192
+# With sampled towers: rows of which all towers are asked, to know what is common to all rows.
+SCALE_ROWS = 16_384
 
 
 def learn_gate_from_reference(state: SearchState) -> None:
-    """Keep the towers as they are; the gate learns from what they lose under each other's probabilities."""
+    """Keep the towers as they are; the gate learns which rows they disagree over (see `yardstick`)."""
     state.selector.adopt_embeddings(state.embedding, standardise=True)
-    rows_K = torch.bincount(state.window.scenario_N[state.rows], minlength=state.window.num_scenarios)
-    weights_KK = pair_weights(rows_K)
-    excess_N = torch.cat([expected_excess(z_BK, weights_KK) for z_BK in _tower_logits(state)])
+    state.selector.embedding.weight.requires_grad_(True)
+    state.make_selector_optimiser()
+    excess_N = _excess(state)
     # In units of its mean, so that lambda means the same on every log
     excess_N = (excess_N / excess_N.mean().clamp(min=1e-12)).float()
-    state.say(f"reference: excess loss of {len(excess_N):,} rows under {state.window.num_scenarios} towers")
+    state.say(f"reference: excess of {len(excess_N):,} rows under {state.window.num_scenarios} towers")
     target = state.spec.target_share_rate
 
     def step(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -42,13 +47,60 @@ def learn_gate_from_reference(state: SearchState) -> None:
     every_row = torch.arange(len(state.window), device=state.rows.device)
     for epoch in range(1, state.spec.epochs + 1):
         state.epoch("gate", epoch, state.spec.epochs, every_row, step)
+    state.selector.embedding.weight.requires_grad_(False)
 
 
 @torch.no_grad()
-def _tower_logits(state: SearchState) -> Iterator[Tensor]:
-    """logits_BK of all window rows, part by part, in eval mode."""
+def _excess(state: SearchState) -> Tensor:
+    """Relative excess [N] of every window row under the corrected towers, in eval mode."""
     state.model.eval()
-    for start in range(0, len(state.window), EVAL_ROWS):
-        stop = min(start + EVAL_ROWS, len(state.window))
-        batch: Batch = state.window.batch(torch.arange(start, stop, device=state.rows.device))
-        yield state.model.scenario_logits(state.model.embed(batch), batch)
+    window = state.window
+    rows_K = torch.bincount(window.scenario_N[state.rows], minlength=window.num_scenarios)
+    weights_KK = pair_weights(rows_K)
+    every = torch.arange(len(window), device=state.rows.device)
+    corrections = WideCorrections(window.layout, window.num_scenarios, every.device)
+    if state.spec.tower_sample is None:
+        logits_NK = torch.cat([_every_tower(state, batch) for batch in _parts(state, every)])
+        own_N = logits_NK.gather(1, window.scenario_N[:, None]).squeeze(1)
+        _fit(corrections, state, own_N)
+        logits_NK += torch.cat([corrections.of_batch(batch) for batch in _parts(state, every)])
+        scale = CommonScale.of(logits_NK, weights_KK)
+        return torch.cat([relative_excess(z_BK, weights_KK, scale) for z_BK in torch.split(logits_NK, EVAL_ROWS)])
+    own_N = torch.cat([state.model(batch).float() for batch in _parts(state, every)])
+    _fit(corrections, state, own_N)
+    sample = every[:: -(-len(every) // SCALE_ROWS)]
+    asked = [_every_tower(state, batch) + corrections.of_batch(batch) for batch in _parts(state, sample)]
+    estimate = _pair_estimate(state, corrections, CommonScale.of(torch.cat(asked), weights_KK), weights_KK)
+    return torch.cat([estimate(batch) for batch in _parts(state, every)])
+
+
+def _fit(corrections: WideCorrections, state: SearchState, own_logits_N: Tensor) -> None:
+    """From the rows that trained the towers: the held-out ones stay unseen."""
+    window, rows = state.window, state.rows
+    corrections.fit(own_logits_N[rows], window.label_N[rows], window.scenario_N[rows], window.slot_ids_NS[rows])
+
+
+def _pair_estimate(
+    state: SearchState, corrections: WideCorrections, scale: CommonScale, weights_KK: Tensor
+) -> Callable[[Batch], Tensor]:
+    num_pairs = state.spec.tower_sample
+    assert num_pairs is not None
+    generator = torch.Generator(weights_KK.device).manual_seed(state.spec.seed + 2)
+
+    def estimate(batch: Batch) -> Tensor:
+        pairs_BP2 = draw_pairs(weights_KK, len(batch), num_pairs, generator)
+        logits_BP2 = pair_logits(state.model, batch, pairs_BP2)
+        logits_BP2 = logits_BP2 + corrections.of_batch(batch).gather(1, pairs_BP2.flatten(1)).view(pairs_BP2.shape)
+        return relative_pair_excess(logits_BP2, pairs_BP2, scale)
+
+    return estimate
+
+
+def _every_tower(state: SearchState, batch: Batch) -> Tensor:
+    """logits_BK."""
+    return state.model.scenario_logits(state.model.embed(batch), batch)
+
+
+def _parts(state: SearchState, rows: Tensor) -> Iterator[Batch]:
+    for part in torch.split(rows, EVAL_ROWS):
+        yield state.window.batch(part)

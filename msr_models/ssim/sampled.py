@@ -1,4 +1,4 @@
-"""Eq. 13 and the excess loss from a few towers per row: estimates without bias, whose cost does not grow with K.
+"""Eq. 13, and the towers that an excess is taken from, with a few towers per row: costs that do not grow with K.
 
 Suffixes here: M other towers drawn per row, P pairs of towers drawn per row.
 """
@@ -111,29 +111,16 @@ def draw_pairs(weights_KK: Tensor, num_rows: int, num_pairs: int, generator: tor
     return torch.stack([flat // num_scenarios, flat % num_scenarios], dim=-1).view(num_rows, num_pairs, 2)
 
 
-def pair_excess(logits_BP2: Tensor) -> Tensor:
-    """Mean over a row's pairs of (KL(p_j || p_k) + KL(p_k || p_j)) / 2 = (p_j - p_k)(z_j - z_k) / 2, [B] float64.
-
-    For pairs drawn by `draw_pairs` its mean is `objective.expected_excess`.
-    """
-    z_BP2 = logits_BP2.double()
-    p_BP2 = z_BP2.sigmoid()
-    return ((p_BP2[..., 0] - p_BP2[..., 1]) * (z_BP2[..., 0] - z_BP2[..., 1]) / 2).mean(dim=1)
-
-
 @torch.no_grad()
-def sampled_excess(
-    model: MultiScenarioModel, batch: Batch, weights_KK: Tensor, num_pairs: int, generator: torch.Generator
-) -> Tensor:
-    """`objective.expected_excess` [B] estimated from `num_pairs` pairs of towers per row: 2 P visits whatever K.
+def pair_logits(model: MultiScenarioModel, batch: Batch, pairs_BP2: Tensor) -> Tensor:
+    """Logits [B, P, 2] of each row's drawn towers: at most 2 P visits per row, whatever K.
 
-    In the model's present mode (a yardstick is asked in eval mode); `generator` lives on the device of weights_KK.
+    In the model's present mode (a yardstick is asked in eval mode).
     """
-    pairs_BP2 = draw_pairs(weights_KK, len(batch), num_pairs, generator)
     towers_BV = pairs_BP2.flatten(1)
     visit_KB = torch.zeros(model.num_scenarios, len(batch), dtype=torch.bool, device=towers_BV.device)
     routing = Routing.of_mask(visit_KB.scatter_(0, towers_BV.t(), True))
     logits_V = model.routed_logits(model.embed(batch), batch, routing)
     logits_BK = logits_V.new_zeros(len(batch), model.num_scenarios)
     logits_BK[routing.row_index_V, routing.scenario_V] = logits_V
-    return pair_excess(logits_BK.gather(1, towers_BV).view(pairs_BP2.shape))
+    return logits_BK.gather(1, towers_BV).view(pairs_BP2.shape)

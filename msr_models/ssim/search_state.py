@@ -48,6 +48,7 @@ class SearchState:
             spec.selector_hidden,
             "field_wise" if spec.objective == "reference" else "dense",
             torch.Generator().manual_seed(spec.seed + 1),
+            scenario_heads=spec.scenario_heads,
         ).to(device)
         self.gate = Gate(spec.gate_estimator, spec.threshold_init, spec.threshold_bounds).to(device)
         self.optimiser = Optimiser(
@@ -56,19 +57,22 @@ class SearchState:
                 learning_rate=spec.learning_rate * self.model.learning_rate_scale, weight_decay=spec.weight_decay
             ),
         )
-        self.selector_optimiser = torch.optim.Adam(
-            [
-                {"params": self.selector.trainable(), "weight_decay": spec.weight_decay},
-                {"params": [self.gate.threshold], "weight_decay": 0.0},
-            ],
-            lr=spec.selector_learning_rate,
-        )
+        self.make_selector_optimiser()
         self.kl_weight = spec.kl_weight
         self.temperature = 1.0
         self.curves: list[dict[str, float | int | str]] = []
         held_out_N = window.instance_id_N % HOLD_OUT_EVERY == 0
         self.held_out = held_out_N.nonzero().squeeze(1)
         self.rows = (~held_out_N).nonzero().squeeze(1)
+
+    def make_selector_optimiser(self) -> None:
+        """Optimisers of what the selector trains now, and of the threshold, without a past."""
+        spec = self.spec
+        self.selector_optimiser = Optimiser(
+            self.selector,
+            OptimiserConfig(learning_rate=spec.selector_learning_rate, weight_decay=spec.weight_decay),
+        )
+        self.threshold_optimiser = torch.optim.Adam([self.gate.threshold], lr=spec.selector_learning_rate)
 
     def epoch(
         self, phase: str, epoch: int, of: int, rows: Tensor, step: Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -111,9 +115,10 @@ class SearchState:
 
     def selector_step(self, loss: Tensor, gate_B: Tensor) -> None:
         """Backward, one step of selector and threshold, and lambda a step towards the target share rate."""
-        self.selector_optimiser.zero_grad(set_to_none=True)
+        self.threshold_optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         self.selector_optimiser.step()
+        self.threshold_optimiser.step()
         self.gate.project()
         if self.spec.target_share_rate is not None:
             missing = self.spec.target_share_rate - float(gate_B.detach().mean())

@@ -30,6 +30,7 @@ class Selector(nn.Module):
     trunk `dense`: eq. 8, an MLP over the concatenation. `field_wise`: the same with block-diagonal weights, an MLP per
     field; the heads then add up what each field says, so that a row's score pools over all rows that share a field's
     value with it instead of following one row's noise.
+    scenario_heads False: one head for the rows of all scenarios (the paper's ablation SSIM-ND).
     Ids beyond the table (a newer vocabulary) count as out of vocabulary. No dropout: a score depends on the row alone.
     """
 
@@ -43,17 +44,21 @@ class Selector(nn.Module):
         hidden: Sequence[int],
         trunk: TrunkKind,
         generator: torch.Generator,
+        *,
+        scenario_heads: bool = True,
     ) -> None:
         super().__init__()
         self.trunk = trunk
+        self.scenario_heads = scenario_heads
         self.embedding = FieldEmbedding(layout, width, generator)
         self.embedding.weight.requires_grad_(False)
         num_inputs = layout.num_fields + 1
         blocks, in_width = (num_inputs, width) if trunk == "field_wise" else (1, num_inputs * width)
         sizes = [in_width, *hidden]
         self.layers = nn.ModuleList(StackedLinear(blocks, i, o, generator) for i, o in pairwise(sizes))
-        self.head_weight = nn.Parameter(torch.empty(num_scenarios, blocks * sizes[-1]))
-        self.head_bias = nn.Parameter(torch.zeros(num_scenarios))
+        num_heads = num_scenarios if scenario_heads else 1
+        self.head_weight = nn.Parameter(torch.empty(num_heads, blocks * sizes[-1]))
+        self.head_bias = nn.Parameter(torch.zeros(num_heads))
         bound = math.sqrt(6.0 / (blocks * sizes[-1] + 1))
         with torch.no_grad():
             self.head_weight.uniform_(-bound, bound, generator=generator)
@@ -89,7 +94,7 @@ class Selector(nn.Module):
             h = F.relu(layer.every(h))
         h_BH = h.transpose(0, 1).flatten(1)
         logits_BK = torch.addmm(self.head_bias, h_BH, self.head_weight.t())
-        return logits_BK.gather(1, scenario_B[:, None]).squeeze(1)
+        return logits_BK.gather(1, scenario_B[:, None]).squeeze(1) if self.scenario_heads else logits_BK.squeeze(1)
 
     def score_batch(self, batch: Batch) -> Tensor:
         """Share logits [B] from the selector's own embeddings."""

@@ -25,7 +25,7 @@ from msr_models.training.files import write_bytes, write_json
 from schemas.errors import SharedSetError
 from schemas.pipeline_spec import SearchSpec
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,6 +115,7 @@ def save_scorer(path: Path, scorer: Scorer, spec: SearchSpec, record: Mapping[st
         "embedding_dim": scorer.selector.embedding.width,
         "selector_hidden": list(spec.selector_hidden),
         "trunk": scorer.selector.trunk,
+        "scenario_heads": scorer.selector.scenario_heads,
     }
     content = {
         "metadata": json.dumps(metadata, sort_keys=True),
@@ -153,6 +154,7 @@ def load_scorer(path: Path, sha256: str) -> Scorer:
         meta["selector_hidden"],
         meta["trunk"],
         torch.Generator(),
+        scenario_heads=meta["scenario_heads"],
     )
     selector.load_state_dict(content["selector"])
     return Scorer(

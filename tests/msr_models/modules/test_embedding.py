@@ -64,6 +64,13 @@ def test_ids_of_a_newer_vocabulary_count_as_unknown_and_never_reach_another_fiel
     assert embedding.pooled_history(dataclasses.replace(batch, hist_item_ids_BL=history)).abs().max() == 0
 
 
+def test_a_layout_without_behaviours_pools_to_zeros() -> None:
+    layout, batch = dataclasses.replace(LAYOUT, hist_length=0), random_batch(3, 2)
+    embedding = FieldEmbedding(layout, 4, torch.Generator())
+    none = dataclasses.replace(batch, hist_item_ids_BL=torch.zeros(3, 0, dtype=torch.int32))
+    assert torch.equal(embedding.pooled_history(none), torch.zeros(3, 4))
+
+
 def test_a_layout_survives_json() -> None:
     import json
 

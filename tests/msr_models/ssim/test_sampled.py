@@ -13,7 +13,6 @@ from msr_models.models.base import MultiScenarioModel
 from msr_models.models.registry import build_model
 from msr_models.ssim import sampled
 from msr_models.ssim.objective import (
-    expected_excess,
     gated_logits,
     pair_weights,
     shared_instance_loss,
@@ -22,8 +21,7 @@ from msr_models.ssim.objective import (
 from msr_models.ssim.sampled import (
     draw_pairs,
     draw_towers,
-    pair_excess,
-    sampled_excess,
+    pair_logits,
     sampled_loss,
     towers_of_choices,
 )
@@ -156,20 +154,8 @@ def test_visits_do_not_grow_with_the_number_of_scenarios(num_scenarios: int) -> 
     sampled_loss(model, batch, batch.shared_B.float().requires_grad_(), towers_BM)
     assert (count.trained, count.rest) == (200 + 2 * shared, 2 * (200 - shared))
     count.rest = 0
-    sampled_excess(model, batch, pair_weights(torch.ones(num_scenarios)), 2, torch.Generator())
+    pair_logits(model, batch, draw_pairs(pair_weights(torch.ones(num_scenarios)), 200, 2, torch.Generator()))
     assert 200 < count.rest <= 4 * 200
-
-
-@pytest.mark.parametrize("rows_K", [[100, 200, 300, 400], [600, 300, 100], [7, 8, 0]])
-def test_the_sampled_excess_is_unbiased(rows_K: list[int]) -> None:
-    """Over the distribution that pairs are drawn from, summed up pair by pair."""
-    num_scenarios = len(rows_K)
-    logits_BK = 2 * torch.randn(64, num_scenarios, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
-    weights_KK = pair_weights(torch.tensor(rows_K))
-    mean_B = torch.zeros(64, dtype=torch.float64)
-    for j, k in product(range(num_scenarios), repeat=2):
-        mean_B += weights_KK[j, k] * pair_excess(logits_BK[:, None, [j, k]])
-    torch.testing.assert_close(mean_B, expected_excess(logits_BK, weights_KK), atol=1e-12, rtol=1e-10)
 
 
 def test_pairs_are_drawn_with_their_weights() -> None:
@@ -181,23 +167,13 @@ def test_pairs_are_drawn_with_their_weights() -> None:
     assert (found_KK[weights_KK == 0] == 0).all(), "a pair without weight is never drawn"
 
 
-def test_the_models_excess_is_that_of_its_own_logits() -> None:
+def test_logits_of_pairs_are_the_models_own() -> None:
     model, batch = _model("shared_bottom", 5), random_batch(50, 5)
-    weights_KK = pair_weights(torch.tensor([5, 4, 3, 2, 1]))
-    found_B = sampled_excess(model, batch, weights_KK, 3, torch.Generator().manual_seed(2))
-    pairs_BP2 = draw_pairs(weights_KK, 50, 3, torch.Generator().manual_seed(2))
+    pairs_BP2 = draw_pairs(pair_weights(torch.tensor([5, 4, 3, 2, 1])), 50, 3, torch.Generator().manual_seed(2))
     logits_BK = model.scenario_logits(model.embed(batch), batch).detach()
-    expected = []
-    for i in range(50):
-        terms = []
-        for j, k in pairs_BP2[i].tolist():
-            p, q = (torch.distributions.Bernoulli(logits=logits_BK[i, n].double()) for n in (j, k))
-            kl = torch.distributions.kl_divergence
-            terms.append((kl(p, q) + kl(q, p)) / 2)
-        expected.append(torch.stack(terms).mean())
-    torch.testing.assert_close(found_B, torch.stack(expected), atol=1e-6, rtol=1e-4)
+    expected_BP2 = torch.stack([logits_BK[i][pairs_BP2[i]] for i in range(50)])
+    torch.testing.assert_close(pair_logits(model, batch, pairs_BP2), expected_BP2, atol=1e-6, rtol=1e-5)
 
 
-def test_without_a_pair_there_is_no_excess() -> None:
-    model, batch = _model("shared_bottom", 1), random_batch(5, 1)
-    assert sampled_excess(model, batch, pair_weights(torch.tensor([5])), 2, torch.Generator()).abs().max() == 0
+def test_without_a_pair_a_tower_meets_itself() -> None:
+    assert draw_pairs(pair_weights(torch.tensor([5])), 5, 2, torch.Generator()).abs().max() == 0
