@@ -4,7 +4,8 @@ Starts when a day's features are announced (asset `scenario_features`; the parti
 target model on the days before D with the shared instances, tests on D, evaluates and reports.
 
 * `needs_search` waits until no `daily_features` run is under way, then asks whether the search that D relies on is
-  still to be done; if so, `shared_instance_search` runs first.
+  still to be done, by schedule or because a day drifted from the set (asset `shared_instance_drift`); if so,
+  `shared_instance_search` runs first.
 * A day whose window has not enough days yet is left out: each step says so and ends well.
 * With `training.start: previous_day` a day starts from the weights of the day before, and makes days that were left
   out first. After past days were mended, train all days from the first mended one on again, in order.
@@ -67,10 +68,11 @@ with DAG(
         dataset=deployment.dataset,
         engine="torch",
         pool=GPU_POOL,
-        outlets=[assets.SHARED_INSTANCE_MASKS],
+        outlets=[assets.SHARED_INSTANCE_MASKS, assets.SHARED_INSTANCE_DRIFT],
         trigger_rule="none_failed_min_one_success",
         execution_timeout=timedelta(hours=1),
-        doc_md="Scores the days of D's window that the set in force has no masks for yet.",
+        doc_md="Scores the days of D's window that the set in force has no masks for yet, and compares each with the "
+        "set's own window: a day that drifted is named in the log and makes a search due.",
     )
     train = StepOperator.partial(
         task_id="train_target_model",

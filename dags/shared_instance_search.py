@@ -3,10 +3,11 @@
 Searches the days before `ds` for the impressions whose lesson holds in other scenarios too (SSIM), and keeps the result
 as an immutable set: masks, selector, catalogue row.
 
-* When `daily_training` meets a day whose scheduled search (every `search.every_days` days) is to be done; weekly, for
-  the same schedule; or by hand: *Trigger*, with `ds` (empty = the day of the run).
-* `window`: `scheduled` takes the days before the search day that training of `ds` relies on, `exact` those before
-  `ds`.
+* When `daily_training` meets a day whose search is to be done: scheduled (every `search.every_days` days), or due
+  because a day drifted from its set; weekly, for the same schedule; or by hand: *Trigger*, with `ds` (empty = the day
+  of the run).
+* `window`: `scheduled` does all searches that training of `ds` relies on and that are still to be done, and scores the
+  days that decide whether there was drift; `exact` searches the days before `ds`.
 * A search that was done before for the same days and settings is found again, not repeated.
 """
 
@@ -46,7 +47,7 @@ with DAG(
         ds="{{ params.ds or dag_run.run_after.strftime('%Y-%m-%d') }}",
         extra_args=["--window", "{{ params.window }}"],
         pool=GPU_POOL,
-        outlets=[assets.SHARED_INSTANCE_SETS, assets.SHARED_INSTANCE_MASKS],
+        outlets=[assets.SHARED_INSTANCE_SETS, assets.SHARED_INSTANCE_MASKS, assets.SHARED_INSTANCE_DRIFT],
         execution_timeout=timedelta(hours=6),
         doc_md="Selector and backbone on the window -> score, ranks and gate of each, one catalogue row.",
     )

@@ -2,14 +2,16 @@
 
 Kept whatever their age: the table versions that a training run's manifest or a shared-instance set names, so that both
 can be repeated. The log of a table with such versions is kept as long (delta.logRetentionDuration), or they could not
-be opened. Deletes only files that were replaced longer than --retention-hours ago, and what killed writers left.
-Running it again at once changes nothing.
+be opened. Deletes only files that were replaced longer than --retention-hours ago, what killed writers left, and the
+states (_artifacts/resume) of trainings that were cut off that long ago and never went on: those of a run that is tried
+again are younger. Running it again at once changes nothing.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,7 @@ from deltalake.exceptions import CommitFailedError
 from jobs.cli import StepArgs, progress, run_step
 from msr_models.data.lake_reader import open_table, read_table, table_exists
 from schemas.errors import TableError
+from schemas.locations import artifacts_dir
 from schemas.tables import get_table, table_names
 
 DEFAULT_RETENTION_HOURS = 168
@@ -91,7 +94,27 @@ def maintain_table(
     )
 
 
+def remove_stale_states(folder: Path, retention_hours: int, *, dry_run: bool = False) -> tuple[int, int]:
+    """Delete states to resume from, and halves of such, that were written longer ago; (files, bytes) of those.
+
+    A state only saves time: without one a run starts at its beginning and ends in the same weights.
+    """
+    before = time.time() - retention_hours * 3600
+    stale = []
+    for path in sorted(folder.glob("*")) if folder.is_dir() else []:
+        try:
+            found = path.stat()
+        except FileNotFoundError:  # its run was published meanwhile
+            continue
+        if path.name.endswith((".pt", ".partial")) and found.st_mtime < before:
+            stale.append(found.st_size)
+            if not dry_run:
+                path.unlink(missing_ok=True)
+    return len(stale), sum(stale)
+
+
 def step(args: StepArgs) -> None:
+    """Maintain all tables of the data set, then what trainings left."""
     hours = args.options.retention_hours
     if hours < 0:
         raise TableError(f"--retention-hours {hours} is negative; give 0 or more")
@@ -109,6 +132,13 @@ def step(args: StepArgs) -> None:
             f"{table}: files {done.files_before} -> {done.files_after}, {done.bytes_before / 1e6:.1f} MB -> "
             f"{done.bytes_after / 1e6:.1f} MB, {done.deleted} old files {verb}, {done.pinned} versions pinned"
         )
+    try:
+        folder = artifacts_dir(name) / "resume"
+    except TableError as error:
+        return progress(f"states of cut-off trainings: left as they are ({error})")
+    files, size = remove_stale_states(folder, hours, dry_run=args.options.dry_run)
+    verb = "to delete" if args.options.dry_run else "deleted"
+    progress(f"states of cut-off trainings: {files} old files ({size / 1e6:.1f} MB) {verb}")
 
 
 def _two_columns(dataset_name: str, table: str, first: str, second: str) -> tuple[list[str], list[str]]:

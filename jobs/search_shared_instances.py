@@ -3,15 +3,20 @@
 The window is the search.window_days days before ds, or with `--window scheduled` those before the scheduled search day
 that training of ds relies on (every search.every_days days). The set's id follows from window, configuration and
 seed: a set that exists is left as it is, and a search that was cut off and runs again ends in the same set. A search
-that collapsed is kept with status `rejected` and its reason; training never uses it.
+that collapsed is kept with status `rejected` and its reason; training never uses it. Of several processes under
+torchrun the first one searches.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +26,7 @@ import torch
 from jobs.arrow_lake import overwrite_partition, overwrite_rows
 from jobs.cli import StepArgs, progress, run_step
 from jobs.due_searches import do_due_searches
+from jobs.shared_scoring import launched_processes
 from msr_models.data import lake_reader
 from msr_models.data.window import Window, load_window
 from msr_models.ssim.search import SearchResult, run_search
@@ -49,6 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def step(args: StepArgs) -> None:
     """Search for every day asked for."""
+    if launched_processes()[0]:
+        return progress("the first process searches, this one has nothing to do")
     keep_freed_memory()
     torch.set_num_threads(getattr(args.options, "threads", 1))
     device = usable_device(getattr(args.options, "device", "cpu"))
@@ -79,7 +87,12 @@ def search_day(dataset: DatasetSpec, ds: date, spec: SearchSpec, device: str = "
     shown = ", ".join(f"{name} {rows:,}" for name, rows in zip(window.scenario_names, rows_K, strict=True))
     progress(f"{ds}: {len(window):,} rows ({shown}); vocabulary {window.vocabulary_version}; set {set_id}")
     result = run_search(window, spec, progress, device=device)
-    _publish(dataset, window, spec, set_id, result)
+    with _only_writer(artifacts_dir(dataset.name) / "selectors" / set_id):
+        # On a GPU two searches of one id differ in last digits: masks of one and selector of the other are no set
+        if _exists(dataset, set_id):
+            progress(f"{ds}: shared set {set_id} was made by another process meanwhile; this one's is dropped")
+        else:
+            _publish(dataset, window, spec, set_id, result)
     return set_id
 
 
@@ -105,6 +118,15 @@ def share_rates(window: Window, result: SearchResult) -> dict[str, dict[str, flo
         }
         for k, name in enumerate(window.scenario_names)
     }
+
+
+@contextmanager
+def _only_writer(folder: Path) -> Iterator[None]:
+    """Let one process at a time publish the set of this folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)  # given back when the file closes or the process dies
+        yield
 
 
 def _exists(dataset: DatasetSpec, set_id: str) -> bool:

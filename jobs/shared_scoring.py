@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import date
@@ -84,6 +85,14 @@ class SetScoring:
         overwrite_partition(rows, self._dataset, DRIFT, {**self._where, "ds": str(day)})
         for line in drift_lines(self._dataset, day, rows):
             progress(line)
+
+
+def launched_processes() -> tuple[int, int]:
+    """(this process's rank, number of processes) under torchrun, which sets them; (0, 1) without.
+
+    Searching and scoring exchange nothing between processes, so none has to wait for another.
+    """
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def is_scored(dataset: DatasetSpec, set_id: str, day: date) -> bool:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from functools import cached_property
 from typing import Any
 
 from jobs.reporting.reliability import Reliability, read_reliability
 from jobs.reporting.shared_set import SetSummary, SharedSet, read_sets, read_shared_set
+from jobs.sets.drift import DayDrift, read_drift
+from jobs.sets.usage import Run, read_runs
 from msr_models.data.lake_reader import read_table, table_exists
 from schemas.dataset_spec import DatasetSpec
 
@@ -30,28 +32,6 @@ class DayAccount:
     rows_quarantined: int
     per_scenario: dict[str, int]
     reasons: dict[str, int]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """One trained model: a row of training_runs, the manifest parsed."""
-
-    ds: str
-    model: str
-    run_id: str
-    arm: str
-    ratio: float
-    is_selected: bool
-    shared_set_id: str | None
-    validation_auc: float | None
-    validation_logloss: float
-    epochs: int
-    train_rows: int
-    train_seconds: float
-    created_at: datetime
-    predictions_uri: str
-    checkpoint_uri: str
-    code_version: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +67,7 @@ class ReportData:
     """All that one report shows.
 
     `argument`: what command lines name the data set by, its name or its YAML's path. `findings`: what audits said.
+    `drift`: days that were compared with the window of `shared`.
     """
 
     dataset: DatasetSpec
@@ -95,6 +76,7 @@ class ReportData:
     findings: list[str]
     sets: list[SetSummary]
     shared: SharedSet | None
+    drift: list[DayDrift]
     runs: list[Run]
     scores: list[Score]
     reliability: list[Reliability]
@@ -146,17 +128,18 @@ def collect(dataset: DatasetSpec, days: Sequence[date], argument: str | None = N
     Tables that do not exist yet give empty parts. Raises TableError where a table's columns are not the spec's.
     """
     audits = sorted(_rows(dataset, "audits", days), key=lambda r: (r["table_name"], r["ds"]))
-    runs = [_run(row) for row in _rows(dataset, "training_runs", days)]
-    runs.sort(key=lambda r: (r.ds, r.model, r.ratio))
+    runs = read_runs(dataset, days)
     sets = read_sets(dataset)
     used = next((r.shared_set_id for r in reversed(runs) if r.shared_set_id is not None), None)
+    shared = read_shared_set(dataset, sets, used)
     return ReportData(
         dataset=dataset,
         argument=argument or dataset.name,
         accounts=[_account(row) for row in audits if row["table_name"] == "impressions"],
         findings=[finding for row in audits for finding in _findings(row)],
         sets=sets,
-        shared=read_shared_set(dataset, sets, used),
+        shared=shared,
+        drift=read_drift(dataset, shared.summary.shared_set_id, days) if shared else [],
         runs=runs,
         scores=[_score(row) for row in _rows(dataset, "evaluations", days)],
         reliability=read_reliability([(r.model, r.ds, arm, r.predictions_uri) for r, arm in _newest_arms(runs)]),
@@ -196,12 +179,6 @@ def _findings(row: dict[str, Any]) -> list[str]:
     kinds = {"failed": json.loads(row["failures"]), "warning": json.loads(row["warnings"])}
     said = [(kind, w if isinstance(w, str) else json.dumps(w)) for kind, every in kinds.items() for w in every]
     return [f"{row['table_name']} {row['ds']}, {kind}: {words}" for kind, words in said]
-
-
-def _run(row: dict[str, Any]) -> Run:
-    manifest = json.loads(row["manifest"])
-    kept = {name: row[name] for name in Run.__dataclass_fields__ if name in row}
-    return Run(**kept, code_version=str(manifest.get("code_version", "unknown")))
 
 
 def _score(row: dict[str, Any]) -> Score:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from html import escape
 
 from jobs.reporting import account_figures, figures, sharing_figures
-from jobs.reporting.collect import ALL_ROWS, ARM_NAMES, NO_SHARING, SELECTED, SHARE_ALL, ReportData, Run
+from jobs.reporting.collect import ALL_ROWS, ARM_NAMES, NO_SHARING, SELECTED, SHARE_ALL, ReportData
+from jobs.reporting.drift import drift_section
 from jobs.reporting.html import (
     MISSING,
     difference,
@@ -20,6 +21,7 @@ from jobs.reporting.html import (
     table,
     warning,
 )  # fmt: skip
+from jobs.sets.usage import Run
 
 
 def render(data: ReportData) -> str:
@@ -179,6 +181,7 @@ def _shared(data: ReportData) -> str:
             f"<h3>Share rate</h3>{figure(sharing_figures.share_rates(shared), '')}",
             table(["scenario", "rows", "shared", "of label 0", "of label 1"], rows, caption="Rows of the window"),
             f"<h3>Scores</h3>{figure(sharing_figures.score_distribution(data, shared), '')}",
+            drift_section(data),
             folded(
                 "All sets",
                 table(["set", "window", "shared", "status", "reason"], catalogue, caption="Catalogue", words=[4]),

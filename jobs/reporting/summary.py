@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from jobs.reporting.collect import ALL_ROWS, NO_SHARING, SELECTED, SHARE_ALL, ReportData
+from jobs.reporting.drift import flag_lines
 from jobs.reporting.html import difference, number, percent, signed
 
 
@@ -34,9 +35,7 @@ def _accounts(data: ReportData) -> list[str]:
         reasons.update(account.reasons)
     total = [sum(getattr(a, n) for a in data.accounts) for n in ("rows_in", "rows_published", "rows_quarantined")]
     rows = [["day", "rows in", "published", "quarantined", "status"]]
-    rows += [
-        [a.ds, f"{a.rows_in}", f"{a.rows_published}", f"{a.rows_quarantined}", a.status] for a in data.accounts
-    ]
+    rows += [[a.ds, f"{a.rows_in}", f"{a.rows_published}", f"{a.rows_quarantined}", a.status] for a in data.accounts]
     rows.append(["total", *map(str, total), ""])
     why = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items()))
     return ["rows", *columns(rows), *([f"  quarantined for: {why}"] if why else [])]
@@ -49,7 +48,13 @@ def _set(data: ReportData) -> list[str]:
     rows = [["scenario", "rows", "shared", "label 0", "label 1"]]
     rows += [[s.scenario, f"{s.rows}", *map(percent, (s.rate(), s.rate(0), s.rate(1)))] for s in data.shared.shares]
     head = f"shared-instance set {one.shared_set_id} ({one.status}), window {one.window_start} .. {one.window_end}, "
-    return [f"{head}share rate {percent(one.share_rate)}", *columns(rows)]
+    compared = f"  drift: {sum(bool(day.drifted) for day in data.drift)} of {len(data.drift)} later days flagged"
+    return [
+        f"{head}share rate {percent(one.share_rate)}",
+        *columns(rows),
+        compared,
+        *(f"    {line}" for line in flag_lines(data)),
+    ]
 
 
 def _model(data: ReportData, model: str) -> list[str]:

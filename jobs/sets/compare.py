@@ -61,8 +61,8 @@ def compare_sets(dataset: DatasetSpec, first: str, second: str) -> SetDifference
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     if not columns or not len(columns[0]):
         raise SharedSetError(
-            f"shared sets {first} and {second} have no instance in common; score days with both: python -m "
-            f"jobs.score_shared_instances --dataset {dataset.name} --shared-set ID --ds DAY"
+            f"shared sets {first} and {second} have no instance in common; score a day with both: python -m "
+            f"jobs.score_shared_instances --dataset {dataset.name} --ds DAY --shared-set ID --window exact"
         )
     scenario_N = columns[0]
     return SetDifference(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from statistics import fmean
 from typing import Any
 
 from jobs.sets.compare import SetDifference
-from jobs.sets.export import read_row
+from jobs.sets.drift import DayDrift, part_name, read_drift
+from jobs.sets.export import MASKS, read_row
 from jobs.sets.manage import pin_spans
 from jobs.sets.usage import Gain, Run, read_runs, runs_of, validation_gains
-from msr_models.data.lake_reader import read_table
+from msr_models.data.lake_reader import count_rows, published_days, read_table
 from msr_models.data.search_schedule import drift_flags
 from msr_models.data.shared_sets import read_catalogue
 from schemas.dataset_spec import DatasetSpec
@@ -31,7 +33,8 @@ def list_lines(dataset: DatasetSpec) -> list[str]:
     rates = read_table(dataset.name, "shared_instance_sets", columns=["shared_set_id", "share_rate"]).to_pylist()
     rate_of = {row["shared_set_id"]: row["share_rate"] for row in rates}
     runs = read_runs(dataset)
-    rows = [("id", "window", "backbone", "status", "shared", "runs", "pinned")]
+    flags = drift_flags(dataset)
+    rows = [("id", "window", "backbone", "status", "shared", "runs", "drifted", "pinned")]
     for found in catalogue.sets:
         rows.append(
             (
@@ -41,6 +44,7 @@ def list_lines(dataset: DatasetSpec) -> list[str]:
                 found.status,
                 _percent(rate_of[found.shared_set_id]),
                 str(len(runs_of(runs, found.shared_set_id))),
+                _drifted([drifted for (set_id, _), drifted in flags.items() if set_id == found.shared_set_id]),
                 "; ".join(pin_spans(catalogue.pins, found.shared_set_id)) or NOTHING,
             )
         )
@@ -53,15 +57,15 @@ def show_lines(dataset: DatasetSpec, shared_set_id: str) -> list[str]:
     pins = "; ".join(pin_spans(read_catalogue(dataset).pins, shared_set_id))
     runs = read_runs(dataset)
     facts = {name: value for name, value in row.items() if name not in _SECTIONS} | {"pinned": pins}
-    flags = sorted(drift_flags(dataset).items())
-    drifted = [str(day) for (set_id, day), is_drifted in flags if set_id == shared_set_id and is_drifted]
+    facts |= {"masks": _mask_days(dataset, shared_set_id)}
+    rates = {"all": {"all": row["share_rate"]}, **row["share_rates"]}
     return [
         *_facts(facts),
-        *_section("share rates", _rate_lines(row["share_rates"])),
+        *_section("share rates of the window, by scenario and label", _rate_lines(rates)),
         *_section("validation of the source backbone", _facts(row["validation_metrics"])),
         *_section("validation gain, mean scenario AUC: selected ratio against r = 0", _gain_lines(runs, shared_set_id)),
         *_section("used by", _run_lines(runs_of(runs, shared_set_id))),
-        *_section("drifted days", drifted),
+        *_section("days against the window", _drift_lines(dataset, read_drift(dataset, shared_set_id))),
         *_section("configuration", _facts(row["config"])),
         *_section("table versions", _facts(row["table_versions"])),
     ]
@@ -88,7 +92,32 @@ def _rate_lines(rates: Mapping[str, Mapping[str, float | None]]) -> list[str]:
     parts = sorted({part for rate in rates.values() for part in rate})
     table = [("scenario", *parts)]
     table += [(name, *(_percent(rate.get(part)) for part in parts)) for name, rate in rates.items()]
-    return _aligned(table) if rates else []
+    return _aligned(table)
+
+
+def _mask_days(dataset: DatasetSpec, shared_set_id: str) -> str:
+    where = {"shared_set_id": shared_set_id}
+    days = sorted(published_days(dataset.name, MASKS, where))
+    if not days:
+        return NOTHING
+    rows = sum(count_rows(dataset.name, MASKS, days, filters=where).values())
+    return f"{rows:,} rows of {len(days)} days, {days[0]} .. {days[-1]}"
+
+
+def _drift_lines(dataset: DatasetSpec, days: Sequence[DayDrift]) -> list[str]:
+    """Of each day scored after the search: score shift (PSI) and share rate of all rows, and which parts drifted."""
+    if not days:
+        return ["no day outside the window has been scored yet"]
+    table = [("day", "rows", "psi", "shared", "of the window", "drifted")]
+    for day in days:
+        parts = ", ".join(part_name(dataset, part.scenario_id) for part in day.drifted)
+        rates = (_percent(day.whole.share_rate), _percent(day.whole.window_share_rate))
+        table.append((day.ds, f"{day.whole.rows:,}", _number(day.whole.psi), *rates, parts or "no"))
+    return _aligned(table)
+
+
+def _drifted(flags: Sequence[bool]) -> str:
+    return f"{sum(flags)} of {len(flags)} days" if flags else NOTHING
 
 
 def _gain_lines(runs: Sequence[Run], shared_set_id: str) -> list[str]:
@@ -115,7 +144,16 @@ def _run_lines(runs: Sequence[Run]) -> list[str]:
 
 def _facts(values: Mapping[str, Any]) -> list[str]:
     width = max(map(len, values), default=0)
-    return [f"{name:<{width}}  {NOTHING if value in (None, '') else value}" for name, value in values.items()]
+    return [f"{name:<{width}}  {_fact(value)}" for name, value in values.items()]
+
+
+def _fact(value: object) -> str:
+    """Six digits and whole seconds are enough to read; `export` writes all of them."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S} UTC"
+    return NOTHING if value is None or value == "" else str(value)
 
 
 def _section(title: str, lines: Sequence[str]) -> list[str]:

@@ -1,11 +1,12 @@
-"""Who uses a set: the runs of training_runs, and what sharing won on their validation days."""
+"""Runs as training_runs records them, who uses a set, and what sharing won on validation days. Needs no torch."""
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import dataclass, field
+from datetime import date, datetime
 
 from msr_models.data.lake_reader import read_table, table_exists
 from schemas.dataset_spec import DatasetSpec
@@ -23,6 +24,19 @@ class Run:
     is_selected: bool
     shared_set_id: str | None
     validation_auc: float | None
+    validation_logloss: float
+    epochs: int
+    train_rows: int
+    train_seconds: float
+    created_at: datetime
+    predictions_uri: str
+    checkpoint_uri: str
+    manifest: str = field(repr=False)
+
+    @property
+    def code_version(self) -> str:
+        """The commit that trained it, as its manifest says."""
+        return str(json.loads(self.manifest).get("code_version", "unknown"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,11 +57,12 @@ class Gain:
         return self.selected_auc - self.baseline_auc
 
 
-def read_runs(dataset: DatasetSpec) -> list[Run]:
-    """All runs by day, model and ratio; none where nothing was trained."""
+def read_runs(dataset: DatasetSpec, days: Sequence[date] = ()) -> list[Run]:
+    """All runs, or those of `days` where any are given, by day, model and ratio; none where nothing was trained."""
     if not table_exists(dataset.name, "training_runs"):
         return []
-    rows = read_table(dataset.name, "training_runs", columns=list(Run.__dataclass_fields__)).to_pylist()
+    columns = list(Run.__dataclass_fields__)
+    rows = read_table(dataset.name, "training_runs", columns=columns, days=days or None).to_pylist()
     return sorted((Run(**row) for row in rows), key=lambda run: (run.ds, run.model, run.ratio))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from datetime import date, timedelta
+from datetime import date
 from typing import Literal
 
 import numpy as np
@@ -67,8 +67,9 @@ class Ranks:
     def _require(self, absent_D: Mapping[date, int]) -> None:
         if absent_D:
             counts = ", ".join(f"{ds}: {absent} of {self._rows_D[ds]}" for ds, absent in absent_D.items())
-            name, ds = self._dataset.name, max(self._rows_D) + timedelta(days=1)
+            name, first, last = self._dataset.name, min(absent_D), max(absent_D)
+            days = f"--ds {first}" if first == last else f"--from {first} --to {last}"
             raise SharedSetError(
                 f"shared set {self._set_id} lacks masks of {name} ({counts} rows); run: python -m "
-                f"jobs.score_shared_instances --dataset {name} --ds {ds} --shared-set {self._set_id}"
+                f"jobs.score_shared_instances --dataset {name} {days} --shared-set {self._set_id} --window exact"
             )

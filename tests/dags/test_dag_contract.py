@@ -118,6 +118,13 @@ def test_training_searches_first_when_one_is_due(bag):
     assert tasks["evaluate"]["downstream"] == ["report"]
 
 
+def test_what_scoring_and_searching_write_is_announced(bag):
+    written = {"shared_instance_masks", "shared_instance_drift"}
+    assert set(bag["dags"]["daily_training"]["tasks"]["score_shared_instances"]["outlets"]) == written
+    (search,) = bag["dags"]["shared_instance_search"]["tasks"].values()
+    assert set(search["outlets"]) == written | {"shared_instance_sets"}
+
+
 def test_every_step_of_a_dag_is_a_module_in_jobs(bag):
     jobs = {p.stem for p in (DAGS.parent / "jobs").glob("*.py")}
     steps = {task["step"] for dag in bag["dags"].values() for task in dag["tasks"].values() if task["step"]}

@@ -5,18 +5,28 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
+from jobs import maintain_tables
 from jobs.arrow_lake import overwrite_partition
+from jobs.cli import StepArgs
 from jobs.hash_tables import hash_lake
-from jobs.maintain_tables import LOG_RETENTION, LOG_RETENTION_KEY, maintain_table, pinned_versions
+from jobs.maintain_tables import (
+    LOG_RETENTION,
+    LOG_RETENTION_KEY,
+    maintain_table,
+    pinned_versions,
+    remove_stale_states,
+)
 from msr_models.data.lake_reader import open_table, read_table, table_version
 from schemas.errors import TableError
 from schemas.load_dataset import load_dataset
+from schemas.locations import artifacts_dir
 from tests.support.report_lake import training_run, write_run
 
 GENERATED = load_dataset("generated")
@@ -88,6 +98,37 @@ def test_a_killed_writers_file_goes_once_it_is_old(lake: Path) -> None:
     assert maintain_table("generated", TABLE, pinned=set(), retention_hours=1).deleted == 0 and orphan.exists()
     os.utime(orphan, (0, 0))
     assert maintain_table("generated", TABLE, pinned=set(), retention_hours=1).deleted == 1 and not orphan.exists()
+
+
+def test_states_of_trainings_that_never_went_on_go_once_they_are_old(lake: Path) -> None:
+    write("first")
+    folder = artifacts_dir("generated") / "resume"
+    folder.mkdir(parents=True)
+    old, partial, young, other = (folder / name for name in ("old.pt", ".old.pt.host-1.partial", "new.pt", "notes"))
+    for path in (old, partial, young, other):
+        path.write_bytes(b"state")
+    for path in (old, partial, other):
+        os.utime(path, (0, 0))
+    assert remove_stale_states(folder, 1, dry_run=True) == (2, 10) and old.exists()
+    run = [sys.executable, "-m", "jobs.maintain_tables", "--dataset", "generated", "--retention-hours", "1"]
+    done = subprocess.run(run, capture_output=True, text=True, check=True)
+    assert "states of cut-off trainings: 2 old files (0.0 MB) deleted" in done.stdout
+    assert sorted(path.name for path in folder.iterdir()) == ["new.pt", "notes"]
+    assert remove_stale_states(folder, 1) == remove_stale_states(lake / "none", 1) == (0, 0)
+
+
+def test_a_remote_lake_without_a_folder_for_files_is_maintained_all_the_same(
+    lake: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("first")
+    monkeypatch.setattr(maintain_tables, "artifacts_dir", _no_folder)
+    options = Namespace(retention_hours=1, dry_run=False)
+    maintain_tables.step(StepArgs(dataset=GENERATED, days=[], options=options))
+    assert "left as they are (set MSR_ARTIFACTS_DIR)" in capsys.readouterr().out
+
+
+def _no_folder(_: str) -> Path:
+    raise TableError("set MSR_ARTIFACTS_DIR")
 
 
 def test_an_unreadable_manifest_stops_everything(lake: Path) -> None:

@@ -35,6 +35,7 @@ from tests.support.report_lake import (
     write_runs,
     write_set,
 )  # fmt: skip
+from tests.support.set_tables import write_drift
 
 GENERATED = load_dataset("generated")
 FIRST = GENERATED.days.start
@@ -170,6 +171,28 @@ def test_each_part_may_be_missing(lake: Path) -> None:
     html = render(collect(GENERATED, []))
     assert "One ratio only" in html and "One test day only" in html
     assert "no AUC: the day&#x27;s rows have one class" in html
+
+
+def test_days_that_drifted_are_shown_with_their_figures(lake: Path) -> None:
+    build_report_lake(GENERATED)
+    assert "No day after the set&#x27;s window has been scored yet" in render(collect(GENERATED, []))
+    write_drift(GENERATED, SET_ID, day(8), is_drifted=False)
+    write_drift(GENERATED, SET_ID, day(9), is_drifted=True)
+    write_drift(GENERATED, "another", day(10), is_drifted=True)
+    found = collect(GENERATED, [])
+    assert [(d.ds, [part.scenario_id for part in d.drifted]) for d in found.drift] == [
+        ("2026-01-08", []),
+        ("2026-01-09", [0]),
+    ]
+    html = render(found)
+    name = GENERATED.scenario.names[0]
+    assert f"2026-01-09 drifted: {name} (index 0.000, shared 50.0 % -&gt; 50.0 %)" in html
+    assert "2026-01-10 drifted" not in html and "2026-01-08 drifted" not in html
+    assert "2026-01-08: index 0.000, shared 50.0 %; 2026-01-09: index 0.000, shared 50.0 %, drifted" in html
+    assert "drift: 1 of 2 later days flagged" in summarise(found)
+    for picture in re.findall(r'<svg viewBox="[^"]*" role="img".*?</svg>', html, flags=re.DOTALL):
+        ElementTree.fromstring(picture)
+    assert [d.ds for d in collect(GENERATED, [day(9)]).drift] == ["2026-01-09"]
 
 
 def test_a_failed_audit_and_warnings_are_shown(lake: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from deltalake import DeltaTable, write_deltalake
 
 from jobs import score_shared_instances, search_shared_instances
 from jobs.arrow_lake import overwrite_partition
@@ -20,7 +21,8 @@ from msr_models.data.shared_sets import find_shared_set
 from msr_models.data.window import load_window
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError
-from tests.support.tiny_lake import tiny_dataset, tiny_day, write_tiny_lake
+from schemas.locations import table_uri
+from tests.support.tiny_lake import tiny_dataset, tiny_day, write_shared_set, write_tiny_lake
 
 WINDOW = [date(2026, 1, d) for d in (2, 3, 4)]
 LATER = [date(2026, 1, d) for d in (5, 6, 7)]
@@ -134,3 +136,58 @@ def test_a_changed_selector_stops_the_step(searched: tuple[DatasetSpec, str]) ->
     with pytest.raises(SharedSetError, match="sha256"):
         score(spec, DS)
     assert scored_days(spec) == set(WINDOW), "nothing was written"
+
+
+def test_files_and_their_order_do_not_decide_a_days_masks(searched: tuple[DatasetSpec, str]) -> None:
+    """The same rows in other files: several of them, their rows turned round and spread."""
+    spec, set_id = searched
+    score(spec, DS)
+    expected = masks(spec)
+    for day in LATER:
+        features, _ = tiny_day(spec, day, ROWS)
+        uri = table_uri(spec.name, "scenario_features")
+        DeltaTable(uri).delete(f"ds = '{day}'")
+        columns = DeltaTable(uri).to_pyarrow_dataset().schema.names
+        for start in range(7):
+            part = features.select(columns).take(np.arange(start, ROWS, 7)[::-1].copy())
+            write_deltalake(uri, part, mode="append", configuration={"delta.enableDeletionVectors": "false"})
+        overwrite_partition(
+            expected.slice(0, 0), spec, "shared_instance_masks", {"shared_set_id": set_id, "ds": str(day)}
+        )
+    assert scored_days(spec) == set(WINDOW)
+    score(spec, DS)
+    assert masks(spec).equals(expected)
+
+
+def test_processes_under_a_launcher_share_the_days(
+    searched: tuple[DatasetSpec, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, set_id = searched
+    score(spec, DS)
+    expected = masks(spec)
+    for day in LATER:
+        where = {"shared_set_id": set_id, "ds": str(day)}
+        overwrite_partition(expected.slice(0, 0), spec, "shared_instance_masks", where)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    parts = []
+    for rank in ("0", "1"):
+        before = scored_days(spec)
+        monkeypatch.setenv("RANK", rank)
+        score(spec, DS)
+        parts.append(scored_days(spec) - before)
+    assert parts[0] and parts[1] and parts[0] | parts[1] == set(LATER)
+    assert masks(spec).equals(expected)
+
+
+def test_a_named_set_is_used_instead_of_the_newest(searched: tuple[DatasetSpec, str]) -> None:
+    spec, named = searched
+    write_shared_set(spec, "newer", (WINDOW[0], LATER[0]))
+    with pytest.raises(SharedSetError, match="selector nowhere cannot be read"):
+        score(spec, DS)
+    score(spec, DS, shared_set=named)
+    assert set(masks(spec)["shared_set_id"].to_pylist()) == {named}
+    expected = masks(spec)
+    where = {"shared_set_id": named, "ds": str(WINDOW[-1])}
+    overwrite_partition(expected.slice(0, 0), spec, "shared_instance_masks", where)
+    score(spec, LATER[0])
+    assert masks(spec).equals(expected), "a backfill of an earlier day does not see the newer set"

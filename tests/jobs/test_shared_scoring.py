@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import re
+import os
+import sys
 from argparse import Namespace
 from datetime import date, timedelta
 from pathlib import Path
@@ -11,10 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+import yaml
 
 from jobs import score_shared_instances, search_shared_instances, shared_scoring
 from jobs.arrow_lake import overwrite_partition
-from jobs.cli import StepArgs
+from jobs.cli import StepArgs, run_step
 from jobs.due_searches import do_due_searches
 from jobs.needs_search import needs_search
 from msr_models.data import lake_reader
@@ -87,7 +89,7 @@ def test_days_outside_the_window_are_compared_with_it(spec: DatasetSpec, capsys:
     assert set(drifted["ds"].to_pylist()) == {"2026-01-06"}
     assert all(psi > spec.search.drift_psi_limit for psi in drifted["psi"].to_pylist())
     score(spec, date(2026, 1, 7))
-    assert "days of its window that drifted from shared_bottom-" in capsys.readouterr().out, "said again in a rerun"
+    assert "2026-01-07 that drifted from shared_bottom-" in capsys.readouterr().out, "said again in a rerun"
 
 
 def test_the_figures_follow_from_the_masks(spec: DatasetSpec) -> None:
@@ -206,7 +208,21 @@ def test_a_day_that_cannot_be_scored_names_what_is_missing(lake: Path) -> None:
         search(spec, date(2026, 1, 7))
 
 
-def test_the_command_that_an_error_names_makes_the_missing_masks(spec: DatasetSpec) -> None:
+def run_command(words: list[str], spec: DatasetSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The step's own command line, the data set's name looked up in a folder of YAMLs."""
+    folder = Path(os.environ["MSR_LAKE_ROOT"]) / "yaml"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{spec.name}.yaml").write_text(yaml.safe_dump(spec.model_dump(mode="json", exclude_unset=True)))
+    monkeypatch.setenv("MSR_DATASETS_DIR", str(folder))
+    monkeypatch.setattr(sys, "argv", ["score_shared_instances", *words])
+    with pytest.raises(SystemExit) as ended:
+        run_step(None, score_shared_instances.step, score_shared_instances.add_arguments)
+    assert ended.value.code == 0
+
+
+def test_the_command_that_an_error_names_makes_the_missing_masks(
+    spec: DatasetSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ds = date(2026, 1, 8)
     found = find_shared_set(spec, ds)
     assert found is not None
@@ -214,7 +230,27 @@ def test_the_command_that_an_error_names_makes_the_missing_masks(spec: DatasetSp
     score(spec, STRANGE)
     with pytest.raises(SharedSetError, match=r"lacks masks of tiny \(2026-01-06: .*, 2026-01-07: 300 of 300") as error:
         load_window(spec, window, shared_set_id=found.shared_set_id)
-    command = re.search(r"score_shared_instances --dataset tiny --ds (\S+) --shared-set (\S+)$", str(error.value))
-    assert command is not None
-    score(spec, date.fromisoformat(command[1]), shared_set=command[2])
+    words = str(error.value).split("python -m jobs.score_shared_instances ")[1].split()
+    run_command(words, spec, monkeypatch)
     load_window(spec, window, shared_set_id=found.shared_set_id)
+
+
+@pytest.mark.parametrize("missing", [[2], [2, 4]])
+def test_the_named_command_mends_days_of_the_sets_own_window_too(
+    spec: DatasetSpec, monkeypatch: pytest.MonkeyPatch, missing: list[int]
+) -> None:
+    """Training rows may be read without the days that follow them: then no day's training window is the one to name."""
+    found = find_shared_set(spec, FIRST)
+    assert found is not None
+    expected = rows_of(spec, "shared_instance_masks")
+    for number in missing:
+        where = {"shared_set_id": found.shared_set_id, "ds": f"2026-01-{number:02}"}
+        overwrite_partition(expected.slice(0, 0), spec, "shared_instance_masks", where)
+    with pytest.raises(SharedSetError, match=r"--window exact$") as error:
+        load_window(spec, DAYS[:3], shared_set_id=found.shared_set_id)
+    words = str(error.value).split("python -m jobs.score_shared_instances ")[1].split()
+    run_command(words, spec, monkeypatch)
+    assert rows_of(spec, "shared_instance_masks").equals(expected)
+    with pytest.raises(SharedSetError, match=r"name it with --shared-set ID, see python -m jobs.shared_sets"):
+        options = Namespace(shared_set=None, threads=1, window="exact")
+        score_shared_instances.step(StepArgs(dataset=spec, days=[FIRST], options=options))

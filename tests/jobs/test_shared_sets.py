@@ -72,14 +72,17 @@ def spec(lake: Path) -> DatasetSpec:
 
 def test_list_has_one_line_per_set(spec: DatasetSpec) -> None:
     write_runs(spec, 8, "late", {0.0: 0.7, 0.5: 0.71, 1.0: 0.6}, best=0.5)
+    write_drift(spec, "late", D[7], is_drifted=True)
+    write_drift(spec, "late", D[8], is_drifted=False)
     command(spec, "pin", "early", "--from", D[9])
     command(spec, "unpin", "--from", D[11])
     head, *lines = command(spec, "list").splitlines()
-    assert head.split() == ["id", "window", "backbone", "status", "shared", "runs", "pinned"]
+    assert head.split() == ["id", "window", "backbone", "status", "shared", "runs", "drifted", "pinned"]
     cells = {line.split()[0]: line.split() for line in lines}
     assert list(cells) == ["early", "foreign", "late", "bad"]
-    assert cells["late"] == ["late", "2026-01-04", "..", "2026-01-06", "shared_bottom", "accepted", "50.0%", "2", "-"]
-    assert cells["early"][5:] == ["accepted", "50.0%", "0", "from", "2026-01-09", "until", "2026-01-11"]
+    late = "late 2026-01-04 .. 2026-01-06 shared_bottom accepted 50.0% 2 1 of 2 days -"
+    assert " ".join(cells["late"]) == late
+    assert cells["early"][5:] == ["accepted", "50.0%", "0", "-", "from", "2026-01-09", "until", "2026-01-11"]
     assert cells["bad"][5] == "rejected"
 
 
@@ -102,8 +105,14 @@ def test_show_has_the_row_gains_and_runs(spec: DatasetSpec) -> None:
     assert "2026-01-11" not in shown
     for column in ("threshold", "vocabulary_version", "selector_sha256", "status"):
         assert f"\n{column} " in f"\n{shown}"
-    drifted = shown.split("drifted days\n")[1].split("\n\n")[0]
-    assert drifted == "  2026-01-07"
+    days = [line.split() for line in shown.split("days against the window\n")[1].split("\n\n")[0].splitlines()]
+    assert days == [
+        ["day", "rows", "psi", "shared", "of", "the", "window", "drifted"],
+        ["2026-01-07", "10", "0.0000", "50.0%", "50.0%", "home"],
+        ["2026-01-08", "10", "0.0000", "50.0%", "50.0%", "no"],
+    ]
+    assert "600 rows of 3 days, 2026-01-04 .. 2026-01-06" in shown
+    assert "no day outside the window has been scored yet" in command(spec, "show", "early")
 
 
 def test_show_has_share_rates_per_scenario_and_label(spec: DatasetSpec) -> None:
@@ -116,6 +125,7 @@ def test_show_has_share_rates_per_scenario_and_label(spec: DatasetSpec) -> None:
     rewrite(spec, row | {"share_rates": json.dumps(rates)})
     lines = [line.split() for line in command(spec, "show", "late").splitlines()]
     assert ["scenario", "all", "label_0", "label_1"] in lines
+    assert ["all", "50.0%", "-", "-"] in lines
     assert ["home", "25.0%", "20.0%", "30.0%"] in lines and ["ads", "50.0%", "-", "50.0%"] in lines
 
 

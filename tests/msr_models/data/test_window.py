@@ -136,7 +136,7 @@ def test_ranks_are_joined_by_instance_and_cut_by_the_ratio(dataset: DatasetSpec)
 
 def test_missing_masks_are_counted_and_the_command_named(dataset: DatasetSpec) -> None:
     with pytest.raises(
-        SharedSetError, match=rf"2026-01-04: {ROWS} of {ROWS}.*score_shared_instances.*--ds 2026-01-05 --shared-set set"
+        SharedSetError, match=rf"2026-01-04: {ROWS} of {ROWS}.*score_shared_instances.*--ds 2026-01-04 --shared-set set"
     ):
         load_window(dataset, DAYS, shared_set_id="set")
 
