@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from typing import Any
-
-import numpy as np
 
 from msr_models.data import lake_reader
 from schemas.dataset_spec import STATISTIC_IDS, DatasetSpec
@@ -65,7 +64,7 @@ class FieldLayout:
 
 
 def _starts(sizes: tuple[int, ...]) -> tuple[int, ...]:
-    return (0, *np.cumsum(sizes)[:-1].tolist())
+    return tuple(accumulate(sizes[:-1], initial=0))
 
 
 def layout_for(dataset: DatasetSpec, vocabulary_version: str, table_version: int | None = None) -> FieldLayout:

@@ -99,7 +99,10 @@ class AdaSparse(MultiScenarioModel):
     def penalised_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> tuple[Tensor, Tensor | None]:
         """(logits_V, penalty); the penalty is None in eval mode and where no neuron can be cut."""
         config, excess = self.config, list[Tensor]()
-        alpha, sparsity_weight = self._grown(config.alpha), self._grown(config.sparsity_weight)
+        grown = self._grown
+        if torch.compiler.is_compiling():
+            grown = torch.compiler.disable(grown)  # a compiled backward would make α again, from the step after
+        alpha, sparsity_weight = grown(config.alpha), grown(config.sparsity_weight)
         if self.training and torch.is_grad_enabled():
             self.num_steps += 1
         h, place_V = e_BE, routing.row_index_V

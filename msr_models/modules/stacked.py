@@ -30,12 +30,19 @@ def routed_product(x_VI: Tensor, weight_KIO: Tensor, ends_K: Tensor) -> Tensor:
     if pad_in or pad_out:
         x_VI = F.pad(x_VI, (0, pad_in))
         weight_KIO = F.pad(weight_KIO, (0, pad_out, 0, pad_in))
-    out_VO = F.grouped_mm(x_VI.contiguous(), weight_KIO, offs=ends_K)
+    product = _grouped_product
+    if torch.compiler.is_compiling() and x_VI.dtype != torch.bfloat16:
+        product = torch.compiler.disable(product)  # the compiler's shape rule for it knows bf16 alone
+    out_VO = product(x_VI.contiguous(), weight_KIO, ends_K)
     if out_VO.requires_grad:
         # Its backward refuses a broadcast gradient, such as that of a plain sum.
         # register_hook is untyped in torch
         out_VO.register_hook(torch.Tensor.contiguous)  # type: ignore[no-untyped-call]
     return out_VO[:, :width] if pad_out else out_VO
+
+
+def _grouped_product(x_VI: Tensor, weight_KIO: Tensor, ends_K: Tensor) -> Tensor:
+    return F.grouped_mm(x_VI, weight_KIO, offs=ends_K)
 
 
 def _autocast(x: Tensor) -> Tensor:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
+import pytest
 import torch
 
+from msr_models.data.batch import Batch
+from msr_models.data.layout import FieldLayout
 from msr_models.modules.embedding import FieldEmbedding
 from tests.support.batches import LAYOUT, random_batch
 
@@ -71,9 +75,32 @@ def test_a_layout_without_behaviours_pools_to_zeros() -> None:
     assert torch.equal(embedding.pooled_history(none), torch.zeros(3, 4))
 
 
+@pytest.mark.parametrize("row_gradient", [False, True])
+def test_ids_above_2_24_stay_apart_in_every_look_up(row_gradient: bool) -> None:
+    first = 2**24  # float32 cannot tell it from the next
+    layout = FieldLayout(names=("user", "item"), num_slots=(1, 1), num_rows=(3, first + 4), item_field=1, hist_length=4)
+    embedding = FieldEmbedding(layout, 1, torch.Generator().manual_seed(0))
+    embedding.row_gradient = row_gradient
+    items = torch.arange(first, first + 4, dtype=torch.int32)
+    batch = Batch(
+        slot_ids_BS=torch.stack([torch.zeros(4, dtype=torch.int32), items], dim=1),
+        hist_item_ids_BL=torch.diag(items),
+        scenario_B=torch.zeros(4, dtype=torch.int64),
+        label_B=torch.zeros(4),
+        shared_B=torch.zeros(4, dtype=torch.bool),
+    )
+    want_41 = embedding.weight.detach()[-4:].clone()
+    assert len(want_41.unique()) == 4
+    assert torch.equal(embedding.fields(batch)[:, 1], want_41)
+    assert torch.equal(embedding.history(batch)[torch.arange(4), torch.arange(4)], want_41)
+    assert torch.equal(embedding.pooled_history(batch), want_41)
+    for look_up in (lambda: embedding.fields(batch)[:, 1], lambda: embedding.pooled_history(batch)):
+        (gradient,) = torch.autograd.grad(
+            (look_up()[:, 0] * torch.tensor([1.0, 2.0, 3.0, 4.0])).sum(), embedding.weight
+        )
+        tail = gradient.to_dense()[-4:, 0] if gradient.is_sparse else gradient[-4:, 0]
+        assert tail.tolist() == [1.0, 2.0, 3.0, 4.0]
+
+
 def test_a_layout_survives_json() -> None:
-    import json
-
-    from msr_models.data.layout import FieldLayout
-
     assert FieldLayout.from_dict(json.loads(json.dumps(LAYOUT.to_dict()))) == LAYOUT

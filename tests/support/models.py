@@ -1,0 +1,23 @@
+"""Every registered model with weights away from where they start, for tests that hold for all of them."""
+
+from __future__ import annotations
+
+import torch
+
+from msr_models.models.base import MultiScenarioModel
+from msr_models.models.registry import build_model
+from tests.support.batches import LAYOUT
+
+SCENARIOS = 5
+
+
+def build(name: str, seed: int = 1, num_scenarios: int = SCENARIOS) -> MultiScenarioModel:
+    """In the phase in which it ends, with default options."""
+    model = build_model(name, {}, LAYOUT, num_scenarios, seed)
+    if model.pretraining_epochs:
+        model.end_pretraining()
+    generator = torch.Generator().manual_seed(9)
+    with torch.no_grad():  # away from zeros, so that no parameter hides behind a zero factor
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return model
