@@ -32,7 +32,8 @@ def routed_product(x_VI: Tensor, weight_KIO: Tensor, ends_K: Tensor) -> Tensor:
         weight_KIO = F.pad(weight_KIO, (0, pad_out, 0, pad_in))
     product = _grouped_product
     if torch.compiler.is_compiling() and x_VI.dtype != torch.bfloat16:
-        product = torch.compiler.disable(product)  # the compiler's shape rule for it knows bf16 alone
+        # The compiler's shape rule for it knows bf16 alone. `disable` is untyped in torch
+        product = torch.compiler.disable(product)  # type: ignore[no-untyped-call]  # see above
     out_VO = product(x_VI.contiguous(), weight_KIO, ends_K)
     if out_VO.requires_grad:
         # Its backward refuses a broadcast gradient, such as that of a plain sum.
