@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from argparse import Namespace
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from msr_models.data import lake_reader
 from msr_models.data.shared_sets import find_shared_set
 from msr_models.data.window import load_window
 from msr_models.ssim.ranks import rank_pct
+from msr_models.ssim.store import load_scorer
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
 from schemas.tables import get_table
@@ -237,3 +239,38 @@ def test_needs_search_prints_the_answer_last_and_never_imports_torch(spec: Datas
     command = [sys.executable, "-c", watched, "--dataset", str(path), "--ds", "2026-01-05"]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "no"
+
+
+def test_a_set_that_another_process_made_meanwhile_is_not_mixed_with_ones_own(
+    lake: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two searches of one id side by side, whose scores differ as those of two GPUs may: the first to end is kept."""
+    spec = tiny_dataset(search=SEARCH)
+    write_tiny_lake(spec, DAYS, rows_per_day=100)
+    real_search = search_shared_instances.run_search
+
+    def slower(*args: Any, **options: Any) -> Any:
+        monkeypatch.setattr(search_shared_instances, "run_search", real_search)
+        search(spec, DS)
+        result = real_search(*args, **options)
+        return replace(result, probs_N=result.probs_N / 2)
+
+    monkeypatch.setattr(search_shared_instances, "run_search", slower)
+    search(spec, DS)
+    assert "was made by another process meanwhile" in capsys.readouterr().out
+    (row,) = lake_reader.read_table(spec.name, "shared_instance_sets").to_pylist()
+    masks = rows_of(spec, "shared_instance_masks")
+    scorer = load_scorer(Path(row["selector_uri"]), row["selector_sha256"])
+    assert masks["rank_pct"].to_pylist() == scorer.masks(load_window(spec, DAYS))["rank_pct"].to_pylist()
+
+
+def test_of_several_processes_under_a_launcher_the_first_searches(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = tiny_dataset(search=SEARCH)
+    write_tiny_lake(spec, DAYS, rows_per_day=100)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    search(spec, DS)
+    assert not lake_reader.table_exists(spec.name, "shared_instance_sets")
+    monkeypatch.setenv("RANK", "0")
+    search(spec, DS)
+    assert rows_of(spec, "shared_instance_sets").num_rows == 1
