@@ -31,8 +31,8 @@ class SearchSpec(_Spec):
     tower_reduction: Literal["mean", "sum"] = Field(default="mean", description="1/K in eq. 13, or the slides' sum")
     tower_sample: Annotated[int, Field(ge=1)] | None = Field(
         default=None,
-        description="instead of asking all towers, so that no cost grows with K: other towers drawn per row and step "
-        "(joint), or pairs of towers drawn per row (reference); null: all",
+        description="instead of asking all towers, so that no cost grows with K: so many towers drawn per row "
+        "besides one (joint: its own, in every step; reference: any, once); null: all",
     )
     temperature: tuple[Positive, Positive] = Field(
         default=(1.0, 1.0), description="p = sigmoid(temperature * logit): first and last step, geometric between"

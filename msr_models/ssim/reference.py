@@ -11,9 +11,9 @@ from msr_models.data.batch import Batch
 from msr_models.ssim.corrections import WideCorrections
 from msr_models.ssim.divergence import divergence_from_all_shared
 from msr_models.ssim.objective import pair_weights
-from msr_models.ssim.sampled import draw_pairs, pair_logits
+from msr_models.ssim.sampled import draw_tower_sets, drawn_logits
 from msr_models.ssim.search_state import SearchState
-from msr_models.ssim.yardstick import CommonScale, relative_excess, relative_pair_excess
+from msr_models.ssim.yardstick import CommonScale, relative_excess, relative_excess_of_drawn
 
 EVAL_ROWS = 8192
 # With sampled towers: rows of which all towers are asked, to know what is common to all rows.
@@ -70,7 +70,7 @@ def _excess(state: SearchState) -> Tensor:
     _fit(corrections, state, own_N)
     sample = every[:: -(-len(every) // SCALE_ROWS)]
     asked = [_every_tower(state, batch) + corrections.of_batch(batch) for batch in _parts(state, sample)]
-    estimate = _pair_estimate(state, corrections, CommonScale.of(torch.cat(asked), weights_KK), weights_KK)
+    estimate = _estimate(state, corrections, CommonScale.of(torch.cat(asked), weights_KK), weights_KK)
     return torch.cat([estimate(batch) for batch in _parts(state, every)])
 
 
@@ -80,18 +80,17 @@ def _fit(corrections: WideCorrections, state: SearchState, own_logits_N: Tensor)
     corrections.fit(own_logits_N[rows], window.label_N[rows], window.scenario_N[rows], window.slot_ids_NS[rows])
 
 
-def _pair_estimate(
+def _estimate(
     state: SearchState, corrections: WideCorrections, scale: CommonScale, weights_KK: Tensor
 ) -> Callable[[Batch], Tensor]:
-    num_pairs = state.spec.tower_sample
-    assert num_pairs is not None
+    assert state.spec.tower_sample is not None
+    num_drawn = state.spec.tower_sample + 1
     generator = torch.Generator(weights_KK.device).manual_seed(state.spec.seed + 2)
 
     def estimate(batch: Batch) -> Tensor:
-        pairs_BP2 = draw_pairs(weights_KK, len(batch), num_pairs, generator)
-        logits_BP2 = pair_logits(state.model, batch, pairs_BP2)
-        logits_BP2 = logits_BP2 + corrections.of_batch(batch).gather(1, pairs_BP2.flatten(1)).view(pairs_BP2.shape)
-        return relative_pair_excess(logits_BP2, pairs_BP2, scale)
+        towers_BT = draw_tower_sets(weights_KK, len(batch), num_drawn, generator)
+        logits_BT = drawn_logits(state.model, batch, towers_BT) + corrections.of_batch(batch).gather(1, towers_BT)
+        return relative_excess_of_drawn(logits_BT, towers_BT, weights_KK, scale)
 
     return estimate
 

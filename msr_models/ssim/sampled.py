@@ -1,6 +1,6 @@
 """Eq. 13, and the towers that an excess is taken from, with a few towers per row: costs that do not grow with K.
 
-Suffixes here: M other towers drawn per row, P pairs of towers drawn per row.
+Suffixes here: M other towers drawn per row, T towers drawn per row.
 """
 
 from __future__ import annotations
@@ -99,28 +99,27 @@ class _VisitWeights:
         return (weight_V * losses_V).sum() / len(label_B)
 
 
-def draw_pairs(weights_KK: Tensor, num_rows: int, num_pairs: int, generator: torch.Generator) -> Tensor:
-    """Pairs of towers [B, P, 2], each drawn with the probabilities weights_KK (see `objective.pair_weights`).
+def draw_tower_sets(weights_KK: Tensor, num_rows: int, num_drawn: int, generator: torch.Generator) -> Tensor:
+    """Different towers [B, T] of each row, T = min(num_drawn, K): drawn one after the other, each time with the
+    probabilities that the pairs' weights (see `objective.pair_weights`) leave the towers not drawn yet.
 
-    Without any pair that has a weight: tower 0 with itself, whose excess is 0.
+    The largest keys log w_k + Gumbel noise are such a draw (Efraimidis and Spirakis 2006). A tower without weight comes
+    last.
     """
-    num_scenarios = len(weights_KK)
-    if not bool(weights_KK.any()):
-        return torch.zeros(num_rows, num_pairs, 2, dtype=torch.int64, device=weights_KK.device)
-    flat = torch.multinomial(weights_KK.flatten(), num_rows * num_pairs, replacement=True, generator=generator)
-    return torch.stack([flat // num_scenarios, flat % num_scenarios], dim=-1).view(num_rows, num_pairs, 2)
+    weight_K = weights_KK.sum(dim=1)
+    noise_BK = -torch.empty(num_rows, len(weight_K), device=weight_K.device).exponential_(generator=generator).log()
+    return (weight_K.float().log() + noise_BK).topk(min(num_drawn, len(weight_K)), dim=1).indices
 
 
 @torch.no_grad()
-def pair_logits(model: MultiScenarioModel, batch: Batch, pairs_BP2: Tensor) -> Tensor:
-    """Logits [B, P, 2] of each row's drawn towers: at most 2 P visits per row, whatever K.
+def drawn_logits(model: MultiScenarioModel, batch: Batch, towers_BT: Tensor) -> Tensor:
+    """Logits [B, T] of each row's drawn towers: T visits per row, whatever K.
 
     In the model's present mode (a yardstick is asked in eval mode).
     """
-    towers_BV = pairs_BP2.flatten(1)
-    visit_KB = torch.zeros(model.num_scenarios, len(batch), dtype=torch.bool, device=towers_BV.device)
-    routing = Routing.of_mask(visit_KB.scatter_(0, towers_BV.t(), True))
+    visit_KB = torch.zeros(model.num_scenarios, len(batch), dtype=torch.bool, device=towers_BT.device)
+    routing = Routing.of_mask(visit_KB.scatter_(0, towers_BT.t(), True))
     logits_V = model.routed_logits(model.embed(batch), batch, routing)
     logits_BK = logits_V.new_zeros(len(batch), model.num_scenarios)
     logits_BK[routing.row_index_V, routing.scenario_V] = logits_V
-    return logits_BK.gather(1, towers_BV).view(pairs_BP2.shape)
+    return logits_BK.gather(1, towers_BT)

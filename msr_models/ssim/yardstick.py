@@ -52,16 +52,18 @@ def relative_excess(logits_BK: Tensor, weights_KK: Tensor, scale: CommonScale) -
     return _ratio(expected_excess(z_BK, weights_KK), signal(z_BK, scale.base, weights_KK), scale)
 
 
-def relative_pair_excess(logits_BP2: Tensor, towers_BP2: Tensor, scale: CommonScale) -> Tensor:
-    """The same from P pairs of towers per row, drawn by `sampled.draw_pairs`, [B] float64.
-
-    Numerator and denominator are without bias over the draws, their ratio is so only for many pairs.
+def relative_excess_of_drawn(logits_BT: Tensor, towers_BT: Tensor, weights_KK: Tensor, scale: CommonScale) -> Tensor:
+    """The same from T towers per row, drawn by `sampled.draw_tower_sets`, [B] float64: over the pairs among them, whose
+    weights are scaled to sum to 1. With T = K nothing is estimated; with fewer, pairs that can be believed more (see
+    `objective.pair_weights`) count more often.
     """
-    z_BP2 = logits_BP2.double() - scale.centre_K[towers_BP2] + scale.base
-    p_BP2 = z_BP2.sigmoid()
-    excess_B = ((p_BP2[..., 0] - p_BP2[..., 1]) * (z_BP2[..., 0] - z_BP2[..., 1]) / 2).mean(dim=1)
-    signal_B = ((p_BP2 - scale.base.sigmoid()) * (z_BP2 - scale.base) / 2).mean(dim=(1, 2))
-    return _ratio(excess_B, signal_B, scale)
+    z_BT = logits_BT.double() - scale.centre_K[towers_BT] + scale.base
+    p_BT = z_BT.sigmoid()
+    weights_BTT = weights_KK[towers_BT[:, :, None], towers_BT[:, None, :]]
+    weights_BTT = weights_BTT / weights_BTT.sum(dim=(1, 2), keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
+    apart_BTT = (p_BT[:, :, None] - p_BT[:, None, :]) * (z_BT[:, :, None] - z_BT[:, None, :]) / 2
+    said_BT = (p_BT - scale.base.sigmoid()) * (z_BT - scale.base) / 2
+    return _ratio((weights_BTT * apart_BTT).sum(dim=(1, 2)), (weights_BTT.sum(dim=2) * said_BT).sum(dim=1), scale)
 
 
 def _ratio(excess_B: Tensor, signal_B: Tensor, scale: CommonScale) -> Tensor:

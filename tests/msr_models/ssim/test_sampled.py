@@ -19,9 +19,9 @@ from msr_models.ssim.objective import (
     tower_losses,
 )
 from msr_models.ssim.sampled import (
-    draw_pairs,
+    draw_tower_sets,
     draw_towers,
-    pair_logits,
+    drawn_logits,
     sampled_loss,
     towers_of_choices,
 )
@@ -154,26 +154,31 @@ def test_visits_do_not_grow_with_the_number_of_scenarios(num_scenarios: int) -> 
     sampled_loss(model, batch, batch.shared_B.float().requires_grad_(), towers_BM)
     assert (count.trained, count.rest) == (200 + 2 * shared, 2 * (200 - shared))
     count.rest = 0
-    pair_logits(model, batch, draw_pairs(pair_weights(torch.ones(num_scenarios)), 200, 2, torch.Generator()))
-    assert 200 < count.rest <= 4 * 200
+    sets_BT = draw_tower_sets(pair_weights(torch.ones(num_scenarios)), 200, 3, torch.Generator())
+    drawn_logits(model, batch, sets_BT)
+    assert count.rest == 3 * 200
 
 
-def test_pairs_are_drawn_with_their_weights() -> None:
+def test_sets_of_towers_are_drawn_without_repeats_by_their_weights() -> None:
     weights_KK = pair_weights(torch.tensor([600, 300, 100, 0]))
-    pairs_BP2 = draw_pairs(weights_KK, 30_000, 2, torch.Generator().manual_seed(0))
-    flat = pairs_BP2.view(-1, 2)
-    found_KK = torch.bincount(flat[:, 0] * 4 + flat[:, 1], minlength=16).view(4, 4) / len(flat)
-    torch.testing.assert_close(found_KK.double(), weights_KK, atol=0.01, rtol=0)
-    assert (found_KK[weights_KK == 0] == 0).all(), "a pair without weight is never drawn"
+    towers_BT = draw_tower_sets(weights_KK, 40_000, 2, torch.Generator().manual_seed(0))
+    assert (towers_BT[:, 0] != towers_BT[:, 1]).all() and not (towers_BT == 3).any(), "tower 3 has no rows"
+    weight_K = weights_KK.sum(dim=1)[:3]
+    for first in range(3):
+        rows = towers_BT[:, 0] == first
+        assert float(rows.double().mean()) == pytest.approx(float(weight_K[first]), abs=0.01)
+        left_K = weight_K.clone()
+        left_K[first] = 0
+        found_K = torch.bincount(towers_BT[rows, 1], minlength=3).double() / rows.sum()
+        torch.testing.assert_close(found_K, left_K / left_K.sum(), atol=0.015, rtol=0)
+    again = draw_tower_sets(weights_KK, 40_000, 2, torch.Generator().manual_seed(0))
+    assert torch.equal(towers_BT, again) and draw_tower_sets(weights_KK, 5, 9, torch.Generator()).shape == (5, 4)
 
 
-def test_logits_of_pairs_are_the_models_own() -> None:
+def test_logits_of_drawn_towers_are_the_models_own() -> None:
     model, batch = _model("shared_bottom", 5), random_batch(50, 5)
-    pairs_BP2 = draw_pairs(pair_weights(torch.tensor([5, 4, 3, 2, 1])), 50, 3, torch.Generator().manual_seed(2))
+    towers_BT = draw_tower_sets(pair_weights(torch.tensor([5, 4, 3, 2, 1])), 50, 3, torch.Generator().manual_seed(2))
     logits_BK = model.scenario_logits(model.embed(batch), batch).detach()
-    expected_BP2 = torch.stack([logits_BK[i][pairs_BP2[i]] for i in range(50)])
-    torch.testing.assert_close(pair_logits(model, batch, pairs_BP2), expected_BP2, atol=1e-6, rtol=1e-5)
-
-
-def test_without_a_pair_a_tower_meets_itself() -> None:
-    assert draw_pairs(pair_weights(torch.tensor([5])), 5, 2, torch.Generator()).abs().max() == 0
+    torch.testing.assert_close(
+        drawn_logits(model, batch, towers_BT), logits_BK.gather(1, towers_BT), atol=1e-6, rtol=1e-5
+    )

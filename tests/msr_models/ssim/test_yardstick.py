@@ -8,8 +8,8 @@ from itertools import product
 import pytest
 import torch
 
-from msr_models.ssim.objective import pair_weights
-from msr_models.ssim.yardstick import CommonScale, relative_excess, relative_pair_excess, signal
+from msr_models.ssim.objective import expected_excess, pair_weights
+from msr_models.ssim.yardstick import CommonScale, relative_excess, relative_excess_of_drawn, signal
 
 
 def _logits(num_scenarios: int, rows: int = 50, seed: int = 4) -> torch.Tensor:
@@ -59,27 +59,32 @@ def test_towers_that_say_nothing_and_a_single_tower_have_no_excess() -> None:
         assert relative_excess(logits_BK, weights_KK, CommonScale.of(logits_BK, weights_KK)).abs().max() == 0
 
 
-@pytest.mark.parametrize("rows_K", [[100, 200, 300, 400], [600, 300, 100], [7, 8, 0]])
-def test_drawn_pairs_are_without_bias_in_numerator_and_denominator(rows_K: list[int]) -> None:
-    """Over the distribution that pairs are drawn from, summed up pair by pair."""
+def test_the_excess_of_drawn_towers_is_that_of_the_pairs_among_them() -> None:
+    rows_K = [600, 300, 100, 50]
+    logits_BK, weights_KK = _logits(4).double(), pair_weights(torch.tensor(rows_K))
+    scale = CommonScale.of(logits_BK, weights_KK)
+    towers_BT = torch.stack([torch.randperm(4, generator=torch.Generator().manual_seed(i))[:3] for i in range(50)])
+    found_B = relative_excess_of_drawn(logits_BK.gather(1, towers_BT), towers_BT, weights_KK, scale)
+    z_BK = scale.without_offsets(logits_BK)
+    for row, towers in enumerate(towers_BT.tolist()):
+        among_TT = weights_KK[towers][:, towers]
+        among_TT = among_TT / among_TT.sum()
+        z_1T = z_BK[row, towers][None]
+        expected = expected_excess(z_1T, among_TT) / (signal(z_1T, scale.base, among_TT) + scale.signal)
+        assert float(found_B[row]) == pytest.approx(float(expected), rel=1e-9)
+
+
+@pytest.mark.parametrize("rows_K", [[100, 200], [600, 300, 100], [7, 8, 0, 9]])
+def test_all_towers_drawn_are_the_exact_excess(rows_K: list[int]) -> None:
     logits_BK, weights_KK = _logits(len(rows_K)).double(), pair_weights(torch.tensor(rows_K))
     scale = CommonScale.of(logits_BK, weights_KK)
-    alone = CommonScale(scale.centre_K, scale.base, torch.tensor(0.0))
-    z_BK = scale.without_offsets(logits_BK)
-    excess_B, signal_B = torch.zeros(50, dtype=torch.float64), torch.zeros(50, dtype=torch.float64)
-    for j, k in product(range(len(rows_K)), repeat=2):
-        pair = torch.tensor([[[j, k]]]).expand(50, 1, 2)
-        of_pair_B = signal(z_BK[:, [j, k]], scale.base, torch.tensor([[0.0, 0.5], [0.5, 0.0]]).double())
-        signal_B += weights_KK[j, k] * of_pair_B
-        excess_B += weights_KK[j, k] * relative_pair_excess(logits_BK[:, None, [j, k]], pair, alone) * of_pair_B
-    torch.testing.assert_close(signal_B, signal(z_BK, scale.base, weights_KK), atol=1e-12, rtol=1e-9)
-    expected_B = relative_excess(logits_BK, weights_KK, scale) * (signal_B + scale.signal)
-    torch.testing.assert_close(excess_B, expected_B, atol=1e-12, rtol=1e-9)
-
-
-def test_a_pair_with_the_weight_one_is_the_exact_excess() -> None:
-    logits_BK, weights_KK = _logits(2).double(), pair_weights(torch.tensor([5, 9]))
-    scale = CommonScale.of(logits_BK, weights_KK)
-    pairs = torch.tensor([[[0, 1], [1, 0]]]).expand(50, 2, 2)
-    found_B = relative_pair_excess(torch.stack([logits_BK, logits_BK.flip(1)], dim=1), pairs, scale)
+    towers_BT = torch.arange(len(rows_K)).flip(0).expand(50, -1)
+    found_B = relative_excess_of_drawn(logits_BK.gather(1, towers_BT), towers_BT, weights_KK, scale)
     torch.testing.assert_close(found_B, relative_excess(logits_BK, weights_KK, scale), atol=1e-12, rtol=1e-9)
+
+
+def test_one_tower_alone_disagrees_with_nobody() -> None:
+    logits_BK, weights_KK = _logits(3).double(), pair_weights(torch.tensor([1, 2, 3]))
+    scale = CommonScale.of(logits_BK, weights_KK)
+    towers_BT = torch.zeros(50, 1, dtype=torch.int64)
+    assert relative_excess_of_drawn(logits_BK[:, :1], towers_BT, weights_KK, scale).abs().max() == 0
