@@ -102,6 +102,7 @@ def test_scoring_a_searched_day_again_gives_the_masks_of_the_search(searched: tu
     )
     score(spec, LATER[0])
     assert masks(spec).equals(expected)
+    assert not lake_reader.table_exists(spec.name, "shared_instance_drift"), "a day of the window is no later day"
 
 
 def test_a_day_whose_features_were_built_again_with_other_rows_is_scored_again(

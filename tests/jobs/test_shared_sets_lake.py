@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser
 from datetime import date
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import pyarrow.dataset as pds
 import pytest
@@ -54,16 +54,19 @@ def sets(spec: DatasetSpec) -> tuple[str, str]:
     return first, second
 
 
-def train(spec: DatasetSpec, day: int, **changes: Any) -> None:
-    options = {"model": None, "ratio": None, "shared_set": None, "manifest": None, "retrain": False, "threads": 1}
-    given = Namespace(**options, device="cpu")
-    vars(given).update(changes)
-    train_target_model.step(StepArgs(dataset=spec, days=[D[day]], options=given))
+def train(spec: DatasetSpec, day: int, *words: str) -> None:
+    run(train_target_model, spec, day, "--device", "cpu", *words)
 
 
-def score(spec: DatasetSpec, day: int, shared_set: str | None = None) -> None:
-    options = Namespace(shared_set=shared_set, threads=1, window="training")
-    score_shared_instances.step(StepArgs(dataset=spec, days=[D[day]], options=options))
+def score(spec: DatasetSpec, day: int, *words: str) -> None:
+    run(score_shared_instances, spec, day, *words)
+
+
+def run(module: ModuleType, spec: DatasetSpec, day: int, *words: str) -> None:
+    """A step as its command line would run it."""
+    parser = ArgumentParser()
+    module.add_arguments(parser)
+    module.step(StepArgs(dataset=spec, days=[D[day]], options=parser.parse_args(words)))
 
 
 def trained(spec: DatasetSpec, day: int) -> list[tuple[float, str | None, str]]:
@@ -82,7 +85,7 @@ def test_a_backfill_never_sees_a_later_set(spec: DatasetSpec, sets: tuple[str, s
     before = trained(spec, 5)
     assert [used for _, used, _ in before] == [None, sets[0], sets[0]]
     score(spec, 5)
-    train(spec, 5, retrain=True)
+    train(spec, 5, "--retrain")
     assert trained(spec, 5) == before, "the same runs, though a newer set is there now"
     score(spec, 6)
     train(spec, 6)
@@ -94,11 +97,11 @@ def test_a_backfill_never_sees_a_later_set(spec: DatasetSpec, sets: tuple[str, s
 
 def test_a_named_set_is_trained_with(spec: DatasetSpec, sets: tuple[str, str]) -> None:
     with pytest.raises(SharedSetError, match=rf"{sets[1]} was searched in days up to 2026-01-06, which 2026-01-06"):
-        train(spec, 6, shared_set=sets[1])
+        train(spec, 6, "--shared-set", sets[1])
     with pytest.raises(SharedSetError, match=rf"{sets[0]} lacks masks of tiny \(2026-01-06.*--shared-set {sets[0]} "):
-        train(spec, 8, shared_set=sets[0])
-    score(spec, 8, shared_set=sets[0])
-    train(spec, 8, shared_set=sets[0])
+        train(spec, 8, "--shared-set", sets[0])
+    score(spec, 8, "--shared-set", sets[0])
+    train(spec, 8, "--shared-set", sets[0])
     assert {used for _, used, _ in trained(spec, 8)} == {None, sets[0]}
 
 
