@@ -7,22 +7,24 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import NoReturn
 
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import AuditFailedError, MsrError
-from schemas.load_dataset import load_dataset
+from schemas.load_dataset import dataset_file, load_dataset
 
 EXIT_DONE, EXIT_USER_ERROR, EXIT_AUDIT_FAILED = 0, 2, 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepArgs:
-    """What a step is asked for: a data set, days (ascending) and its own options."""
+    """What a step is asked for: a data set, days (ascending), its own options; dataset_file is its YAML."""
 
     dataset: DatasetSpec
     days: list[date]
     options: argparse.Namespace
+    dataset_file: Path | None = None
 
     @property
     def ds(self) -> date:
@@ -57,7 +59,8 @@ def run_step(
     options = parser.parse_args()
     try:
         days = _days(parser, options, needs_days=needs_days)
-        step(StepArgs(dataset=load_dataset(options.dataset), days=days, options=options))
+        dataset, file = load_dataset(options.dataset), dataset_file(options.dataset)
+        step(StepArgs(dataset=dataset, days=days, options=options, dataset_file=file))
     except MsrError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
         sys.exit(EXIT_AUDIT_FAILED if isinstance(error, AuditFailedError) else EXIT_USER_ERROR)

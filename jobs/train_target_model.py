@@ -25,9 +25,10 @@ import torch
 
 from jobs.cli import StepArgs, progress, run_step
 from jobs.training_rows import publish_runs, runs_exist
+from msr_models.data.layout import smallest_layout
 from msr_models.data.shared_sets import find_shared_set, get_shared_set
 from msr_models.data.window import published_empty
-from msr_models.models.registry import parse_options
+from msr_models.models.registry import build_model, known_models, parse_options
 from msr_models.training.chain import DayPlan, days_to_make_first, plan_day
 from msr_models.training.config import TrainerConfig
 from msr_models.training.device import usable_device
@@ -47,10 +48,17 @@ from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
 from schemas.pipeline_spec import ModelChoice
 
+ALL = "all"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of this step."""
-    parser.add_argument("--model", help="one of training.models, or another registered model with its default options")
+    parser.add_argument(
+        "--model", help="one of training.models, another registered model with its default options, or all of them"
+    )
+    parser.add_argument(
+        "--leave-out", action="store_true", help="say and leave out a model that the data set cannot feed (all does)"
+    )
     parser.add_argument("--ratio", type=float, help="train this share ratio (and 0) instead of the grid")
     parser.add_argument("--shared-set", help="id of the shared set to use instead of the newest fitting one")
     parser.add_argument("--manifest", type=Path, help="repeat the run of this manifest.json")
@@ -73,18 +81,44 @@ def step(args: StepArgs) -> None:
         if args.options.threads < 1:
             raise TrainingError(f"--threads {args.options.threads} must be 1 or more")
         torch.set_num_threads(args.options.threads)
-        choices = chosen_models(args.dataset, args.options.model)
+        choices = chosen_models(args)
+        if not choices:
+            return progress("no model is left to train")
         for ds in args.days:
             _train_day(args, ds, choices, processes)
 
 
-def chosen_models(dataset: DatasetSpec, name: str | None) -> Sequence[ModelChoice]:
-    """The models of the data set, or the one named; options are checked before anything is read."""
+def chosen_models(args: StepArgs) -> list[ModelChoice]:
+    """The models of the data set, the one named, or all that it can feed; checked before anything is read.
+
+    Raises TrainingError for an unknown model, for options that do not fit (naming the YAML), and for a model that the
+    data set cannot feed where it is not to be left out.
+    """
+    dataset, name = args.dataset, args.options.model
     listed = {c.name: c for c in dataset.training.models}
-    choices = dataset.training.models if name is None else (listed.get(name) or ModelChoice(name=name),)
+    names = listed if name is None else known_models() if name == ALL else [name]
+    choices = [listed.get(n) or ModelChoice(name=n) for n in names]
     for choice in choices:
-        parse_options(choice.name, choice.options)
-    return choices
+        try:
+            parse_options(choice.name, choice.options)
+        except TrainingError as error:
+            if choice.name not in listed:
+                raise
+            raise TrainingError(f"{args.dataset_file or dataset.name}: training.models: {error}") from error
+    leave_out = args.options.leave_out or name == ALL
+    return [choice for choice in choices if _can_be_fed(dataset, choice, leave_out=leave_out)]
+
+
+def _can_be_fed(dataset: DatasetSpec, choice: ModelChoice, *, leave_out: bool) -> bool:
+    """Whether the model can be built on the data set's fields; if not and not to be left out, its TrainingError."""
+    try:
+        build_model(choice.name, choice.options, smallest_layout(dataset), dataset.num_scenarios, dataset.training.seed)
+    except TrainingError as error:
+        if not leave_out:
+            raise
+        progress(f"{choice.name} is left out: {error}")
+        return False
+    return True
 
 
 def _train_day(args: StepArgs, ds: date, choices: Sequence[ModelChoice], processes: Processes) -> None:

@@ -32,7 +32,7 @@ def load_dataset(name_or_path: str) -> DatasetSpec:
 
     Raises DatasetSpecError that names file, key, value and remedy.
     """
-    path = _find(name_or_path)
+    path = dataset_file(name_or_path)
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -48,7 +48,8 @@ def load_dataset(name_or_path: str) -> DatasetSpec:
     return spec.model_copy(update={"source": spec.source.model_copy(update={"path": _expand(spec.source.path, path)})})
 
 
-def _find(name_or_path: str) -> Path:
+def dataset_file(name_or_path: str) -> Path:
+    """The YAML of a name or path. Raises DatasetSpecError where there is none."""
     if name_or_path.endswith((".yaml", ".yml")):
         path = Path(name_or_path)
         if not path.is_file():

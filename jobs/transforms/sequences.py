@@ -23,7 +23,8 @@ def behaviour_sequences(
     """Rows of `behaviour_sequences`: one per user of `today`, empty arrays where a user has no behaviour.
 
     `today` holds the impressions of `ds`, `recent` those of the lookback's days and of `ds`. Kept is what an impression
-    of the day can see: the newest max_length behaviours before the user's first impression, and all of the day itself.
+    of the day can see: the newest max_length behaviours before the user's first impression, and all of the day itself;
+    nothing where max_length is 0.
     """
     users = today.groupBy("user_id").agg(F.min("event_ts").alias("first_ts"))
     behaviours = _behaviours(recent, index, dataset)
@@ -46,6 +47,8 @@ def behaviour_sequences(
 
 def _behaviours(recent: DataFrame, index: VocabularyIndex, dataset: DatasetSpec) -> DataFrame:
     """(user_id, ts in microseconds, instance_id, scenario_id, item_id, f_<attribute>): ordered by time as structs."""
+    if dataset.sequence.max_length == 0:
+        recent = recent.limit(0)
     if dataset.sequence.behaviour == "positive":
         recent = recent.where(F.col("label") == 1)
     item, attributes = dataset.sequence.item_field, dataset.sequence.attributes

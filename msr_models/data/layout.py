@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
 from typing import Any
 
@@ -67,6 +67,18 @@ def _starts(sizes: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(accumulate(sizes[:-1], initial=0))
 
 
+def smallest_layout(dataset: DatasetSpec) -> FieldLayout:
+    """The data set's fields with one row each: known before any vocabulary is, and enough to try a model on."""
+    names = tuple(f.name for f in dataset.encoded_fields)
+    return FieldLayout(
+        names=names,
+        num_slots=tuple(f.max_values for f in dataset.encoded_fields),
+        num_rows=(1,) * len(names),
+        item_field=names.index(dataset.sequence.item_field),
+        hist_length=dataset.sequence.max_length,
+    )
+
+
 def layout_for(dataset: DatasetSpec, vocabulary_version: str, table_version: int | None = None) -> FieldLayout:
     """The layout whose tables hold every id of `vocabulary_version`.
 
@@ -88,14 +100,7 @@ def layout_for(dataset: DatasetSpec, vocabulary_version: str, table_version: int
     max_id = {f: int(i) for f, i in zip(largest["field"].to_pylist(), largest["id_max"].to_pylist(), strict=True)}
     # A statistic's bins are 0 .. STATISTIC_IDS at most; one row more than needed is cheaper than one too few.
     num_rows = tuple((STATISTIC_IDS if f.is_statistic else max_id.get(f.name, 0)) + 1 for f in dataset.encoded_fields)
-    names = tuple(f.name for f in dataset.encoded_fields)
-    return FieldLayout(
-        names=names,
-        num_slots=tuple(f.max_values for f in dataset.encoded_fields),
-        num_rows=num_rows,
-        item_field=names.index(dataset.sequence.item_field),
-        hist_length=dataset.sequence.max_length,
-    )
+    return replace(smallest_layout(dataset), num_rows=num_rows)
 
 
 def newest_version(dataset: DatasetSpec, found: set[str], where: str) -> str:

@@ -16,12 +16,11 @@ from msr_models.data.layout import FieldLayout
 from msr_models.models.base import MultiScenarioModel
 from msr_models.models.registry import register
 from msr_models.modules.field_refinement import PairwiseProducts
-from msr_models.modules.inputs import InputLayer
+from msr_models.modules.inputs import InputLayer, require_behaviours
 from msr_models.modules.micro_mlp import MicroMlp
 from msr_models.modules.routing import Routing
 from msr_models.modules.split_linear import SplitLinear
 from msr_models.modules.stacked import StackedTowers
-from schemas.errors import TrainingError
 
 Widths = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
 
@@ -68,11 +67,7 @@ class DFFM(MultiScenarioModel):
         self.attention: ScenarioAttention | None = None
         visit_width = self.pairs.num_pairs
         if config.sequence_pooling != "none":
-            if layout.hist_length == 0:
-                raise TrainingError(
-                    "model 'dffm' attends to behaviour sequences, and this data set keeps none (sequence.max_length is "
-                    "0); use sequence_pooling: none, or give the data set a sequence"
-                )
+            require_behaviours(layout, "model 'dffm' with sequence_pooling 'scenario_attention'")
             self.attention = ScenarioAttention(num_scenarios, config.embedding_dim, config.micro_widths, generator)
             visit_width += config.micro_widths[-1]
         first, *rest = config.hidden

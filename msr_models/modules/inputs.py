@@ -63,5 +63,5 @@ def require_behaviours(layout: FieldLayout, what: str) -> None:
     if layout.hist_length == 0:
         raise TrainingError(
             f"{what} needs behaviour sequences, and this data set keeps none (sequence.max_length is 0); take a model "
-            "with sequence_pooling: none, or give the data set a sequence"
+            "with sequence_pooling mean or none, or set max_length in the data set's YAML and rebuild its features"
         )

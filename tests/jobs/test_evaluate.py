@@ -41,7 +41,7 @@ def spec(module_lake: Path) -> DatasetSpec:
     write_masks(spec, "set", DAYS[:3], rows_per_day=300)
     write_shared_set(spec, "set", (DAYS[0], DAYS[1]))
     options = {"model": None, "ratio": None, "shared_set": None, "manifest": None}
-    options |= {"retrain": False, "threads": 1, "device": "cpu"}
+    options |= {"leave_out": False, "retrain": False, "threads": 1, "device": "cpu"}
     train_target_model.step(StepArgs(dataset=spec, days=[DS], options=Namespace(**options)))
     return spec
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from jobs import build_behaviour_sequences, build_scenario_features, build_vocabularies
+from jobs import audit_tables, build_behaviour_sequences, build_scenario_features, build_vocabularies
 from jobs.arrow_lake import overwrite_partition
 from jobs.cli import StepArgs
 from jobs.hash_tables import hash_lake
@@ -62,6 +62,19 @@ def test_vocabularies_are_those_of_days_in_order(log: oracle.Log, dataset: Datas
             assert set(actual.values()) == set(range(1, len(actual) + 1))
     introduced = {row["first_version"] for row in rows}
     assert introduced == {dataset.vocabulary_version(d) for d in FEATURE_DAYS if d <= ds}, "each day brings new values"
+
+
+def test_a_data_set_that_keeps_no_behaviours_has_users_without_any(spark: SparkSession, lake: Path) -> None:
+    dataset = random_dataset()
+    dataset = dataset.model_copy(update={"sequence": dataset.sequence.model_copy(update={"max_length": 0})})
+    log = publish_days(dataset, DAYS)
+    run(build_scenario_features.step, dataset, [FEATURE_DAYS[-1]])
+    rows = read_table(dataset.name, "behaviour_sequences", days=[FEATURE_DAYS[-1]]).to_pylist()
+    assert {row["user_id"] for row in rows} == {row["user_id"] for row in log[FEATURE_DAYS[-1]]}
+    assert all(value == [] for row in rows for name, value in row.items() if name.startswith("hist_"))
+    features = read_table(dataset.name, "scenario_features", columns=["hist_end"], days=[FEATURE_DAYS[-1]])
+    assert set(features["hist_end"].to_pylist()) == {0} and len(features) == len(log[FEATURE_DAYS[-1]])
+    run(audit_tables.step, dataset, [FEATURE_DAYS[-1]])
 
 
 @pytest.mark.parametrize("ds", FEATURE_DAYS)

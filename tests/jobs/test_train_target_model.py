@@ -39,6 +39,7 @@ DEFAULTS = {
     "shared_set": None,
     "manifest": None,
     "retrain": False,
+    "leave_out": False,
     "threads": 1,
     "device": "cpu",
 }

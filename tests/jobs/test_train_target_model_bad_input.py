@@ -36,7 +36,7 @@ SETTINGS: dict[str, Any] = {
     "models": [{"name": MODEL, "options": {"embedding_dim": 4, "hidden": [8]}}],
     "start": "previous_day",
 }
-DEFAULTS = {"model": None, "ratio": None, "shared_set": None, "manifest": None, "retrain": False}
+DEFAULTS = {"model": None, "ratio": None, "shared_set": None, "manifest": None, "retrain": False, "leave_out": False}
 
 
 def daily(*, scenarios: tuple[str, ...] = ("home", "feed", "ads"), **changes: object) -> DatasetSpec:

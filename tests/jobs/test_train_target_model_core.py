@@ -24,7 +24,7 @@ from tests.support.tiny_lake import tiny_dataset, write_masks, write_shared_set,
 DAYS = [date(2026, 1, d) for d in (2, 3, 4, 5)]
 DS = DAYS[-1]
 ROWS = 200
-OPTIONS = {"model": None, "ratio": None, "shared_set": None, "manifest": None, "retrain": False, "threads": 1}
+OPTIONS = {"model": None, "ratio": None, "shared_set": None, "manifest": None, "leave_out": False, "retrain": False}
 
 
 def dataset(**training: Any) -> DatasetSpec:
@@ -41,7 +41,7 @@ def spec(lake: Path) -> DatasetSpec:
 
 
 def run(spec: DatasetSpec, **options: Any) -> None:
-    values = OPTIONS | {"device": "cpu"} | options
+    values = OPTIONS | {"threads": 1, "device": "cpu"} | options
     train_target_model.step(StepArgs(dataset=spec, days=[DS], options=Namespace(**values)))
 
 

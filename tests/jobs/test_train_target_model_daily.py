@@ -41,7 +41,7 @@ SETTINGS = {
     "models": [{"name": MODEL, "options": {"embedding_dim": 4, "hidden": [8]}}],
     "start": "previous_day",
 }
-DEFAULTS = {"model": None, "ratio": None, "shared_set": None, "manifest": None, "retrain": False}
+DEFAULTS = {"model": None, "ratio": None, "shared_set": None, "manifest": None, "retrain": False, "leave_out": False}
 
 
 def daily(**changes: object) -> DatasetSpec:

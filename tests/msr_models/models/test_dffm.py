@@ -110,6 +110,6 @@ def test_a_row_without_behaviours_has_finite_gradients() -> None:
 
 
 def test_a_data_set_without_behaviours_says_so() -> None:
-    with pytest.raises(TrainingError, match=r"'dffm' attends to behaviour sequences.*use sequence_pooling: none"):
+    with pytest.raises(TrainingError, match=r"'dffm' .*needs behaviour sequences.*sequence_pooling mean or none"):
         build_model("dffm", {}, WITHOUT, 3, 1)
     assert build_model("dffm", {"sequence_pooling": "none"}, WITHOUT, 3, 1)
