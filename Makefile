@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 DATASET ?= generated
+MODELS ?= $(MSR_MODELS)
 BIN := $(or $(MSR_VENV),.venv)/bin
 
 .PHONY: help setup lock lint test demo up down clean
@@ -22,11 +23,11 @@ lint: setup ## ruff and mypy
 test: lint ## everything that needs neither a GPU nor the MovieLens files
 	@$(BIN)/python -m pytest -m "not gpu and not real" --durations=10
 
-demo: setup ## backfill, search, train and report on a real scheduler (DATASET=generated, movielens_age, movielens_genre)
-	@$(BIN)/python docker/demo.py --dataset $(DATASET)
+demo: setup ## backfill, search, train and report on a real scheduler (DATASET=generated, movielens_age, movielens_genre; MODELS=all)
+	@$(BIN)/python docker/demo.py --dataset $(DATASET) --models "$(MODELS)"
 
 up: setup ## start scheduler, UI and one local Spark engine, and leave them running
-	@MSR_DATASET=$(DATASET) docker/airflow.sh up
+	@MSR_DATASET=$(DATASET) MSR_MODELS="$(MODELS)" docker/airflow.sh up
 
 down: ## end what `make up` started
 	@docker/airflow.sh down

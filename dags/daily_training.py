@@ -25,6 +25,7 @@ from msr_dags.settings import load_deployment
 from msr_dags.step_operator import RUN_DAY, StepBranchOperator, StepOperator
 
 deployment = load_deployment()
+leave_out = ["--leave-out"] if deployment.leave_out_models else []
 
 with DAG(
     dag_id="daily_training",
@@ -84,7 +85,7 @@ with DAG(
         execution_timeout=timedelta(hours=6),
         map_index_template="{{ task.extra_args[-1] }}",
         doc_md="One task per target model: trains on the days before D for each share ratio, r chosen on validation.",
-    ).expand(extra_args=[["--model", model] for model in deployment.models])
+    ).expand(extra_args=[[*leave_out, "--model", model] for model in deployment.models])
     evaluate = StepOperator(
         task_id="evaluate",
         step="evaluate",

@@ -4,7 +4,8 @@
 #   down    ends just those
 #   run     up, and stay in the foreground until the scheduler ends (images)
 #   cli     any airflow command with the local settings, e.g. docker/airflow.sh cli backfill create --dag-id daily_features ...
-# Ports: MSR_AIRFLOW_PORT (8080), MSR_SPARK_CONNECT_PORT (15002). MSR_DATASET chooses the data set.
+# Ports: MSR_AIRFLOW_PORT (8080), MSR_SPARK_CONNECT_PORT (15002). MSR_DATASET chooses the data set,
+# MSR_MODELS the target models.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source docker/processes.sh
@@ -35,6 +36,10 @@ up() {
     echo "Airflow is up for data set $(cat "$run_dir/dataset"): make down first" >&2
     exit 2
   fi
+  if pid_of scheduler >/dev/null && [ "$(cat "$run_dir/models" 2>/dev/null)" != "${MSR_MODELS:-}" ]; then
+    echo "Airflow is up with models '$(cat "$run_dir/models" 2>/dev/null)', not '${MSR_MODELS:-}': make down first" >&2
+    exit 2
+  fi
   if ! pid_of api-server >/dev/null && port_open "$MSR_AIRFLOW_PORT"; then
     echo "port $MSR_AIRFLOW_PORT is taken by another program: choose one with MSR_AIRFLOW_PORT" >&2
     exit 2
@@ -42,6 +47,7 @@ up() {
   case "$AIRFLOW_CONN_SPARK_DEFAULT" in *spark_connect*127.0.0.1*) docker/spark_connect.sh start ;; esac
   make_database
   echo "$MSR_DATASET" >"$run_dir/dataset"
+  echo "${MSR_MODELS:-}" >"$run_dir/models"
   for part in "${parts[@]}"; do
     log="$AIRFLOW_HOME/logs/$part.log"
     pid_of "$part" >/dev/null || start_process "$part" "$log" "$bin/airflow" "$part"

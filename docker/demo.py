@@ -1,7 +1,7 @@
 """The whole line on a real scheduler: backfill the features, search, train on the last days, evaluate, report.
 
-demo.py [--dataset NAME] [--train-days N]: uses the Airflow that is up for this data set, or starts one and ends it.
-Days that were made before are made again (the tables do not change by it).
+demo.py [--dataset NAME] [--models all|NAME,..] [--train-days N]: uses the Airflow that is up for this data set, or
+starts one and ends it. Days that were made before are made again (the tables do not change by it).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from msr_dags.settings import Deployment, dataset_file, load_deployment  # noqa:
 FEATURES, TRAINING, SEARCH = "daily_features", "daily_training", "shared_instance_search"
 POLL_S = 2.0
 QUIET_LINE_EVERY_S = 20.0
-# Beyond this nothing moves any more on a machine that is not broken
+# Where no task has ended for so long, nothing moves any more
 PHASE_LIMIT_S = 3600.0
 
 
@@ -112,7 +112,7 @@ def wait_for_runs(
     api: AirflowApi, dag_id: str, keys: set[str], old: set[str], line: RunningLine
 ) -> list[dict[str, Any]]:
     """Wait until every partition of `keys` has a finished run of `dag_id` that is not in `old`. Raises DemoFailed."""
-    limit = time.monotonic() + PHASE_LIMIT_S
+    limit, ended = time.monotonic() + PHASE_LIMIT_S, 0
     while True:
         runs = [r for r in api.dag_runs(dag_id) if r["partition_key"] in keys and r["dag_run_id"] not in old]
         tasks = [t for r in runs if r["state"] != "queued" for t in api.task_instances(dag_id, r["dag_run_id"])]
@@ -122,8 +122,10 @@ def wait_for_runs(
         if {r["partition_key"] for r in runs} == keys and not any(r["state"] in OPEN_STATES for r in runs):
             line.show(f"{dag_id}: {len(keys)} days done", final=True)
             return runs
+        if (now_ended := sum(t.get("end_date") is not None for t in tasks)) != ended:
+            limit, ended = time.monotonic() + PHASE_LIMIT_S, now_ended
         if time.monotonic() > limit:
-            raise DemoFailed(f"{dag_id} has not ended after {PHASE_LIMIT_S / 60:.0f} minutes; see .airflow/*/logs")
+            raise DemoFailed(f"{dag_id}: no task has ended for {PHASE_LIMIT_S / 60:.0f} minutes; see .airflow/*/logs")
         time.sleep(POLL_S)
 
 
@@ -196,11 +198,14 @@ def main() -> int:
     """Parse the command line, start Airflow when it is not up, run the demo and end what was started."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="generated", help="name of a data set's YAML (default: generated)")
+    parser.add_argument("--models", help="target models, separated by commas, or all (default: the YAML's)")
     parser.add_argument("--train-days", type=int, default=3, help="how many of the last days to train on (default: 3)")
     arguments = parser.parse_args()
     if arguments.train_days < 1:
         parser.error(f"--train-days {arguments.train_days}: must be 1 or more")
     os.environ["MSR_DATASET"] = arguments.dataset
+    if arguments.models:
+        os.environ["MSR_MODELS"] = arguments.models
     started = False
     failures = (
         Path(os.environ.get("MSR_AIRFLOW_HOME", ROOT / ".airflow")) / Path(arguments.dataset).stem / "failures.log"

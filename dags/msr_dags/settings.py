@@ -6,6 +6,7 @@ One Airflow runs one data set (MSR_DATASET): its partitions are days, and a day 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -14,6 +15,7 @@ from pathlib import Path
 import yaml
 
 DEFAULT_MODELS = ("shared_bottom",)
+ALL_MODELS = "all"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,6 +23,7 @@ class Deployment:
     """One data set on one Airflow.
 
     dataset: name of its YAML. start, end: first and last day (end None: it goes on). models: target models to train.
+    leave_out_models: one of them that the data set cannot feed is left out, not an error.
     days_build_on_each_other: a day's training starts from the weights of the day before.
     """
 
@@ -28,6 +31,7 @@ class Deployment:
     start: date
     end: date | None
     models: tuple[str, ...]
+    leave_out_models: bool
     days_build_on_each_other: bool
 
     @property
@@ -70,11 +74,25 @@ def dataset_file(name: str) -> Path:
     )
 
 
+def registered_models() -> tuple[str, ...]:
+    """Names that the files of `msr_models/models` register, read as text: the scheduler imports no torch.
+
+    Raises FileNotFoundError where there are none.
+    """
+    folder = project_dir() / "msr_models" / "models"
+    texts = (path.read_text(encoding="utf-8") for path in folder.glob("*.py"))
+    names = sorted(name for text in texts for name in re.findall(r'^@register\("(\w+)"', text, flags=re.MULTILINE))
+    if not names:
+        raise FileNotFoundError(f"MSR_MODELS=all: no models in {folder}; set MSR_PROJECT_DIR, or name the models")
+    return tuple(names)
+
+
 def load_deployment() -> Deployment:
     """Read MSR_DATASET (default: generated) and the few values of its YAML that schedules need.
 
-    The steps validate the whole YAML; here a missing key falls back to what the schema says. MSR_MODELS (comma
-    separated) names other models. Raises FileNotFoundError or ValueError, which Airflow shows as an import error.
+    The steps validate the whole YAML; here a missing key falls back to what the schema says. MSR_MODELS names
+    other models, separated by commas, or `all`. Raises FileNotFoundError or ValueError, which Airflow shows as an
+    import error.
     """
     name = os.environ.get("MSR_DATASET") or "generated"
     path = dataset_file(name)
@@ -82,12 +100,16 @@ def load_deployment() -> Deployment:
     days = raw.get("days") if isinstance(raw, dict) else None
     if not isinstance(days, dict) or not isinstance(days.get("start"), date):
         raise ValueError(f"{path}: days.start: {days!r} holds no date; write days: {{start: YYYY-MM-DD}}")
-    chosen = [m.strip() for m in os.environ.get("MSR_MODELS", "").split(",") if m.strip()]
+    chosen = tuple(m.strip() for m in os.environ.get("MSR_MODELS", "").split(",") if m.strip())
+    is_all = ALL_MODELS in chosen
+    if is_all:
+        chosen = registered_models()
     training = raw.get("training") or {}
     return Deployment(
         dataset=name,
         start=days["start"],
         end=days.get("end"),
-        models=tuple(chosen) or tuple(m["name"] for m in training.get("models") or []) or DEFAULT_MODELS,
+        models=chosen or tuple(m["name"] for m in training.get("models") or []) or DEFAULT_MODELS,
+        leave_out_models=is_all,
         days_build_on_each_other=training.get("start") == "previous_day",
     )

@@ -29,6 +29,7 @@ for dag_id, dag in bag.dags.items():
             step=of("step"), engine=of("engine"), owner=of("owner"), doc=of("doc_md"), retries=of("retries"),
             backoff=of("retry_exponential_backoff"), timeout=bool(of("execution_timeout")), pool=of("pool"),
             callback=bool(of("on_failure_callback")), mapped=bool(task.is_mapped), outlets=outlets,
+            mapped_args=task.expand_input.value["extra_args"] if task.is_mapped else None,
             downstream=sorted(task.downstream_task_ids), trigger_rule=str(getattr(task, "trigger_rule", "")),
         )
     dags[dag_id] = dict(
@@ -116,6 +117,15 @@ def test_training_searches_first_when_one_is_due(bag):
     assert "none_failed_min_one_success" in tasks["score_shared_instances"]["trigger_rule"].lower()
     assert tasks["train_target_model"]["downstream"] == ["evaluate"]
     assert tasks["evaluate"]["downstream"] == ["report"]
+
+
+def test_each_model_is_a_mapped_task_and_all_may_leave_some_out(bag, run_python):
+    assert bag["dags"]["daily_training"]["tasks"]["train_target_model"]["mapped_args"] == [["--model", "shared_bottom"]]
+    script = DUMP.format(folder=str(DAGS / "daily_training.py"))
+    found = json.loads(run_python(script, MSR_MODELS="all").splitlines()[-1])
+    mapped = found["dags"]["daily_training"]["tasks"]["train_target_model"]["mapped_args"]
+    assert ["--leave-out", "--model", "star"] in mapped and all(args[:2] == mapped[0][:2] for args in mapped)
+    assert len(mapped) > 20 and found["heavy"] == []
 
 
 def test_what_scoring_and_searching_write_is_announced(bag):

@@ -22,7 +22,27 @@ def test_a_deployment_agrees_with_the_data_set(name: str, monkeypatch: pytest.Mo
 
 def test_models_can_be_named_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MSR_MODELS", "shared_bottom, logistic_regression")
-    assert load_deployment().models == ("shared_bottom", "logistic_regression")
+    deployment = load_deployment()
+    assert deployment.models == ("shared_bottom", "logistic_regression") and not deployment.leave_out_models
+
+
+@pytest.mark.parametrize("named", ["all", "star, all"])
+def test_all_is_every_registered_model_and_those_that_do_not_fit_are_left_out(
+    named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from msr_models.models.registry import known_models
+
+    monkeypatch.setenv("MSR_MODELS", named)
+    deployment = load_deployment()
+    assert deployment.models == tuple(known_models()) and deployment.leave_out_models
+
+
+def test_all_where_no_models_are_says_where_it_looked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MSR_DATASET", str(dataset_file("generated")))
+    monkeypatch.setenv("MSR_MODELS", "all")
+    monkeypatch.setenv("MSR_PROJECT_DIR", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=rf"MSR_MODELS=all: no models in {tmp_path}.*name the models"):
+        load_deployment()
 
 
 def test_an_unknown_data_set_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
