@@ -9,6 +9,7 @@ from datetime import date
 
 import pyarrow as pa
 import pyarrow.dataset as pds
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
@@ -100,7 +101,8 @@ def open_dataset(dataset_name: str, table: str, columns: Sequence[str], version:
 
     Raises TableError where the table or a named column does not exist.
     """
-    dataset = open_table(dataset_name, table, version).to_pyarrow_dataset()
+    opened = open_table(dataset_name, table, version)
+    dataset = opened.to_pyarrow_dataset(filesystem=_local_files(dataset_name, table))
     missing = sorted(set(columns) - set(dataset.schema.names))
     if missing:
         raise TableError(
@@ -108,6 +110,16 @@ def open_dataset(dataset_name: str, table: str, columns: Sequence[str], version:
             f"(it has {', '.join(dataset.schema.names)}); was the data set's YAML changed? rebuild the table's days"
         )
     return dataset
+
+
+def _local_files(dataset_name: str, table: str) -> pafs.FileSystem | None:
+    """Arrow's own file system for a table on a local disk; None: Delta's.
+
+    Delta's is written in Python: a thread of Arrow that still closes such a file while the interpreter ends aborts the
+    process (exit 134) after its work was done.
+    """
+    uri = table_uri(dataset_name, table)
+    return None if "://" in uri else pafs.SubTreeFileSystem(uri, pafs.LocalFileSystem())
 
 
 def condition(days: Sequence[date] | None, filters: dict[str, str] | None = None) -> pds.Expression | None:
