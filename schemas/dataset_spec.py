@@ -225,7 +225,8 @@ class DatasetSpec(Spec):
     def lineage(self) -> str:
         """Eight hex digits over all that decides ids: vocabularies of one lineage can be mixed, others cannot."""
         fields = [f.model_dump(mode="json") for f in self.fields]
-        parts = [self.name, fields, self.vocabulary.model_dump(), str(self.days.start)]
+        scenario = self.scenario.model_dump(mode="json")
+        parts = [self.name, fields, scenario, self.vocabulary.model_dump(), str(self.days.start)]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
 
     @property
