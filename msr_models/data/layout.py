@@ -113,7 +113,7 @@ def newest_version(dataset: DatasetSpec, found: set[str], where: str) -> str:
         raise TrainingError(
             f"{where} was encoded with vocabulary {strange[0]!r}, but data set {dataset.name!r} now has lineage "
             f"{dataset.lineage!r} (fields, scenarios, vocabulary or days.start changed): ids of two lineages do not "
-            f"mix; rebuild: python -m jobs.build_scenario_features --dataset {dataset.name} --from .. --to .. (all days)"
+            f"mix; rebuild all days: python -m jobs.build_scenario_features --dataset {dataset.name} --from .. --to .."
         )
     return max(found)
 
