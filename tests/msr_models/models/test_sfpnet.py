@@ -151,7 +151,7 @@ def test_what_knows_no_scenario_is_computed_once_per_row(without: str | None, ro
 
 def test_a_data_set_without_behaviours_is_refused() -> None:
     bare = dataclasses.replace(LAYOUT, hist_length=0)
-    with pytest.raises(TrainingError, match=r"^model 'sfpnet' needs behaviour sequences, and .* give the data set a"):
+    with pytest.raises(TrainingError, match=r"^model 'sfpnet' needs behaviour sequences, and .* set max_length in"):
         build_model("sfpnet", {}, bare, 3, 1)
 
 
