@@ -7,7 +7,7 @@ user factor x item taste + item bias; taste and bias of the shareable items are 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 import numpy as np
@@ -35,8 +35,9 @@ def planted_log(
     shares: tuple[float, ...] = (0.6, 0.3, 0.1),
     seed: int = 0,
     days: int = 2,
+    fresh_rows: bool = False,
 ) -> PlantedLog:
-    """A function of its arguments alone."""
+    """A function of its arguments alone. fresh_rows: other rows of the same users, items and tastes."""
     rng = np.random.default_rng([seed, 77])
     scenarios, rank = len(shares), 2
     shareable_I = np.zeros(items, bool)
@@ -45,6 +46,8 @@ def planted_log(
     taste_KIR = rng.normal(size=(scenarios, items, rank)) / np.sqrt(rank)
     bias_KI = 1.5 * rng.normal(size=(scenarios, items))
     taste_KIR[:, shareable_I], bias_KI[:, shareable_I] = taste_KIR[0, shareable_I], bias_KI[0, shareable_I]
+    if fresh_rows:
+        rng = np.random.default_rng([seed, 78])
     scenario_N = rng.choice(scenarios, size=rows, p=np.array(shares) / sum(shares))
     user_N, item_N = rng.integers(users, size=rows), rng.integers(items, size=rows)
     logit_N = -1.2 + (factor_UR[user_N] * taste_KIR[scenario_N, item_N]).sum(1) + bias_KI[scenario_N, item_N]
@@ -53,10 +56,17 @@ def planted_log(
     return PlantedLog(_window(ids_NS, scenario_N, label_N, users, items, scenarios, days), shareable_I[item_N])
 
 
-def planted_split(*, rows: int, users: int, items: int, seed: int, name: str) -> Split:
-    """80 / 10 / 10 % of a planted log, whose rows are independent draws, with its truth."""
+def planted_split(*, rows: int, users: int, items: int, seed: int, name: str, test_rows: int = 0) -> Split:
+    """80 / 10 / 10 % of a planted log, whose rows are independent draws, with its truth.
+
+    test_rows: so many fresh rows instead of the last 10 %: a sparse scenario has too few of them to tell much.
+    """
     log = planted_log(rows=rows, users=users, items=items, seed=seed, days=10)
-    return split_rows(name, log.window, in_time(rows), log.shareable_N)
+    split = split_rows(name, log.window, in_time(rows), log.shareable_N)
+    if not test_rows:
+        return split
+    fresh = planted_log(rows=test_rows, users=users, items=items, seed=seed, fresh_rows=True)
+    return replace(split, test=fresh.window)
 
 
 def _window(

@@ -37,12 +37,13 @@ class MovieLensFixed:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Planted:
-    """A log with planted truth (see planted_log.py). seed: of the log."""
+    """A log with planted truth (see planted_log.py). test_rows: fresh ones, not its last 10 %."""
 
     seed: int = 0
     rows: Annotated[int, Field(ge=10)] = 120_000
     users: Annotated[int, Field(ge=1)] = 2_000
     items: Annotated[int, Field(ge=2)] = 600
+    test_rows: Annotated[int, Field(ge=0)] = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,7 +92,14 @@ def open_split(text: str) -> Split:
     if isinstance(source, Lake):
         return lake_split(load_dataset(source.dataset), source.ds, text)
     if isinstance(source, Planted):
-        return planted_split(rows=source.rows, users=source.users, items=source.items, seed=source.seed, name=text)
+        return planted_split(
+            rows=source.rows,
+            users=source.users,
+            items=source.items,
+            seed=source.seed,
+            name=text,
+            test_rows=source.test_rows,
+        )
     folder = Path(source.path or Path(os.environ.get("MSR_DATA_DIR") or "data") / "ml-1m")
     # Where the files lie is no part of what they hold.
     kind, _, settings = text.partition(":")

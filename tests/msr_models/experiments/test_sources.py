@@ -66,6 +66,18 @@ def test_where_the_files_lie_is_no_part_of_the_name(tmp_path: Path, monkeypatch:
     assert open_split("movielens_fixed:rows=200").fingerprint == split.fingerprint
 
 
+def test_fresh_test_rows_are_of_the_same_world() -> None:
+    usual, fresh = (open_split(f"planted:rows=3000,users=5,items=4,test_rows={n}") for n in (0, 4000))
+    assert torch.equal(usual.train.slot_ids_NS, fresh.train.slot_ids_NS) and len(fresh.test) == 4000
+    assert not torch.equal(usual.test.slot_ids_NS, fresh.test.slot_ids_NS[: len(usual.test)])
+    rates = []
+    for window in (usual.train, fresh.test):
+        cell_N = (window.scenario_N * 5 + window.slot_ids_NS[:, 1]).long()
+        rows = torch.bincount(cell_N, minlength=15)
+        rates.append((torch.bincount(cell_N, weights=window.label_N.double(), minlength=15) / rows)[rows > 40])
+    assert float((rates[0] - rates[1][: len(rates[0])]).abs().max()) < 0.15 and float(rates[0].std()) > 0.15
+
+
 def test_a_planted_split_has_its_truth_for_the_training_rows() -> None:
     split = open_split("planted:rows=1000,users=20,items=10,seed=4")
     assert (len(split.train), len(split.validation), len(split.test)) == (800, 100, 100)
