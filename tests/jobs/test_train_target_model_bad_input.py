@@ -136,7 +136,9 @@ def test_a_truncated_checkpoint_is_not_repeated_from(spec: DatasetSpec) -> None:
 def test_other_scenarios_and_lineages_are_named_on_both_sides(spec: DatasetSpec) -> None:
     manifest = Path(rows_of(spec, NEXT)[0]["checkpoint_uri"]).parent / "manifest.json"
     more = daily(scenarios=("home", "feed", "ads", "cart"))
-    refused(more, rf"'\w+-{spec.lineage}', but data set 'tiny' now has lineage '{more.lineage}' .fields, scenarios", NEXT)
+    refused(
+        more, rf"'\w+-{spec.lineage}', but data set 'tiny' now has lineage '{more.lineage}' .fields, scenarios", NEXT
+    )
     refused(more, r"and 3 scenarios, not of 'tiny' with '\w+' and 4; give --dataset tiny as it was", manifest=manifest)
     other = tiny_dataset(training=SETTINGS, vocabulary={"fit_days": 1, "refresh_days": 2})
     assert other.lineage != spec.lineage
