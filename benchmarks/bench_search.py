@@ -76,9 +76,9 @@ def joint_epoch(window: Window, hidden: Sequence[int], sample: int | None) -> tu
     return state, epoch
 
 
-def reference_epoch(window: Window, hidden: Sequence[int]) -> Epoch:
+def reference_epoch(window: Window, hidden: Sequence[int], sample: int | None) -> Epoch:
     """The yardstick, one epoch of the gate, and the scores; its warm-up epochs are MT-Backbone's."""
-    state = _state(window, hidden, {"objective": "reference"})
+    state = _state(window, hidden, {"objective": "reference", "tower_sample": sample})
 
     def epoch() -> None:
         learn_gate_from_reference(state)
@@ -136,14 +136,17 @@ def search_cost(options: argparse.Namespace) -> tuple[harness.Table, list[harnes
             for sample in (None, *options.samples):
                 name = "joint, exact" if sample is None else f"joint, {sample} drawn"
                 states[name], epochs[name] = joint_epoch(window, SHAPES[shape], sample)
-            epochs["reference"] = reference_epoch(window, SHAPES[shape])
+            for sample in (None, 2):
+                name = "reference, exact" if sample is None else "reference, 2 + 1 drawn"
+                epochs[name] = reference_epoch(window, SHAPES[shape], sample)
             seconds = median_seconds(epochs, options.repeat)
             for name, value in seconds.items():
                 rate = float(states[name].curves[-1]["share_rate"]) if name in states else None
                 ratio = value / seconds["MT-Backbone"]
                 table.add(shape, k, name, rate, value, ratio)
                 print(" ".join(harness.shown(c) for c in table.rows[-1]), file=sys.stderr, flush=True)
-                if shape == "paper" and (name == "joint, 1 drawn" or (name == "joint, exact" and k == 3)):
+                drawn = name in ("joint, 1 drawn", "reference, 2 + 1 drawn")
+                if shape == "paper" and (drawn or (name.endswith("exact") and k == 3)):
                     bars.append(_bar(f"search and score, {name}, K {k}", SEARCH_BAR, ratio))
             del states, epochs
             gc.collect()
