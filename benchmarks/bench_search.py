@@ -190,7 +190,7 @@ def main() -> None:
     options.scenarios = (3, 12) if quick else (3, 8, 12)
     options.shapes = ("paper",) if quick else tuple(SHAPES)
     options.samples = (1,) if quick else (1, 2)
-    options.batches, options.repeat = (1, 1) if quick else (8, 3)
+    options.batches, options.repeat = (6, 1) if quick else (16, 3)
     options.table_rows = 100_000 if quick else 1_000_000
     torch.set_num_threads(options.threads)
     keep_freed_memory()

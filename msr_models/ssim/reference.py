@@ -17,7 +17,7 @@ from msr_models.ssim.yardstick import CommonScale, relative_excess, relative_exc
 
 EVAL_ROWS = 8192
 # With sampled towers: rows of which all towers are asked, to know what is common to all rows.
-SCALE_ROWS = 16_384
+SCALE_ROWS = 4096
 
 
 def learn_gate_from_reference(state: SearchState) -> None:
@@ -59,7 +59,7 @@ def _excess(state: SearchState) -> Tensor:
     weights_KK = pair_weights(rows_K)
     every = torch.arange(len(window), device=state.rows.device)
     corrections = WideCorrections(window.layout, window.num_scenarios, every.device)
-    if state.spec.tower_sample is None:
+    if state.spec.tower_sample is None or len(every) <= SCALE_ROWS:
         logits_NK = torch.cat([_every_tower(state, batch) for batch in _parts(state, every)])
         own_N = logits_NK.gather(1, window.scenario_N[:, None]).squeeze(1)
         _fit(corrections, state, own_N)
