@@ -64,7 +64,7 @@ def test_the_callers_random_state_is_left_alone() -> None:
 def test_any_number_of_scenarios(num_scenarios: int, objective: str, sample: int | None) -> None:
     window = _log(rows=5_000, shares=(1.0,) * num_scenarios).window
     result = run_search(window, _spec(objective=objective, tower_sample=sample))
-    assert result.probs_N.shape == (2_000,)
+    assert result.probs_N.shape == (5_000,)
     assert np.isfinite(result.probs_N).all()
     assert ((result.probs_N >= 0) & (result.probs_N <= 1)).all()
     if num_scenarios == 1:
