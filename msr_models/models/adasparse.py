@@ -101,8 +101,8 @@ class AdaSparse(MultiScenarioModel):
         config, excess = self.config, list[Tensor]()
         grown = self._grown
         if torch.compiler.is_compiling():
-            # A compiled backward would make α again, from the step after. `disable` is untyped in torch
-            grown = torch.compiler.disable(grown)  # type: ignore[no-untyped-call]  # see above
+            # A compiled backward would make α again, from the step after.
+            grown = torch.compiler.disable(grown)  # type: ignore[no-untyped-call]  # untyped in torch
         alpha, sparsity_weight = grown(config.alpha), grown(config.sparsity_weight)
         if self.training and torch.is_grad_enabled():
             self.num_steps += 1

@@ -20,24 +20,14 @@ from jobs.arrow_lake import overwrite_partition
 from msr_models.data import lake_reader
 from schemas.dataset_spec import DatasetSpec
 from schemas.tables import get_table
-from tests.support.tiny_lake import tiny_dataset, write_tiny_lake
+from tests.support.tiny_lake import SMALL_SEARCH, tiny_dataset, write_tiny_lake
 
 pytestmark = pytest.mark.slow
 
 LATER = [date(2026, 1, d) for d in (5, 6, 7)]
 DS = date(2026, 1, 8)
 TABLES = ("shared_instance_masks", "shared_instance_drift")
-SEARCH = {
-    "window_days": 3,
-    "warmup_epochs": 1,
-    "epochs": 1,
-    "batch_size": 64,
-    "embedding_dim": 4,
-    "hidden": [8],
-    "selector_hidden": [8],
-    "learning_rate": 0.01,
-    "selector_learning_rate": 0.01,
-}
+SEARCH = SMALL_SEARCH | {"warmup_epochs": 1}
 
 
 @pytest.fixture(scope="module")

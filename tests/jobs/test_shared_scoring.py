@@ -26,22 +26,12 @@ from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError
 from schemas.tables import get_table
 from tests.support.empty_days import publish_empty
-from tests.support.tiny_lake import tiny_dataset, tiny_day, write_tiny_lake
+from tests.support.tiny_lake import SMALL_SEARCH, tiny_dataset, tiny_day, write_tiny_lake
 
 DAYS = [date(2026, 1, d) for d in range(2, 13)]
 FIRST, STRANGE = date(2026, 1, 5), date(2026, 1, 6)
 ROWS = 300
-SEARCH = {
-    "window_days": 3,
-    "warmup_epochs": 2,
-    "epochs": 1,
-    "batch_size": 64,
-    "embedding_dim": 4,
-    "hidden": [8],
-    "selector_hidden": [8],
-    "learning_rate": 0.01,
-    "selector_learning_rate": 0.01,
-}
+SEARCH = SMALL_SEARCH
 DRIFT = "shared_instance_drift"
 
 

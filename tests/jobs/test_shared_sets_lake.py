@@ -18,23 +18,13 @@ from msr_models.data import lake_reader
 from msr_models.ssim.store import load_scorer
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError
-from tests.support.tiny_lake import tiny_dataset, write_tiny_lake
+from tests.support.tiny_lake import SMALL_SEARCH, tiny_dataset, write_tiny_lake
 
 pytestmark = pytest.mark.slow
 
 D = {d: date(2026, 1, d) for d in range(1, 12)}
 ROWS = 250
-SEARCH = {
-    "window_days": 3,
-    "warmup_epochs": 2,
-    "epochs": 1,
-    "batch_size": 64,
-    "embedding_dim": 4,
-    "hidden": [8],
-    "selector_hidden": [8],
-    "learning_rate": 0.01,
-    "selector_learning_rate": 0.01,
-}
+SEARCH = SMALL_SEARCH
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,19 @@ from schemas.dataset_spec import DatasetSpec
 
 NUM_USERS, NUM_ITEMS, NUM_TAGS, NUM_PRICES = 40, 24, 6, 4
 MAX_TAGS = 3
+
+# Settings of a search that takes a second.
+SMALL_SEARCH: dict[str, Any] = {
+    "window_days": 3,
+    "warmup_epochs": 2,
+    "epochs": 1,
+    "batch_size": 64,
+    "embedding_dim": 4,
+    "hidden": [8],
+    "selector_hidden": [8],
+    "learning_rate": 0.01,
+    "selector_learning_rate": 0.01,
+}
 
 
 def tiny_dataset(
