@@ -50,13 +50,15 @@ def run_step(
     traceback (exit 1).
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", required=True, help="name of a data set, or the path of its YAML")
+    add_dataset(parser)
     parser.add_argument("--ds", type=_day, help="the day to write, YYYY-MM-DD")
     parser.add_argument("--from", dest="first", type=_day, metavar="DAY", help="first day of a range (with --to)")
     parser.add_argument("--to", dest="last", type=_day, metavar="DAY", help="last day of a range, included")
     if add_arguments is not None:
         add_arguments(parser)
     options = parser.parse_args()
+    if "dataset" not in options:
+        parser.error("which data set? give --dataset NAME, or the path of a YAML")
     try:
         days = _days(parser, options, needs_days=needs_days)
         dataset, file = load_dataset(options.dataset), dataset_file(options.dataset)
@@ -65,6 +67,11 @@ def run_step(
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
         sys.exit(EXIT_AUDIT_FAILED if isinstance(error, AuditFailedError) else EXIT_USER_ERROR)
     sys.exit(EXIT_DONE)
+
+
+def add_dataset(parser: argparse.ArgumentParser) -> None:
+    """--dataset; a step with commands also lets it stand behind the command's name."""
+    parser.add_argument("--dataset", default=argparse.SUPPRESS, help="name of a data set, or the path of its YAML")
 
 
 def _day(text: str) -> date:

@@ -10,7 +10,6 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -23,6 +22,7 @@ from msr_models.evaluation.metrics import scenario_metrics, session_ids
 from msr_models.training.predictions import read_predictions
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
+from schemas.locations import artifact_path
 from schemas.tables import get_table
 
 SPLITS = ("validation", "test")
@@ -61,7 +61,7 @@ def evaluate_day(dataset: DatasetSpec, ds: date, model: str | None = None) -> No
 
 def evaluate_run(dataset: DatasetSpec, run: dict[str, Any]) -> list[dict[str, Any]]:
     """Rows of `evaluations` of one run: per split, each scenario and all (scenario_id -1)."""
-    predictions = read_predictions(Path(run["predictions_uri"]))
+    predictions = read_predictions(artifact_path(dataset.name, run["predictions_uri"]))
     shared = {key: run[key] for key in ("ds", "model", "run_id", "arm", "ratio", "is_selected")}
     rows: list[dict[str, Any]] = []
     for split in SPLITS:

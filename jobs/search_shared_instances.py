@@ -36,7 +36,7 @@ from msr_models.training.manifest import code_version
 from msr_models.training.memory import keep_freed_memory
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError
-from schemas.locations import artifacts_dir
+from schemas.locations import artifact_uri, artifacts_dir
 from schemas.pipeline_spec import SearchSpec
 
 # Settings that say when a search is due or which days it takes, not what it does with them
@@ -153,7 +153,8 @@ def _publish(dataset: DatasetSpec, window: Window, spec: SearchSpec, set_id: str
                 rows, dataset, "shared_instance_masks", {"shared_set_id": set_id, "ds": str(day)}
             )
             progress(f"{day}: {written:,} masks")
-    row = _catalogue_row(window, spec, set_id, result, rates) | {"selector_uri": str(path), "selector_sha256": sha256}
+    saved = {"selector_uri": artifact_uri(dataset.name, path), "selector_sha256": sha256}
+    row = _catalogue_row(window, spec, set_id, result, rates) | saved
     overwrite_rows(pa.Table.from_pylist([row]), dataset, "shared_instance_sets", {"shared_set_id": set_id})
     for name, rate in rates.items():
         parts = ", ".join(f"{key} {'no rows' if value is None else f'{value:.1%}'}" for key, value in rate.items())

@@ -6,7 +6,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import date
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +19,7 @@ from msr_models.evaluation.drift import ScoreSample, compare_samples, samples_by
 from msr_models.ssim.ranks import rank_pct
 from msr_models.ssim.store import Scorer, load_scorer
 from schemas.dataset_spec import DatasetSpec
+from schemas.locations import artifact_path
 from schemas.tables import get_table
 
 MASKS, DRIFT = "shared_instance_masks", "shared_instance_drift"
@@ -60,7 +60,7 @@ class SetScoring:
 
     def _load(self) -> tuple[Scorer, list[ScoreSample]]:
         if self._loaded is None:
-            scorer = load_scorer(Path(self._set.selector_uri), self._set.selector_sha256)
+            scorer = load_scorer(artifact_path(self._dataset.name, self._set.selector_uri), self._set.selector_sha256)
             self._loaded = scorer, window_samples(scorer)
         return self._loaded
 

@@ -1,4 +1,4 @@
-"""Look at shared-instance sets, compare them, and say which one training uses. The data set comes before the command.
+"""Look at shared-instance sets, compare them, and say which one training uses.
 
   python -m jobs.shared_sets --dataset D list
   python -m jobs.shared_sets --dataset D show ID            # share rates, validation gain, who uses it
@@ -18,7 +18,7 @@ import argparse
 from datetime import date
 from pathlib import Path
 
-from jobs.cli import StepArgs, run_step
+from jobs.cli import StepArgs, add_dataset, run_step
 from jobs.sets.compare import compare_sets
 from jobs.sets.describe import difference_lines, list_lines, show_lines
 from jobs.sets.export import export_set
@@ -46,6 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     exporting = commands.add_parser("export", help="write masks as Parquet and the catalogue row as JSON")
     _add_id(exporting)
     exporting.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
+    for command in commands.choices.values():
+        add_dataset(command)
 
 
 def step(args: StepArgs) -> None:

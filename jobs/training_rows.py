@@ -18,7 +18,7 @@ from msr_models.training.recorded_runs import recorded_runs
 from msr_models.training.target import Arm, run_folder, select
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
-from schemas.locations import artifacts_dir
+from schemas.locations import artifact_uri, artifacts_dir
 
 
 def selected_id(manifests: Sequence[RunManifest], fixed: float | None) -> str:
@@ -59,9 +59,9 @@ def _row(dataset: DatasetSpec, arm: Arm, *, is_selected: bool) -> dict[str, obje
         "epochs": arm.result.epochs,
         "train_rows": arm.result.train_rows,
         "manifest": manifest.to_json(),
-        "checkpoint_uri": str(folder / "weights.pt"),
+        "checkpoint_uri": artifact_uri(dataset.name, folder / "weights.pt"),
         "checkpoint_sha256": sha256,
-        "predictions_uri": str(folder / "predictions.parquet"),
+        "predictions_uri": artifact_uri(dataset.name, folder / "predictions.parquet"),
         "train_seconds": arm.result.train_seconds,
         "created_at": datetime.now(UTC),
     }

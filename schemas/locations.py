@@ -31,6 +31,16 @@ def artifacts_dir(dataset_name: str) -> Path:
     return Path(lake_root()) / dataset_name / "_artifacts"
 
 
+def artifact_uri(dataset_name: str, path: Path) -> str:
+    """What a table keeps of an artifact's place: the path below artifacts_dir, so that a lake can be moved."""
+    return path.relative_to(artifacts_dir(dataset_name)).as_posix()
+
+
+def artifact_path(dataset_name: str, uri: str) -> Path:
+    """Where the artifact of a table's row lies now; an absolute path (as kept before 2026-11-23) stays as it is."""
+    return artifacts_dir(dataset_name) / uri
+
+
 def report_dir() -> Path:
     """MSR_REPORT_DIR; default `./report`."""
     return Path(os.environ.get("MSR_REPORT_DIR") or "report").absolute()

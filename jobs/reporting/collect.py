@@ -15,6 +15,7 @@ from jobs.sets.drift import DayDrift, read_drift
 from jobs.sets.usage import Run, read_runs
 from msr_models.data.lake_reader import read_table, table_exists
 from schemas.dataset_spec import DatasetSpec
+from schemas.locations import artifact_path
 
 ALL_ROWS, MEAN = -1, -2  # beside the scenarios: all rows together, the mean over scenarios
 SELECTED, NO_SHARING, SHARE_ALL = "selected", "mt_backbone", "mt_backbone_s"
@@ -142,7 +143,9 @@ def collect(dataset: DatasetSpec, days: Sequence[date], argument: str | None = N
         drift=read_drift(dataset, shared.summary.shared_set_id, days) if shared else [],
         runs=runs,
         scores=[_score(row) for row in _rows(dataset, "evaluations", days)],
-        reliability=read_reliability([(r.model, r.ds, arm, r.predictions_uri) for r, arm in _newest_arms(runs)]),
+        reliability=read_reliability(
+            [(r.model, r.ds, arm, artifact_path(dataset.name, r.predictions_uri)) for r, arm in _newest_arms(runs)]
+        ),
     )
 
 

@@ -22,6 +22,7 @@ from jobs.reporting.html import (
     warning,
 )  # fmt: skip
 from jobs.sets.usage import Run
+from schemas.locations import artifact_path
 
 
 def render(data: ReportData) -> str:
@@ -43,7 +44,7 @@ def render_links(names: list[str]) -> str:
 
 def repeat_command(data: ReportData, run: Run) -> str:
     """The command that trains a run again from its manifest."""
-    manifest = run.checkpoint_uri.rpartition("/")[0] + "/manifest.json"
+    manifest = artifact_path(data.dataset.name, run.checkpoint_uri).with_name("manifest.json")
     return f"python -m jobs.train_target_model --dataset {data.argument} --manifest {manifest}"
 
 

@@ -25,11 +25,10 @@ class Reliability:
     rows: list[int]
 
 
-def read_reliability(runs: Sequence[tuple[str, str, str, str]]) -> list[Reliability]:
+def read_reliability(runs: Sequence[tuple[str, str, str, Path]]) -> list[Reliability]:
     """Bins per scenario of each (model, ds, arm, predictions file); files that are gone are left out."""
     found: list[Reliability] = []
-    for model, ds, arm, uri in runs:
-        path = Path(uri.removeprefix("file://"))
+    for model, ds, arm, path in runs:
         if path.is_file():
             found += _of_file(path, model, ds, arm)
     return found

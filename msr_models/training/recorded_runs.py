@@ -10,6 +10,7 @@ from pathlib import Path
 from msr_models.data import lake_reader
 from msr_models.training.manifest import RunManifest, parse_manifest
 from schemas.dataset_spec import DatasetSpec
+from schemas.locations import artifact_path
 
 _COLUMNS = ["run_id", "is_selected", "manifest", "checkpoint_uri", "checkpoint_sha256", "predictions_uri"]
 
@@ -46,9 +47,9 @@ def recorded_runs(dataset: DatasetSpec, ds: date, model: str) -> list[RecordedRu
         RecordedRun(
             manifest=parse_manifest(row["manifest"], f"the manifest of run {row['run_id']} in training_runs"),
             is_selected=row["is_selected"],
-            checkpoint=Path(row["checkpoint_uri"]),
+            checkpoint=artifact_path(dataset.name, row["checkpoint_uri"]),
             checkpoint_sha256=row["checkpoint_sha256"],
-            predictions=Path(row["predictions_uri"]),
+            predictions=artifact_path(dataset.name, row["predictions_uri"]),
         )
         for row in rows
     ]

@@ -23,7 +23,7 @@ TABLE = TableSpec(
         Column(name="table_versions", type=pa.string(), doc="JSON: Delta version of every table", volatile=True),
         Column(name="window_fingerprint", type=pa.string(), doc="hash of the rows searched, whatever the file layout"),
         Column(name="vocabulary_version", type=pa.string(), doc="newest version in the window"),
-        Column(name="selector_uri", type=pa.string(), doc="saved selector, embeddings and scores", volatile=True),
+        Column(name="selector_uri", type=pa.string(), doc="saved selector below the artifacts", volatile=True),
         Column(name="selector_sha256", type=pa.string(), doc="checksum of that file"),
         Column(name="share_rate", type=pa.float64(), doc="share of window rows with is_shared"),
         Column(name="share_rates", type=pa.string(), doc="JSON: per scenario name and label -> share rate"),

@@ -25,7 +25,7 @@ TABLE = TableSpec(
             doc="rows trained on: of new days only after a warm start",
         ),
         Column(name="manifest", type=pa.string(), doc="JSON: all that is needed to repeat the run", volatile=True),
-        Column(name="checkpoint_uri", type=pa.string(), doc="weights", volatile=True),
+        Column(name="checkpoint_uri", type=pa.string(), doc="weights below the artifacts", volatile=True),
         Column(name="checkpoint_sha256", type=pa.string(), doc="checksum of the weights file"),
         Column(name="predictions_uri", type=pa.string(), doc="Parquet: validation and test rows", volatile=True),
         Column(name="train_seconds", type=pa.float64(), doc="wall time", volatile=True),

@@ -42,6 +42,13 @@ def test_a_wrong_day_is_a_usage_error(
     assert message in capsys.readouterr().err
 
 
+def test_a_missing_data_set_is_a_usage_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "--ds", "2026-01-03") == 2
+    assert "give --dataset NAME" in capsys.readouterr().err
+
+
 def test_an_unknown_data_set_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(monkeypatch, "--dataset", "generatd", "--ds", "2026-01-03") == 2
     error = capsys.readouterr().err

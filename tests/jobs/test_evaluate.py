@@ -16,6 +16,7 @@ from jobs.cli import StepArgs
 from msr_models.data import lake_reader
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
+from schemas.locations import artifact_path
 from tests.support.tiny_lake import tiny_dataset, write_masks, write_shared_set, write_tiny_lake
 
 DAYS = [date(2026, 1, d) for d in (2, 3, 4, 5)]
@@ -65,7 +66,7 @@ def test_rows_per_run_split_and_scenario_equal_scikit_learn(
     assert len(rows) == 3 * 2 * 5
     runs = {r["run_id"]: r for r in lake_reader.read_table(spec.name, "training_runs").to_pylist()}
     for row in rows:
-        predictions = pq.read_table(runs[row["run_id"]]["predictions_uri"]).to_pandas()
+        predictions = pq.read_table(artifact_path(spec.name, runs[row["run_id"]]["predictions_uri"])).to_pandas()
         mine = predictions[predictions.split == row["split"]]
         if row["scenario_id"] >= 0:
             mine = mine[mine.scenario_id == row["scenario_id"]]
@@ -103,7 +104,9 @@ def test_no_runs(spec: DatasetSpec, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_lost_predictions_are_one_error(spec: DatasetSpec) -> None:
-    path = Path(lake_reader.read_table(spec.name, "training_runs").to_pylist()[0]["predictions_uri"])
+    path = artifact_path(
+        spec.name, lake_reader.read_table(spec.name, "training_runs").to_pylist()[0]["predictions_uri"]
+    )
     data = path.read_bytes()
     try:
         path.write_bytes(data[:100])

@@ -21,7 +21,7 @@ from msr_models.data.shared_sets import find_shared_set
 from msr_models.data.window import load_window
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError
-from schemas.locations import table_uri
+from schemas.locations import artifact_path, table_uri
 from tests.support.tiny_lake import tiny_dataset, tiny_day, write_shared_set, write_tiny_lake
 
 WINDOW = [date(2026, 1, d) for d in (2, 3, 4)]
@@ -132,7 +132,7 @@ def test_a_changed_selector_stops_the_step(searched: tuple[DatasetSpec, str]) ->
     spec, _ = searched
     found = find_shared_set(spec, DS)
     assert found is not None
-    path = Path(found.selector_uri)
+    path = artifact_path(spec.name, found.selector_uri)
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(SharedSetError, match="sha256"):
         score(spec, DS)

@@ -30,6 +30,7 @@ from msr_models.ssim.ranks import rank_pct
 from msr_models.ssim.store import load_scorer
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
+from schemas.locations import artifact_path
 from schemas.tables import get_table
 from tests.support.tiny_lake import tiny_dataset, write_tiny_lake
 
@@ -76,7 +77,7 @@ def test_the_set_is_accepted_and_described(spec: DatasetSpec) -> None:
     assert row["shared_set_id"].startswith("shared_bottom-20260104-")
     assert json.loads(row["config"])["hidden"] == [16, 8]
     assert set(json.loads(row["table_versions"])) >= {"scenario_features", "behaviour_sequences", "vocabularies"}
-    path = Path(row["selector_uri"])
+    path = artifact_path(spec.name, row["selector_uri"])
     assert hashlib.sha256(path.read_bytes()).hexdigest() == row["selector_sha256"]
     assert json.loads(row["validation_metrics"])["rows"] > 0
     assert json.loads(path.with_suffix(".json").read_text())["curves"]
@@ -260,7 +261,7 @@ def test_a_set_that_another_process_made_meanwhile_is_not_mixed_with_ones_own(
     assert "was made by another process meanwhile" in capsys.readouterr().out
     (row,) = lake_reader.read_table(spec.name, "shared_instance_sets").to_pylist()
     masks = rows_of(spec, "shared_instance_masks")
-    scorer = load_scorer(Path(row["selector_uri"]), row["selector_sha256"])
+    scorer = load_scorer(artifact_path(spec.name, row["selector_uri"]), row["selector_sha256"])
     assert masks["rank_pct"].to_pylist() == scorer.masks(load_window(spec, DAYS))["rank_pct"].to_pylist()
 
 

@@ -237,17 +237,18 @@ def test_export_writes_masks_by_day_and_the_row_and_never_over_files(spec: Datas
     assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "file", "lake", "out"]
 
 
-def test_the_step_itself_takes_the_command_after_the_data_set(spec: DatasetSpec, tmp_path: Path) -> None:
+def test_the_step_itself_takes_the_data_set_before_or_after_the_command(spec: DatasetSpec, tmp_path: Path) -> None:
     path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump(spec.model_dump(mode="json", exclude_unset=True)))
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-m", "jobs.shared_sets", "--dataset", str(path), *words]
+        line = [sys.executable, "-m", "jobs.shared_sets", *words]
         return subprocess.run(line, capture_output=True, text=True, check=False)
 
-    pinned = run("pin", "early", "--from", "2026-01-09")
+    here = ["--dataset", str(path)]
+    pinned = run("pin", "early", "--from", "2026-01-09", *here)
     assert (pinned.returncode, pinned.stderr) == (0, "")
     assert used_sets(spec, 9) == ["early"]
     for words in (["pin", "bad", "--from", "2026-01-09"], ["--ds", "2026-01-09", "list"]):
-        failed = run(*words)
+        failed = run(*here, *words)
         assert failed.returncode == 2 and failed.stderr.count("\n") == 1

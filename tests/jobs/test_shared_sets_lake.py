@@ -18,6 +18,7 @@ from msr_models.data import lake_reader
 from msr_models.ssim.store import load_scorer
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError
+from schemas.locations import artifact_path
 from tests.support.tiny_lake import SMALL_SEARCH, tiny_dataset, write_tiny_lake
 
 pytestmark = pytest.mark.slow
@@ -124,7 +125,7 @@ def test_people_find_what_the_search_wrote(spec: DatasetSpec, sets: tuple[str, s
     masks = pds.dataset(out / "masks", partitioning="hive").to_table()
     where = {"shared_set_id": sets[0]}
     assert masks.num_rows == lake_reader.read_table(spec.name, "shared_instance_masks", filters=where).num_rows
-    assert load_scorer(Path(kept["selector_uri"]), kept["selector_sha256"]).shared_set_id == sets[0]
+    assert load_scorer(artifact_path(spec.name, kept["selector_uri"]), kept["selector_sha256"]).shared_set_id == sets[0]
 
 
 def test_pins_and_retiring_decide_what_the_next_training_uses(spec: DatasetSpec, sets: tuple[str, str]) -> None:

@@ -26,7 +26,7 @@ from msr_models.data import lake_reader
 from msr_models.training.checkpoint import load_checkpoint
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError, TrainingError
-from schemas.locations import artifacts_dir
+from schemas.locations import artifact_path, artifacts_dir
 from schemas.tables import get_table
 from tests.support.tiny_lake import tiny_dataset, tiny_day, write_masks, write_shared_set, write_tiny_lake
 
@@ -86,9 +86,9 @@ def test_every_arm_has_its_row_and_the_best_on_validation_is_selected(spec: Data
 
 def test_files_of_a_run(spec: DatasetSpec) -> None:
     row = runs(spec)[1]
-    model, card = load_checkpoint(Path(row["checkpoint_uri"]), row["checkpoint_sha256"])
+    model, card = load_checkpoint(artifact_path(spec.name, row["checkpoint_uri"]), row["checkpoint_sha256"])
     assert card.model == "shared_bottom" and model.num_scenarios == 3
-    predictions = pq.read_table(row["predictions_uri"]).to_pylist()
+    predictions = pq.read_table(artifact_path(spec.name, row["predictions_uri"])).to_pylist()
     assert [p["split"] for p in predictions] == ["validation"] * ROWS + ["test"] * ROWS
     features, _ = tiny_day(spec, DS, ROWS)
     want = {r["instance_id"]: (r["scenario_id"], r["user_key"], r["label"]) for r in features.to_pylist()}
@@ -112,7 +112,7 @@ def test_the_manifest_names_all_that_was_read(spec: DatasetSpec) -> None:
 def test_a_run_is_repeated_from_its_manifest(spec: DatasetSpec, capsys: pytest.CaptureFixture[str]) -> None:
     before = lake_reader.table_version(spec.name, "training_runs")
     row = runs(spec)[1]
-    run(spec, manifest=Path(row["predictions_uri"]).parent / "manifest.json")
+    run(spec, manifest=artifact_path(spec.name, row["predictions_uri"]).parent / "manifest.json")
     assert f"{row['run_id']}: the same metrics" in capsys.readouterr().out
     assert lake_reader.table_version(spec.name, "training_runs") == before
 
@@ -149,9 +149,9 @@ def test_a_second_time_trains_nothing_and_a_forced_one_gives_the_same_rows(
 
 def test_a_damaged_checkpoint_is_made_again(spec: DatasetSpec) -> None:
     row = runs(spec)[0]
-    Path(row["checkpoint_uri"]).write_bytes(b"half")
+    artifact_path(spec.name, row["checkpoint_uri"]).write_bytes(b"half")
     run(spec, DS)
-    load_checkpoint(Path(row["checkpoint_uri"]), row["checkpoint_sha256"])
+    load_checkpoint(artifact_path(spec.name, row["checkpoint_uri"]), row["checkpoint_sha256"])
 
 
 def test_run_ids_depend_on_content_not_on_files_or_days_to_come(
@@ -182,7 +182,9 @@ def test_labels_of_the_test_day_do_not_move_training(spec: DatasetSpec, lake: Pa
     there = sorted(there, key=lambda r: r["ratio"])
     for name in ("checkpoint_sha256", "validation_auc", "is_selected"):
         assert [r[name] for r in there] == [r[name] for r in here]
-    probs = [pq.read_table(r["predictions_uri"])["prob"].to_pylist() for r in (there[0], here[0])]
+    probs = [
+        pq.read_table(artifact_path(spec.name, r["predictions_uri"]))["prob"].to_pylist() for r in (there[0], here[0])
+    ]
     assert probs[0] == probs[1]
 
 
@@ -263,6 +265,6 @@ def test_kill_9_and_a_rerun_end_in_the_same_rows(spec: DatasetSpec, lake: Path, 
     run(spec, DS)
     got = [(r["run_id"], r["checkpoint_sha256"], r["validation_auc"], r["is_selected"]) for r in runs(spec)]
     uris = [r["checkpoint_uri"] for r in runs(spec)]
-    assert len(got) == 3 and all(Path(u).is_file() for u in uris)
+    assert len(got) == 3 and all(artifact_path(spec.name, u).is_file() for u in uris)
     run(spec, DS, retrain=True)
     assert [(r["run_id"], r["checkpoint_sha256"], r["validation_auc"], r["is_selected"]) for r in runs(spec)] == got

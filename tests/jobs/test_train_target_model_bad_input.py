@@ -20,7 +20,7 @@ from msr_models.data import lake_reader
 from msr_models.training.files import write_bytes
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import MsrError
-from schemas.locations import artifacts_dir, table_uri
+from schemas.locations import artifact_path, artifacts_dir, table_uri
 from tests.support.empty_days import publish_empty
 from tests.support.tiny_lake import tiny_dataset, tiny_day, write_masks, write_shared_set, write_tiny_lake
 
@@ -85,7 +85,7 @@ def replace_checkpoint(spec: DatasetSpec, ds: date, change: dict[str, Any]) -> N
     rows = lake_reader.read_table(spec.name, "training_runs", days=[ds])
     sums = []
     for row in rows.to_pylist():
-        path = Path(row["checkpoint_uri"])
+        path = artifact_path(spec.name, row["checkpoint_uri"])
         content = torch.load(path, weights_only=True)
         torch.save(content | {"metadata": json.dumps(json.loads(content["metadata"]) | change)}, path)
         sums.append(write_bytes(path, path.read_bytes()))
@@ -127,14 +127,14 @@ def test_a_checkpoint_of_something_else_is_no_start(change: dict[str, Any], mess
 
 def test_a_truncated_checkpoint_is_not_repeated_from(spec: DatasetSpec) -> None:
     row = rows_of(spec, NEXT)[0]
-    weights = Path(rows_of(spec, FIRST)[0]["checkpoint_uri"])
+    weights = artifact_path(spec.name, rows_of(spec, FIRST)[0]["checkpoint_uri"])
     weights.write_bytes(weights.read_bytes()[:-100])
-    manifest = Path(row["checkpoint_uri"]).parent / "manifest.json"
+    manifest = artifact_path(spec.name, row["checkpoint_uri"]).parent / "manifest.json"
     refused(spec, rf"{row['run_id']} starts from run .*sha256 \w+, expected \w+", manifest=manifest)
 
 
 def test_other_scenarios_and_lineages_are_named_on_both_sides(spec: DatasetSpec) -> None:
-    manifest = Path(rows_of(spec, NEXT)[0]["checkpoint_uri"]).parent / "manifest.json"
+    manifest = artifact_path(spec.name, rows_of(spec, NEXT)[0]["checkpoint_uri"]).parent / "manifest.json"
     more = daily(scenarios=("home", "feed", "ads", "cart"))
     refused(
         more, rf"'\w+-{spec.lineage}', but data set 'tiny' now has lineage '{more.lineage}' .fields, scenarios", NEXT

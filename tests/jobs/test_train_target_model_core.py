@@ -18,7 +18,7 @@ from msr_models.training.config import TrainerConfig
 from msr_models.training.state import Resume, TrainingState
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
-from schemas.locations import artifacts_dir
+from schemas.locations import artifact_path, artifacts_dir
 from tests.support.tiny_lake import tiny_dataset, write_masks, write_shared_set, write_tiny_lake
 
 DAYS = [date(2026, 1, d) for d in (2, 3, 4, 5)]
@@ -74,7 +74,7 @@ def test_a_step_interrupted_in_its_last_arm_goes_on_there(
     real = trainer._Training._epoch
     monkeypatch.setattr(trainer._Training, "_epoch", lambda self: epochs.append(self.state.epoch) or real(self))
     for uri in lake_reader.read_table(spec.name, "training_runs")["checkpoint_uri"].to_pylist():
-        Path(uri).unlink()  # so that the step has to be done again
+        artifact_path(spec.name, uri).unlink()  # so that the step has to be done again
     capsys.readouterr()
     run(spec)
     assert epochs == [2] and "going on where the run was interrupted: epoch 2, batch 1" in capsys.readouterr().out

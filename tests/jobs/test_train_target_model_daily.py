@@ -24,6 +24,7 @@ from msr_models.data import lake_reader
 from msr_models.training.checkpoint import load_checkpoint
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError, TrainingError
+from schemas.locations import artifact_path
 from schemas.tables import get_table
 from tests.support.empty_days import publish_empty
 from tests.support.tiny_lake import NUM_ITEMS, NUM_USERS, tiny_dataset, write_masks, write_shared_set, write_tiny_lake
@@ -148,7 +149,7 @@ def test_a_second_time_trains_nothing(spec: DatasetSpec, capsys: pytest.CaptureF
 def test_ids_keep_their_vectors_and_new_ones_are_fresh(spec: DatasetSpec) -> None:
     """The new user, which no row has, keeps a fresh model's vector; items have moved little from the day before."""
     (old, old_card), (new, new_card) = (
-        load_checkpoint(Path(runs(spec, d)[0]["checkpoint_uri"])) for d in (SECOND, THIRD)
+        load_checkpoint(artifact_path(spec.name, runs(spec, d)[0]["checkpoint_uri"])) for d in (SECOND, THIRD)
     )
     assert new_card.layout.num_rows[0] == old_card.layout.num_rows[0] + 1
     fresh = type(new)(new.config, new_card.layout, new.num_scenarios, torch.Generator().manual_seed(new_card.seed))
@@ -164,7 +165,8 @@ def test_ids_keep_their_vectors_and_new_ones_are_fresh(spec: DatasetSpec) -> Non
 
 def test_a_run_is_repeated_and_needs_its_predecessor(spec: DatasetSpec, capsys: pytest.CaptureFixture[str]) -> None:
     row, before = runs(spec, THIRD)[1], runs(spec, SECOND)[1]
-    path, weights = Path(row["predictions_uri"]).parent / "manifest.json", Path(before["checkpoint_uri"])
+    path = artifact_path(spec.name, row["predictions_uri"]).with_name("manifest.json")
+    weights = artifact_path(spec.name, before["checkpoint_uri"])
     version, whole = lake_reader.table_version(spec.name, "training_runs"), weights.read_bytes()
     run(spec, manifest=path)
     assert f"{row['run_id']}: the same metrics" in capsys.readouterr().out
@@ -184,10 +186,12 @@ def test_a_run_is_repeated_and_needs_its_predecessor(spec: DatasetSpec, capsys: 
 
 def test_a_day_whose_checkpoint_is_damaged_is_made_again(spec: DatasetSpec) -> None:
     before = content(spec)
-    Path(runs(spec, SECOND)[2]["checkpoint_uri"]).write_bytes(b"half")
+    artifact_path(spec.name, runs(spec, SECOND)[2]["checkpoint_uri"]).write_bytes(b"half")
     run(spec, THIRD, retrain=True)
     assert content(spec) == before
-    load_checkpoint(Path(runs(spec, SECOND)[2]["checkpoint_uri"]), runs(spec, SECOND)[2]["checkpoint_sha256"])
+    load_checkpoint(
+        artifact_path(spec.name, runs(spec, SECOND)[2]["checkpoint_uri"]), runs(spec, SECOND)[2]["checkpoint_sha256"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -257,7 +261,7 @@ def test_a_day_with_nothing_new_keeps_the_weights(lake: Path, capsys: pytest.Cap
     assert capsys.readouterr().out.count("no new rows: the weights of the run before are kept") == 1
     before, row = runs(spec, DAYS[5])[0], runs(spec, DAYS[6])[0]
     assert (row["train_rows"], row["epochs"]) == (0, 0) and manifest(row)["predecessor"]["run_id"] == before["run_id"]
-    old, new = (load_checkpoint(Path(r["checkpoint_uri"]))[0].state_dict() for r in (before, row))
+    old, new = (load_checkpoint(artifact_path(spec.name, r["checkpoint_uri"]))[0].state_dict() for r in (before, row))
     assert all(torch.equal(old[name], new[name]) for name in old)
 
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from jobs.arrow_lake import overwrite_partition, overwrite_rows
 from schemas.dataset_spec import DatasetSpec
-from schemas.locations import artifacts_dir
+from schemas.locations import artifact_uri, artifacts_dir
 from schemas.tables import get_table
 
 SET_ID = "shared_bottom-20260107-1a2b3c4d"
@@ -214,7 +214,7 @@ def _write_predictions(dataset: DatasetSpec, run_id: str, n: int, bias: float) -
         "prob": np.clip(prob * bias, 0, 1).astype(np.float64),
     }
     pq.write_table(pa.table(columns), path)
-    return str(path)
+    return artifact_uri(dataset.name, path)
 
 
 def _shares(dataset: DatasetSpec) -> np.ndarray:
