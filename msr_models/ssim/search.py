@@ -23,6 +23,7 @@ from msr_models.ssim.scoring import score_rows
 from msr_models.ssim.search_state import Progress, SearchState
 from msr_models.ssim.selector import Selector
 from msr_models.training.trainer import validate
+from schemas.errors import TrainingError
 from schemas.pipeline_spec import SearchSpec
 
 
@@ -52,8 +53,8 @@ def run_search(
 ) -> SearchResult:
     """Search `window` for shared instances on `device`; on a CPU a function of window, spec and thread count.
 
-    Raises TrainingError for labels of one class, a loss that is not finite, and a backbone that is unknown or has no
-    towers.
+    Raises TrainingError for labels of one class, a loss that is not finite, a backbone that is unknown or has no
+    towers, and one that needs more warm-up epochs than the spec gives it.
     """
     say = on_progress or (lambda message: None)
     window.require_both_labels()
@@ -65,8 +66,7 @@ def run_search(
 def _search(state: SearchState) -> SearchResult:
     """Warm-up, gate, scoring."""
     spec = state.spec
-    for epoch in range(1, spec.warmup_epochs + 1):
-        state.epoch("warm-up", epoch, spec.warmup_epochs, state.rows, lambda rows: _warm_up_step(state, rows))
+    _warm_up(state)
     if spec.objective == "reference":
         learn_gate_from_reference(state)
     else:
@@ -88,6 +88,25 @@ def _search(state: SearchState) -> SearchResult:
     result.reason = _fault(state, result)
     result.status = "rejected" if result.reason else "accepted"
     return result
+
+
+def _warm_up(state: SearchState) -> None:
+    """All epochs without sharing; a model's pretraining epochs come first, and end before the last of them.
+
+    Raises TrainingError where no epoch is left behind those: towers that are still one would be no yardstick.
+    """
+    epochs, pretraining = state.spec.warmup_epochs, state.model.pretraining_epochs
+    if pretraining and epochs <= pretraining:
+        raise TrainingError(
+            f"search.warmup_epochs {epochs} leaves no epoch behind the pretraining_epochs {pretraining} of "
+            f"search.backbone {state.spec.backbone!r}, so its towers would be one and the same when the gate learns; "
+            f"set search.warmup_epochs to {pretraining + 1} or more"
+        )
+    for epoch in range(1, epochs + 1):
+        if pretraining and epoch == pretraining + 1:
+            state.model.end_pretraining()
+            state.make_optimiser()
+        state.epoch("warm-up", epoch, epochs, state.rows, lambda rows: _warm_up_step(state, rows))
 
 
 def _warm_up_step(state: SearchState, rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -51,12 +51,7 @@ class SearchState:
             scenario_heads=spec.scenario_heads,
         ).to(device)
         self.gate = Gate(spec.gate_estimator, spec.threshold_init, spec.threshold_bounds).to(device)
-        self.optimiser = Optimiser(
-            self.model,
-            OptimiserConfig(
-                learning_rate=spec.learning_rate * self.model.learning_rate_scale, weight_decay=spec.weight_decay
-            ),
-        )
+        self.make_optimiser()
         self.make_selector_optimiser()
         self.kl_weight = spec.kl_weight
         self.temperature = 1.0
@@ -64,6 +59,11 @@ class SearchState:
         held_out_N = window.instance_id_N % HOLD_OUT_EVERY == 0
         self.held_out = held_out_N.nonzero().squeeze(1)
         self.rows = (~held_out_N).nonzero().squeeze(1)
+
+    def make_optimiser(self) -> None:
+        """Optimiser of the backbone, without a past."""
+        rate = self.spec.learning_rate * self.model.learning_rate_scale
+        self.optimiser = Optimiser(self.model, OptimiserConfig(learning_rate=rate, weight_decay=self.spec.weight_decay))
 
     def make_selector_optimiser(self) -> None:
         """Optimisers of what the selector trains now, and of the threshold, without a past."""

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
+from msr_models.models.finetune import Finetune
 from msr_models.models.registry import known_models, model_class
+from msr_models.ssim import search as search_module
 from msr_models.ssim.search import run_search
+from msr_models.ssim.search_state import SearchState
+from schemas.errors import TrainingError
 from schemas.pipeline_spec import SearchSpec
 from tests.support.planted_log import planted_log
 
@@ -20,15 +28,83 @@ FORMS: dict[str, dict[str, Any]] = {
 }
 
 
+SMALL: dict[str, Any] = {
+    "warmup_epochs": 2,  # `finetune` has one tower in the first
+    "epochs": 1,
+    "batch_size": 128,
+    "embedding_dim": 8,
+    "hidden": (16, 8),
+    "selector_hidden": (8,),
+}
+
+
+@pytest.fixture
+def warm(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """Logits [N, K] of every tower as they are when the gate starts to learn."""
+    found: list[Tensor] = []
+
+    def watched(learn: Callable[[SearchState], None]) -> Callable[[SearchState], None]:
+        def learn_watched(state: SearchState) -> None:
+            state.model.eval()
+            batch = state.window.batch(torch.arange(len(state.window)))
+            with torch.no_grad():
+                found.append(state.model.scenario_logits(state.model.embed(batch), batch))
+            learn(state)
+
+        return learn_watched
+
+    for name in ("learn_gate_from_reference", "learn_jointly"):
+        monkeypatch.setattr(search_module, name, watched(getattr(search_module, name)))
+    return found
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", SOURCES)
-def test_a_search_runs_from_every_source(name: str, form: str) -> None:
+def test_a_search_runs_from_every_source(name: str, form: str, warm: list[Tensor]) -> None:
     window = planted_log(rows=400, users=30, items=20, shares=(3, 2, 1)).window
-    small = {"warmup_epochs": 1, "epochs": 1, "batch_size": 128, "embedding_dim": 8, "selector_hidden": (8,)}
-    spec = SearchSpec(backbone=name, hidden=(16, 8), **FORMS[form], **small)
-    result = run_search(window, spec)
+    result = run_search(window, SearchSpec(backbone=name, **FORMS[form], **SMALL))
+    (logits_NK,) = warm
+    for j, k in combinations(range(window.num_scenarios), 2):
+        assert float((logits_NK[:, j] - logits_NK[:, k]).abs().mean()) > 1e-4, f"towers {j} and {k} are one"
     assert np.isfinite(result.probs_N).all() and ((result.probs_N > 0) & (result.probs_N < 1)).all()
     assert all(np.isfinite(curve["loss"]) for curve in result.curves)
     assert np.ptp(result.probs_N) > 0
     assert np.isfinite(result.metrics["logloss"])
     assert result.selector.embedding.width == 8
+
+
+def test_pretraining_ends_once_with_a_fresh_optimiser_and_a_search_made_again_is_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    window = planted_log(rows=400, users=30, items=20, shares=(3, 2, 1)).window
+    spec = SearchSpec(backbone="finetune", backbone_options={"pretraining_epochs": 2}, **(SMALL | {"warmup_epochs": 3}))
+    first = run_search(window, spec)
+    events: list[int | str] = []
+    run_epoch, end = SearchState.epoch, Finetune.end_pretraining
+
+    def counted(state: SearchState, *arguments: Any) -> None:
+        if arguments[0] == "warm-up":
+            events.append(int(state.optimiser.steps))
+        run_epoch(state, *arguments)
+
+    def watched(model: Finetune) -> None:
+        events.append("end")
+        end(model)
+
+    monkeypatch.setattr(SearchState, "epoch", counted)
+    monkeypatch.setattr(Finetune, "end_pretraining", watched)
+    again = run_search(window, spec)
+    assert events == [0, 3, "end", 0], "steps done before each epoch: behind the second the optimiser starts anew"
+    assert np.array_equal(first.probs_N, again.probs_N) and first.curves == again.curves
+
+
+@pytest.mark.parametrize(
+    ("settings", "epochs"),
+    [({"objective": "joint", "warmup_epochs": 0}, 0), ({"warmup_epochs": 1}, 1), ({"warmup_epochs": 2}, 2)],
+)
+def test_a_warm_up_without_an_epoch_behind_the_pretraining_is_refused(settings: dict[str, Any], epochs: int) -> None:
+    window = planted_log(rows=400, users=30, items=20, shares=(3, 2, 1)).window
+    spec = SearchSpec(backbone="finetune", backbone_options={"pretraining_epochs": 2}, **(SMALL | settings))
+    told = rf"search\.warmup_epochs {epochs} leaves .*pretraining_epochs 2 .*'finetune'.*warmup_epochs to 3 or more"
+    with pytest.raises(TrainingError, match=told):
+        run_search(window, spec)
