@@ -18,7 +18,7 @@ import numpy as np
 
 from jobs.cli import progress
 from jobs.experimenting import plots, tables
-from jobs.experimenting.options import add_lab_options, named_models, open_lab, run_command, seeds_of
+from jobs.experimenting.options import add_lab_options, named_base, named_models, open_lab, run_command, seeds_of
 from msr_models.experiments.cells import Cell
 from msr_models.experiments.comparison import MEAN, Comparison, Line
 from msr_models.experiments.lab import Lab
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def compare(options: argparse.Namespace) -> None:
     """Train what is missing, then write the tables."""
-    (base,) = named_models(options.base)
+    base = named_base(options.base)
     models = list(dict.fromkeys([base, *named_models(options.models)]))
     lab = open_lab(options, models)
     skip = options.models == "all"

@@ -93,6 +93,14 @@ def seeds_of(options: argparse.Namespace) -> list[int]:
     return list(range(1, options.seeds + 1))
 
 
+def named_base(text: str) -> str:
+    """The one model of --base. Raises TrainingError for none or several, and for one that is not known."""
+    names = named_models(text)
+    if len(names) != 1:
+        raise TrainingError(f"--base {text!r} names {len(names)} models; give the one that others are compared with")
+    return names[0]
+
+
 def named_models(text: str) -> list[str]:
     """`all`, or names separated by commas. Raises TrainingError for one that is not known."""
     names = known_models() if text == "all" else list(dict.fromkeys(filter(None, text.split(","))))
@@ -104,9 +112,9 @@ def named_models(text: str) -> list[str]:
 
 
 def read_model_options(path: Path | None, models: Sequence[str]) -> dict[str, Mapping[str, Any]]:
-    """Options of the models by name, those of `models` checked.
+    """Options of the models by name.
 
-    Raises TrainingError that names the file, the model and what is allowed.
+    Raises TrainingError that names the file, the model and what is allowed, for every entry of the file.
     """
     if path is None:
         return {}
@@ -114,11 +122,11 @@ def read_model_options(path: Path | None, models: Sequence[str]) -> dict[str, Ma
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise TrainingError(f"--options {path} cannot be read ({error}); give a YAML file: model -> options") from error
-    if not isinstance(raw, dict) or not all(isinstance(v, dict) for v in raw.values()):
+    if not isinstance(raw, dict) or not all(isinstance(k, str) and isinstance(v, dict) for k, v in raw.items()):
         raise TrainingError(f"--options {path} is no mapping of models to options, as `star: {{hidden: [64, 32]}}`")
-    for name in models:
+    for name, given in raw.items():
         try:
-            parse_options(name, raw.get(name, {}))
+            parse_options(name, given)
         except TrainingError as error:
             raise TrainingError(f"--options {path}: {error}") from error
     return raw
@@ -131,7 +139,7 @@ def changed_trainer(config: TrainerConfig, changes: Sequence[str]) -> TrainerCon
     values: dict[str, Any] = {}
     for key, value in _pairs("--trainer", changes, allowed):
         try:
-            values[key] = TypeAdapter(hints[key]).validate_python(value)
+            values[key] = TypeAdapter(hints[key]).validate_python(None if value == "null" else value)
         except ValidationError as error:
             raise TrainingError(f"--trainer {key}={value}: {error.errors()[0]['msg']}") from error
     return dataclasses.replace(config, **values)
@@ -140,7 +148,12 @@ def changed_trainer(config: TrainerConfig, changes: Sequence[str]) -> TrainerCon
 def changed_search(spec: SearchSpec, changes: Sequence[str]) -> SearchSpec:
     """The same for a search's settings."""
     allowed = [name for name in SearchSpec.model_fields if name not in ("backbone", "seed")]
-    values = {key: yaml.safe_load(value) for key, value in _pairs("--search", changes, allowed)}
+    values: dict[str, Any] = {}
+    for key, value in _pairs("--search", changes, allowed):
+        try:
+            values[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise TrainingError(f"--search {key}={value} is no YAML value; give one, as hidden=[64,32]") from error
     try:
         return SearchSpec.model_validate({**spec.model_dump(), **values})
     except ValidationError as error:

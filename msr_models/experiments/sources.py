@@ -39,7 +39,7 @@ class MovieLensFixed:
 class Planted:
     """A log with planted truth (see planted_log.py). test_rows: fresh ones, not its last 10 %."""
 
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     rows: Annotated[int, Field(ge=10)] = 120_000
     users: Annotated[int, Field(ge=1)] = 2_000
     items: Annotated[int, Field(ge=2)] = 600

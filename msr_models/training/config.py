@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from msr_models.training.optimiser import OptimiserConfig
 from msr_models.training.schedule import ScheduleKind
@@ -13,22 +15,22 @@ from schemas.pipeline_spec import TrainingSpec
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainerConfig:
-    """Fields as in `training` of a data set (TrainingSpec). patience: epochs in a row that may fail to improve
-    validation; one more ends training.
+    """Fields and their bounds as in `training` of a data set (TrainingSpec); what takes values from a user checks them
+    against these. patience: epochs in a row that may fail to improve validation; one more ends training.
     """
 
-    batch_size: int
-    max_epochs: int
-    patience: int
-    learning_rate: float
-    weight_decay: float
+    batch_size: Annotated[int, Field(ge=2)]
+    max_epochs: Annotated[int, Field(ge=1)]
+    patience: Annotated[int, Field(ge=0)]
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     seed: int
     optimiser: Literal["adam", "adagrad"] = "adam"
     embedding_update: Literal["row_sparse", "dense"] = "row_sparse"
     precision: Precision = "auto"
-    gradient_clip: float | None = None
+    gradient_clip: Annotated[float, Field(gt=0)] | None = None
     schedule: ScheduleKind = "constant"
-    warmup_steps: int = 0
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
 
     @classmethod
     def from_spec(cls, spec: TrainingSpec) -> TrainerConfig:

@@ -104,13 +104,26 @@ def _few(text: str) -> list[str]:
         (["--seeds", "0"], "--seeds 0 must be 1 or more"),
         (["--trainer", "batch=3"], r"--trainer 'batch=3' is not understood; give KEY=VALUE with batch_size"),
         (["--trainer", "batch_size=many"], "--trainer batch_size=many: .*integer"),
+        (["--trainer", "batch_size=0"], r"--trainer batch_size=0: .*greater than or equal to 2"),
+        (["--trainer", "max_epochs=0"], r"--trainer max_epochs=0: .*greater than or equal to 1"),
+        (["--trainer", "learning_rate=-1"], r"--trainer learning_rate=-1: .*greater than 0"),
+        (["--trainer", "learning_rate=inf"], r"--trainer learning_rate=inf: .*finite"),
+        (["--trainer", "weight_decay=-1"], r"--trainer weight_decay=-1: .*greater than or equal to 0"),
+        (["--trainer", "patience=-1"], r"--trainer patience=-1: .*greater than or equal to 0"),
+        (["--trainer", "gradient_clip=0"], r"--trainer gradient_clip=0: .*greater than 0"),
+        (["--trainer", "warmup_steps=-1"], r"--trainer warmup_steps=-1: .*greater than or equal to 0"),
         (["--search", "hidden=0.5"], "--search hidden: "),
+        (["--search", "hidden=[1,2"], r"--search hidden=\[1,2 is no YAML value"),
+        (["--base", "star,mmoe"], "--base 'star,mmoe' names 2 models; give the one"),
+        (["--base", "all"], r"--base 'all' names \d+ models; give the one"),
+        (["--data", "planted:seed=-1"], "--data 'planted:seed=-1', seed: .*greater than or equal to 0"),
         (["--data", "nowhere"], "--data 'nowhere' is not known"),
     ],
 )
 def test_mistakes_are_found_before_anything_is_read(tmp_path: Path, words: list[str], why: str) -> None:
-    with pytest.raises(TrainingError, match=why):
+    with pytest.raises(TrainingError, match=why) as told:
         run(tmp_path, *words)
+    assert "\n" not in str(told.value)
     assert not (tmp_path / "out").exists()
 
 
@@ -121,7 +134,13 @@ def test_a_bad_option_names_the_file_and_what_is_allowed(tmp_path: Path) -> None
             "shared_bottom: {hiden: [4]}",
             r"bad\.yaml: model 'shared_bottom' has no option 'hiden'; did you mean 'hidden'",
         ),
+        ("mmoe: {hiden: [4]}", r"bad\.yaml: model 'mmoe' has no option 'hiden'"),
+        (
+            "shared_botom: {hidden: [4]}",
+            r"bad\.yaml: model 'shared_botom' is not known; did you mean 'shared_bottom'\? known models: .*star",
+        ),
         ("- star", "is no mapping of models to options"),
+        ("1: {}", "is no mapping of models to options"),
         ("star: {", "cannot be read"),
     ):
         bad.write_text(text, encoding="utf-8")
@@ -130,8 +149,11 @@ def test_a_bad_option_names_the_file_and_what_is_allowed(tmp_path: Path) -> None
 
 
 def test_settings_are_typed() -> None:
-    trainer = changed_trainer(trainer_defaults("planted"), ["learning_rate=3e-3", "embedding_update=dense"])
-    assert (trainer.learning_rate, trainer.embedding_update) == (0.003, "dense")
+    trainer = changed_trainer(
+        trainer_defaults("planted"), ["learning_rate=3e-3", "embedding_update=dense", "gradient_clip=2"]
+    )
+    assert (trainer.learning_rate, trainer.embedding_update, trainer.gradient_clip) == (0.003, "dense", 2.0)
+    assert changed_trainer(trainer, ["gradient_clip=null"]).gradient_clip is None
     search = changed_search(SearchSpec(), ["hidden=[8, 4]", "target_share_rate=null", "warmup_epochs=2"])
     assert (search.hidden, search.target_share_rate, search.warmup_epochs) == ((8, 4), None, 2)
     assert named_models("star,mmoe,star") == ["star", "mmoe"]
