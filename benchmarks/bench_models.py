@@ -124,17 +124,20 @@ def _endless(window: Window) -> Iterator[Batch]:
     return itertools.cycle(ResidentRows(window, torch.arange(len(window))).batches(BATCH, 1, 1))
 
 
-def measure(steps: TimedSteps, base: TimedSteps, rounds: int) -> dict[float, tuple[float, float]]:
+def measure(steps: TimedSteps, base: TimedSteps, rounds: int, seconds: float) -> dict[float, tuple[float, float]]:
     """Share -> (the model's median seconds, median over rounds of the base's seconds over the model's).
 
-    A round that warms up is not counted.
+    At least `rounds` rounds, more until `seconds` have passed in them; one before them warms up.
     """
-    taken: dict[float, list[tuple[float, float]]] = {share: [] for share in SHARES}
-    for number in range(rounds + 1):
-        for share in SHARES:
-            pair = (base.seconds(share), steps.seconds(share))
-            if number:
-                taken[share].append(pair)
+    taken: dict[float, list[tuple[float, float]]] = {}
+    passed, number = 0.0, -1
+    while number < rounds or passed < seconds:
+        round_of = {share: (base.seconds(share), steps.seconds(share)) for share in SHARES}
+        number += 1
+        if number:
+            passed += sum(map(sum, round_of.values()))
+            for share, pair in round_of.items():
+                taken.setdefault(share, []).append(pair)
     return {
         share: (statistics.median(own for _, own in pairs), statistics.median(its / own for its, own in pairs))
         for share, pairs in taken.items()
@@ -157,7 +160,7 @@ def compare(options: argparse.Namespace) -> tuple[harness.Table, list[harness.Ba
             base = TimedSteps(base_of(here[0]), window)
             for form in here:
                 steps = TimedSteps(form, window)
-                found = measure(steps, base, options.rounds)
+                found = measure(steps, base, options.rounds, options.seconds)
                 speeds, ratios = ([BATCH / own for own, _ in found.values()], [ratio for _, ratio in found.values()])
                 table.add(form.model, k, behaviours, steps.parameters, *speeds, *ratios)
                 print(" ".join(harness.shown(c) for c in table.rows[-1]), file=sys.stderr, flush=True)
@@ -188,7 +191,10 @@ def main() -> None:
     """Run and report."""
     parser = harness.parser(__doc__ or "")
     parser.add_argument("--models", help="names separated by commas (default: all); a run of some is not kept in git")
-    parser.add_argument("--rounds", type=int, help="timed steps of each model, K and share (default: 15, quick 3)")
+    parser.add_argument(
+        "--rounds", type=int, help="fewest timed steps of each model, K and share (default: 7, quick 2)"
+    )
+    parser.add_argument("--seconds", type=float, help="of timed steps per model and K (default: 8, quick 1)")
     options = parser.parse_args()
     if options.models and not options.out:
         options.out = harness.RESULTS / "models.some.quick.json"
@@ -196,7 +202,8 @@ def main() -> None:
         options.models = named(options.models)
     except TrainingError as error:
         parser.error(str(error))
-    options.rounds = options.rounds or (3 if options.quick else 15)
+    options.rounds = options.rounds or (2 if options.quick else 7)
+    options.seconds = (1.0 if options.quick else 8.0) if options.seconds is None else options.seconds
     options.table_rows = 100_000 if options.quick else 1_000_000
     options.scenarios = (BAR_SCENARIOS,) if options.quick else (3, BAR_SCENARIOS)
     torch.set_num_threads(options.threads)

@@ -79,9 +79,16 @@ def test_steps_take_turns_and_a_ratio_is_the_median_of_rounds() -> None:
     log: list[str] = []
     own: Any = _Clock(log, "own", 99.0, 2.0, 4.0, 40.0)
     base: Any = _Clock(log, "base", 1.0, 1.0, 1.0, 20.0)
-    found = measure(own, base, 3)
+    found = measure(own, base, 3, 0.0)
     assert log == ["base", "own"] * 8
     assert found == dict.fromkeys(SHARES, (4.0, 0.5))
+
+
+def test_a_quick_model_is_measured_longer() -> None:
+    own: Any = _Clock([], "own", *[0.25] * 10)
+    base: Any = _Clock([], "base", *[0.25] * 10)
+    measure(own, base, 1, 2.5)  # a round, of two shares and two steps each, takes a second
+    assert len(own.left[0.1]) == 10 - 1 - 3
 
 
 def test_a_slow_model_has_to_give_its_reason() -> None:
@@ -114,7 +121,7 @@ def test_the_bar_is_half_or_a_reason(name: str, ratio: float, met: bool, said: s
 
 def test_a_run_gives_each_model_a_row_per_scenario_count_and_one_bar() -> None:
     models = ["base_dnn", "sfpnet", "shared_bottom"]
-    options = argparse.Namespace(models=models, scenarios=(3, 12), rounds=1, table_rows=100_000, threads=1)
+    options = argparse.Namespace(models=models, scenarios=(3, 12), rounds=1, seconds=0.0, table_rows=100_000, threads=1)
     table, bars = bench_models.compare(options)
     assert sorted(row[:3] for row in table.rows) == [
         (name, k, BEHAVIOURS if name == "sfpnet" else 0) for name in models for k in (3, 12)
