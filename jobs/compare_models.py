@@ -3,9 +3,13 @@
 Every training is a cell that is kept under --out and never made twice; a command that was cut off goes on where it was.
 Writes comparison.csv (every metric, interval and test), comparison.md and comparison.svg there. Tests: DeLong and a
 bootstrap over users on the mean over seeds, Mann-Whitney U on the seeds' AUCs; none is corrected for many models.
+Forms of one model beside each other: `MODEL/VARIANT: {OPTION: VALUE}` in the --options file is the model with its own
+entry's options and these on top, and MODEL/VARIANT then a name for --models and --base (`all` takes none of them).
 
   python -m jobs.compare_models --data movielens_fixed:history=0 --models all --seeds 3 --base shared_bottom \\
       --options jobs/experimenting/movielens_fixed.yaml --out results/movielens_fixed
+  python -m jobs.compare_models --data movielens_fixed --models optmsm/no_priors,optmsm/no_all --base optmsm \\
+      --options jobs/experimenting/ablations.yaml --out results/ablations
 """
 
 from __future__ import annotations
@@ -30,8 +34,12 @@ EXTRA = ("parameters", "samples/s", "epochs")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of this command."""
     add_lab_options(parser)
-    parser.add_argument("--models", default="all", help="all, or names separated by commas (default all)")
-    parser.add_argument("--base", default="shared_bottom", help="the model that the others are compared with")
+    parser.add_argument(
+        "--models", default="all", help="all, or names separated by commas (default all); see --options for variants"
+    )
+    parser.add_argument(
+        "--base", default="shared_bottom", help="the model, or variant, that the others are compared with"
+    )
 
 
 def compare(options: argparse.Namespace) -> None:

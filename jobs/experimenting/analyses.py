@@ -8,6 +8,7 @@ from jobs.experimenting import plots, tables
 from jobs.experimenting.studies import Asked
 from msr_models.experiments.shared_rows import Projection, project, seen_elsewhere
 from msr_models.experiments.times import times
+from msr_models.experiments.variants import file_name
 
 KINDS = ("shared", "unshared", "random")
 
@@ -17,7 +18,7 @@ def write_features(asked: Asked) -> str:
     records = seen_elsewhere(asked.lab, asked.backbones, asked.seeds, asked.ratios)
     tables.write_csv(asked.options.out / "features.csv", records)
     rows: list[list[str]] = []
-    series: dict[str, list[plots.Point]] = {}
+    series: dict[tuple[str, str], list[plots.Point]] = {}
     places = dict.fromkeys((r.backbone, r.field, r.ratio) for r in sorted(records, key=lambda r: r.seed))
     for name, field, ratio in places:
         mine = [r for r in records if (r.backbone, r.field, r.ratio) == (name, field, ratio)]
@@ -25,7 +26,7 @@ def write_features(asked: Asked) -> str:
         rows.append([name, field, f"{ratio:g}", *(tables.number(m) for m in means)])
         for kind, mean in zip(KINDS, means, strict=True):
             if field == "all" and mean is not None:
-                series.setdefault(f"{name}/{kind}", []).append((ratio, mean))
+                series.setdefault((name, kind), []).append((ratio, mean))
     title = "Share of features that another scenario has too"
     picture = plots.curves(series, title=title, x_label="ratio", panels=asked.backbones)
     tables.write_text(asked.options.out / "features.svg", picture)
@@ -46,7 +47,7 @@ def write_projection(asked: Asked) -> str:
                     same = {"backbone": name, "ratio": ratio, "rows": kind, "scenario": scenario}
                     records += [{**same, "x": x, "y": y} for x, y in places]
             picture = plots.scatter(points, title=f"{name}, ratio {ratio:g}: rows by two principal components")
-            tables.write_text(asked.options.out / f"projection-{name}-{ratio:g}.svg", picture)
+            tables.write_text(asked.options.out / f"projection-{file_name(name)}-{ratio:g}.svg", picture)
     tables.write_csv(asked.options.out / "projection.csv", records)
     columns = ["source", "ratio", "variance shown", "variance between scenarios: shared rows", "other rows"]
     return tables.markdown(columns, rows)

@@ -18,7 +18,8 @@ from jobs.cli import EXIT_DONE, EXIT_USER_ERROR, progress
 from msr_models.experiments.cells import CellStore
 from msr_models.experiments.lab import Lab, silent
 from msr_models.experiments.sources import open_split, search_defaults, trainer_defaults
-from msr_models.models.registry import known_models, parse_options
+from msr_models.experiments.variants import check_name, merged_options, options_of
+from msr_models.models.registry import known_models
 from msr_models.training.config import TrainerConfig
 from msr_models.training.device import usable_device
 from msr_models.training.memory import keep_freed_memory
@@ -51,7 +52,13 @@ def add_lab_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds 1 .. N of every training (default 3)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="cells and tables; go on by repeating")
-    parser.add_argument("--options", type=Path, metavar="FILE", help="YAML: model -> its options; defaults for others")
+    parser.add_argument(
+        "--options",
+        type=Path,
+        metavar="FILE",
+        help="YAML: model -> its options; defaults for others. MODEL/VARIANT -> options of one more form of the model, "
+        "on top of those of MODEL; it is a name like any model's: --models optmsm,optmsm/no_priors",
+    )
     parser.add_argument("--trainer", nargs="+", default=[], metavar="K=V", help="trainer settings: learning_rate=1e-3")
     parser.add_argument("--search", nargs="+", default=[], metavar="K=V", help="search settings: warmup_epochs=4")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads; results depend on it")
@@ -102,34 +109,45 @@ def named_base(text: str) -> str:
 
 
 def named_models(text: str) -> list[str]:
-    """`all`, or names separated by commas. Raises TrainingError for one that is not known."""
+    """`all` registered ones, or names separated by commas, variants (MODEL/VARIANT) among them.
+
+    Raises TrainingError for one whose model is not known.
+    """
     names = known_models() if text == "all" else list(dict.fromkeys(filter(None, text.split(","))))
     for name in names:
-        parse_options(name, {})
+        check_name(name)
     if not names:
         raise TrainingError(f"{text!r} names no model; known models: {', '.join(known_models())}")
     return names
 
 
 def read_model_options(path: Path | None, models: Sequence[str]) -> dict[str, Mapping[str, Any]]:
-    """Options of the models by name.
+    """Options of models and variants by name, those of a variant merged with its model's; `models`: those asked for.
 
-    Raises TrainingError that names the file, the model and what is allowed, for every entry of the file.
+    Raises TrainingError that names the file, the model and what is allowed, for every entry of the file and for a
+    variant that is asked for and not in it.
     """
-    if path is None:
-        return {}
+    options = {} if path is None else _options_in(path)
+    for name in models:
+        try:
+            options_of(options, name)
+        except TrainingError as error:
+            where = "give --options FILE with it" if path is None else f"add it to {path}"
+            raise TrainingError(f"{error}; {where}, as `{name}: {{OPTION: VALUE}}`") from error
+    return options
+
+
+def _options_in(path: Path) -> dict[str, Mapping[str, Any]]:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise TrainingError(f"--options {path} cannot be read ({error}); give a YAML file: model -> options") from error
     if not isinstance(raw, dict) or not all(isinstance(k, str) and isinstance(v, dict) for k, v in raw.items()):
         raise TrainingError(f"--options {path} is no mapping of models to options, as `star: {{hidden: [64, 32]}}`")
-    for name, given in raw.items():
-        try:
-            parse_options(name, given)
-        except TrainingError as error:
-            raise TrainingError(f"--options {path}: {error}") from error
-    return raw
+    try:
+        return merged_options(raw)
+    except TrainingError as error:
+        raise TrainingError(f"--options {path}: {error}") from error
 
 
 def changed_trainer(config: TrainerConfig, changes: Sequence[str]) -> TrainerConfig:

@@ -57,24 +57,28 @@ def bars(values: Mapping[str, Bar], *, title: str, label: str, digits: int = 3, 
     )
 
 
-def curves(series: Mapping[str, Sequence[Point]], *, title: str, x_label: str, panels: Sequence[str] = ()) -> str:
-    """Lines over x; a name `panel/series` puts a series into one of `panels`, each with a scale of its own."""
-    names = list(panels) or [title]
-    own = {name: {k: p for k, p in series.items() if not panels or k.split("/")[0] == name} for name in names}
+def curves(
+    series: Mapping[tuple[str, str], Sequence[Point]], *, title: str, x_label: str, panels: Sequence[str]
+) -> str:
+    """Lines over x by (panel, series); a panel has a scale of its own, a series one colour in all of them."""
+    own = {name: {kind: points for (panel, kind), points in series.items() if panel == name} for name in panels}
     every_x = [x for points in series.values() for x, _ in points]
-    drawn = svg.grid(len(names), 170, svg.padded(every_x, share=0.03), (0, 1))
-    kinds = list(dict.fromkeys(key.split("/")[-1] for key in series))
-    for name, panel in zip(names, drawn, strict=True):
+    drawn = svg.grid(len(panels), 170, svg.padded(every_x, share=0.03), (0, 1))
+    kinds = list(dict.fromkeys(kind for _, kind in series))
+    for name, panel in zip(panels, drawn, strict=True):
         panel.y_range = svg.padded([y for points in own[name].values() for _, y in points])
         panel.title(name)
         panel.y_axis(svg.decimals(3))
         panel.x_axis(_plain, label=x_label)
-        for key, points in own[name].items():
-            number = kinds.index(key.split("/")[-1]) % COLOURS
+        for kind, points in own[name].items():
+            number = kinds.index(kind) % COLOURS
             panel.add(svg.polyline([(panel.x(x), panel.y(y)) for x, y in points], f"curve s{number}"))
-            panel.add(*(svg.marker(panel.x(x), panel.y(y), number, f"{key} {x:g}: {y:.4f}", 3) for x, y in points))
+            panel.add(
+                *(svg.marker(panel.x(x), panel.y(y), number, f"{name}/{kind} {x:g}: {y:.4f}", 3) for x, y in points)
+            )
     height = _add_legend(drawn, kinds)
-    return standalone(svg.figure(drawn, width=svg.WIDTH, height=height, title=title, description=", ".join(series)))
+    told = ", ".join("/".join(key) for key in series)
+    return standalone(svg.figure(drawn, width=svg.WIDTH, height=height, title=title, description=told))
 
 
 def scatter(groups: Mapping[str, Mapping[str, Sequence[Point]]], *, title: str) -> str:

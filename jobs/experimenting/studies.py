@@ -54,11 +54,11 @@ def write_ratios(asked: Asked) -> str:
     lines = _lines(asked, study)
     by = {(line.group, line.metric): line.mean for line in lines}
     panels = [*asked.lab.split.scenario_names, MEAN]
-    series: dict[str, list[tuple[float, float]]] = {}
+    series: dict[tuple[str, str], list[plots.Point]] = {}
     for panel in panels:
         for name in asked.backbones:
             points = [(ratio, by[sweep_group(name, ratio), panel]) for ratio in studies]
-            series[f"{panel}/{name}"] = [(ratio, auc) for ratio, auc in points if auc is not None]
+            series[panel, name] = [(ratio, auc) for ratio, auc in points if auc is not None]
     picture = plots.curves(series, title="Test AUC over the ratio of shared rows", x_label="ratio", panels=panels)
     return _written(asked, study, lines, picture)
 

@@ -11,6 +11,7 @@ import numpy as np
 from msr_models.evaluation.metrics import grouped_auc
 from msr_models.experiments.cells import Cell
 from msr_models.experiments.lab import Lab, Mask
+from msr_models.experiments.variants import registered_name
 from msr_models.models.registry import model_class
 from schemas.errors import TrainingError
 from schemas.pipeline_spec import SearchSpec
@@ -48,7 +49,7 @@ class Chosen(NamedTuple):
 def require_towers(models: Sequence[str]) -> None:
     """Raises TrainingError for a model that cannot share rows among scenarios."""
     for name in models:
-        if not model_class(name).has_towers:
+        if not model_class(registered_name(name)).has_towers:
             raise TrainingError(f"model {name!r} has no towers to share rows among; take another backbone")
 
 

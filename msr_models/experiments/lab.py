@@ -21,6 +21,7 @@ from msr_models.experiments.cells import Arrays, Cell, CellKey, CellStore
 from msr_models.experiments.code_digest import code_digest
 from msr_models.experiments.fitting import Mode, Task, fit
 from msr_models.experiments.split import Split
+from msr_models.experiments.variants import file_name, options_of, registered_name
 from msr_models.models.registry import build_model, model_class, parse_options
 from msr_models.ssim.ranks import rank_pct
 from msr_models.ssim.search import run_search
@@ -45,7 +46,8 @@ def silent(_: str) -> None:
 
 @dataclass(kw_only=True)
 class Lab:
-    """Trains on one split. options: of models by name; `say` gets a line per cell, `say_more` one per epoch too.
+    """Trains on one split. options: of models and their variants (MODEL/VARIANT, see variants.py) by name; a model is
+    named so everywhere here. `say` gets a line per cell, `say_more` one per epoch too.
 
     trainer and search hold everything but the seed and the backbone, which each cell brings.
     """
@@ -69,12 +71,12 @@ class Lab:
         Its record has the test metrics (see `measure`), its arrays `test_probs`. Raises TrainingError.
         """
         trainer = replace(self.trainer, seed=seed)
-        options = self.options.get(model, {})
-        parse_options(model, options)
+        options, registered = options_of(self.options, model), registered_name(model)
+        parse_options(registered, options)
         shared_N = np.zeros(len(self.split.train), dtype=np.bool_) if shared_N is None else shared_N
         settings = {
             **self._settings("train"),
-            "model": model,
+            "model": registered,
             "options": dict(options),
             "mode": mode,
             "trainer": dataclasses.asdict(trainer),
@@ -83,24 +85,24 @@ class Lab:
         }
         base = self.train(model, seed, "pooled") if mode == "finetune" else None
         key = CellKey(
-            label=f"{model}-{mode}-s{seed}",
+            label=f"{file_name(model)}-{mode}-s{seed}",
             settings=settings if base is None else {**settings, "start": base.record["arrays_sha256"]},
-            code=code_digest([model_class(model).__module__, _TRAINS]),
+            code=code_digest([model_class(registered).__module__, _TRAINS]),
         )
         task = Task(
-            model=model,
+            model=registered,
             options=options,
             mode=mode,
             trainer=trainer,
             shared_N=torch.from_numpy(shared_N).to(self.split.train.label_N.device),
             start=None if base is None else _weights(base),
         )
-        return self._get(key, lambda: self._fit(task, key, base))
+        return self._get(key, lambda: self._fit(model, task, key, base))
 
     def check(self, model: str) -> None:
         """Raises TrainingError where the model cannot be built on these rows (it needs behaviours, say)."""
         layout, scenarios = self.split.train.layout, self.split.num_scenarios
-        build_model(model, self.options.get(model, {}), layout, scenarios, self.trainer.seed)
+        build_model(registered_name(model), options_of(self.options, model), layout, scenarios, self.trainer.seed)
 
     def find_shared(self, backbone: str, seed: int, **changes: Any) -> Cell:
         """The cell of one search on the training rows. Its arrays: `probs`, share probability of every row, and
@@ -111,14 +113,15 @@ class Lab:
         """
         spec = self._search_spec(backbone, seed, changes)
         settings = {**self._settings("search"), "spec": spec.model_dump(mode="json", exclude=_NOT_SEARCHED)}
-        code = code_digest([model_class(backbone).__module__, _SEARCHES])
-        key = CellKey(label=f"search-{backbone}-s{seed}", settings=settings, code=code)
-        return self._get(key, lambda: self._search(spec))
+        code = code_digest([model_class(spec.backbone).__module__, _SEARCHES])
+        key = CellKey(label=f"search-{file_name(backbone)}-s{seed}", settings=settings, code=code)
+        return self._get(key, lambda: self._search(backbone, spec))
 
     def _search_spec(self, backbone: str, seed: int, changes: Mapping[str, Any]) -> SearchSpec:
         """This lab's settings with the changes; of the backbone's own options, what the search does not set itself."""
-        own = {k: v for k, v in self.options.get(backbone, {}).items() if k not in _SET_BY_SEARCH}
-        asked = {"backbone": backbone, "seed": seed, "backbone_options": {**own, **self.search.backbone_options}}
+        own = {k: v for k, v in options_of(self.options, backbone).items() if k not in _SET_BY_SEARCH}
+        options = {**own, **self.search.backbone_options}
+        asked = {"backbone": registered_name(backbone), "seed": seed, "backbone_options": options}
         try:
             return SearchSpec.model_validate({**self.search.model_dump(), **asked, **changes})
         except ValidationError as error:
@@ -147,7 +150,7 @@ class Lab:
         self.say(f"cell {self.done}{of} {key.name}: {how}, {_in_short(cell.record)}")
         return cell
 
-    def _fit(self, task: Task, key: CellKey, base: Cell | None) -> tuple[dict[str, Any], Arrays]:
+    def _fit(self, name: str, task: Task, key: CellKey, base: Cell | None) -> tuple[dict[str, Any], Arrays]:
         def resume_of(stage: str) -> Resume:
             return Resume(self.store.resume_path(key, stage), key.name)
 
@@ -156,7 +159,7 @@ class Lab:
         rows = len(self.split.train)
         record = {
             "kind": "train",
-            "model": task.model,
+            "model": name,
             "mode": task.mode,
             "seed": task.trainer.seed,
             "share_rate": float(task.shared_N.float().mean()) if task.shared_N is not None else 0.0,
@@ -172,13 +175,13 @@ class Lab:
         weights = {f"weight.{name}": value for name, value in found.weights.items()}
         return record, {"test_probs": found.test_probs, **weights}
 
-    def _search(self, spec: SearchSpec) -> tuple[dict[str, Any], Arrays]:
+    def _search(self, name: str, spec: SearchSpec) -> tuple[dict[str, Any], Arrays]:
         started = time.perf_counter()
         result = run_search(self.split.train, spec, self.say_more, device=self.device)
         seconds = time.perf_counter() - started
         record = {
             "kind": "search",
-            "backbone": spec.backbone,
+            "backbone": name,
             "seed": spec.seed,
             "status": result.status,
             "reason": result.reason,

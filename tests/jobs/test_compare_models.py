@@ -13,14 +13,23 @@ import pytest
 import torch
 
 from jobs import compare_models, ssim_experiments
-from jobs.experimenting.options import changed_search, changed_trainer, named_models, run_command
+from jobs.experimenting.options import (
+    changed_search,
+    changed_trainer,
+    named_models,
+    read_model_options,
+    run_command,
+)
 from msr_models.experiments import lab as lab_module
 from msr_models.experiments.sources import trainer_defaults
+from msr_models.experiments.variants import registered_name
+from msr_models.models.registry import known_models, parse_options
 from schemas.errors import TrainingError
 from schemas.pipeline_spec import SearchSpec
 from tests.support.movielens_files import write_movielens
 
 SMALL = "shared_bottom: {hidden: [4], embedding_dim: 2}\nmmoe: {hidden: [4], expert_hidden: [4], embedding_dim: 2}\n"
+FILES = Path(compare_models.__file__).parent / "experimenting"
 DATA = "planted:rows=1200,users=20,items=10"
 
 
@@ -95,12 +104,35 @@ def _few(text: str) -> list[str]:
     return ["logistic_regression", "sfpnet"] if text == "all" else [text]
 
 
+def test_variants_stand_beside_each_other_by_their_whole_names(tmp_path: Path) -> None:
+    text = SMALL + "mmoe/two: {num_experts: 2}\nmmoe/five: {num_experts: 5}\n"
+    (tmp_path / "forms.yaml").write_text(text, encoding="utf-8")
+    words = ["--options", str(tmp_path / "forms.yaml"), "--seeds", "1"]
+    run(tmp_path, *words, "--base", "mmoe/two", "--models", "mmoe/five,mmoe")
+    out = tmp_path / "out"
+    with (out / "comparison.csv").open(encoding="utf-8") as file:
+        rows = {r["group"]: r for r in csv.DictReader(file) if r["metric"] == "mean"}
+    assert {group: row["base"] for group, row in rows.items()} == {
+        "mmoe/two": "",
+        "mmoe/five": "mmoe/two",
+        "mmoe": "mmoe/two",
+    }
+    assert len({row["mean"] for row in rows.values()}) == 3
+    written = (out / "comparison.md").read_text(encoding="utf-8")
+    assert "differences against mmoe/two" in written and written.count("| mmoe/five |") == 2
+    assert "mmoe/five" in (out / "comparison.svg").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [
         (["--models", "shared_botom"], r"model 'shared_botom' is not known; did you mean 'shared_bottom'\?"),
         (["--models", ","], "names no model; known models: .*mmoe"),
         (["--base", "nobody"], r"model 'nobody' is not known.*known models"),
+        (["--models", "mmoe/two"], r"variant 'mmoe/two' has no options; .*add it to .*small\.yaml, as `mmoe/two: "),
+        (["--base", "mmoe/two"], r"variant 'mmoe/two' has no options; .*add it to .*small\.yaml"),
+        (["--models", "mmo/two"], r"model 'mmo' is not known; did you mean 'mmoe'\?"),
+        (["--models", "mmoe/"], r"variant 'mmoe/' is no name"),
         (["--seeds", "0"], "--seeds 0 must be 1 or more"),
         (["--trainer", "batch=3"], r"--trainer 'batch=3' is not understood; give KEY=VALUE with batch_size"),
         (["--trainer", "batch_size=many"], "--trainer batch_size=many: .*integer"),
@@ -146,6 +178,25 @@ def test_a_bad_option_names_the_file_and_what_is_allowed(tmp_path: Path) -> None
         bad.write_text(text, encoding="utf-8")
         with pytest.raises(TrainingError, match=why):
             run(tmp_path, "--options", str(bad), "--models", "shared_bottom")
+
+
+def test_a_variant_without_a_file_says_what_to_give() -> None:
+    with pytest.raises(TrainingError, match=r"variant 'star/wide' has no options; .*give --options FILE with it"):
+        read_model_options(None, ["star", "star/wide"])
+
+
+def test_the_shipped_options_are_of_models_that_there_are() -> None:
+    ablations = read_model_options(FILES / "ablations.yaml", [])
+    own = {
+        name: len([n for n in ablations if n.startswith(f"{name}/")]) for name in ("optmsm", "sfpnet", "single_task")
+    }
+    assert own == {"optmsm": 4, "sfpnet": 10, "single_task": 1} and len(ablations) == 15
+    parsed = [parse_options(registered_name(name), options) for name, options in ablations.items()]
+    assert len({repr(config) for config in parsed}) == 15, "all differ"
+    public = read_model_options(FILES / "movielens_fixed.yaml", [])
+    assert set(known_models()) - set(public) == {"sfpnet"}, "which needs the behaviours that this split leaves out"
+    assert all(options["sequence_pooling"] == "none" for options in public.values())
+    assert public["autoint"] == {"hidden": [128, 64], "sequence_pooling": "none"}
 
 
 def test_settings_are_typed() -> None:

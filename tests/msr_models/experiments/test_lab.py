@@ -12,6 +12,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from msr_models.experiments import lab as lab_module
+from msr_models.experiments.arms import require_towers
 from msr_models.experiments.cells import CellStore
 from msr_models.experiments.fitting import Mode
 from msr_models.experiments.lab import Lab
@@ -200,3 +201,33 @@ def test_a_killed_training_goes_on_where_it_was(split: Split, tmp_path: Path, mo
     assert said[0].startswith("going on where the run was interrupted: epoch 2")
     assert np.array_equal(cell.array("test_probs"), want)
     assert not list((tmp_path / "cut" / "resume").iterdir()), "what it resumed from is removed"
+
+
+def test_variants_of_one_model_are_cells_of_their_own(split: Split, tmp_path: Path) -> None:
+    options = {"star": OPTIONS, "star/wide": {**OPTIONS, "hidden": [16]}, "star/same": OPTIONS}
+    lab = make_lab(split, tmp_path, options=options)
+    plain, wide, same = (lab.train(name, 1) for name in options)
+    assert lab.made == 3 and len({cell.arrays_path for cell in (plain, wide, same)}) == 3
+    assert wide.record["parameters"] > plain.record["parameters"] == same.record["parameters"]
+    assert np.array_equal(plain.array("test_probs"), same.array("test_probs"))
+    assert not np.array_equal(plain.array("test_probs"), wide.array("test_probs"))
+    assert [cell.record["model"] for cell in (plain, wide)] == ["star", "star/wide"]
+    assert wide.arrays_path.parent == plain.arrays_path.parent and wide.arrays_path.name.startswith("star+wide-towers-")
+    again = make_lab(split, tmp_path, options={"star/wide": options["star/wide"]})
+    assert again.train("star/wide", 1).arrays_path == wide.arrays_path and again.made == 0
+    lab.check("star/wide")
+    for ask in (lab.train, lambda name, seed: lab.check(name), lab.find_shared):
+        with pytest.raises(TrainingError, match=r"variant 'star/tall' has no options"):
+            ask("star/tall", 1)
+
+
+def test_a_variant_can_be_the_source_of_a_search(split: Split, tmp_path: Path) -> None:
+    mmoe = {"expert_hidden": [8]}
+    lab = make_lab(split, tmp_path, options={"mmoe": mmoe, "mmoe/many": {**mmoe, "num_experts": 6}})
+    plain, many = lab.find_shared("mmoe", 1), lab.find_shared("mmoe/many", 1)
+    assert many.record["backbone"] == "mmoe/many" and many.record["settings"]["spec"]["backbone"] == "mmoe"
+    assert many.record["settings"]["spec"]["backbone_options"] == {"expert_hidden": [8], "num_experts": 6}
+    assert not np.array_equal(plain.array("probs"), many.array("probs"))
+    require_towers(["mmoe/many"])
+    with pytest.raises(TrainingError, match="'logistic_regression/x' has no towers"):
+        require_towers(["logistic_regression/x"])
