@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import math
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, field_validator, model_validator
 
 Rate = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Hidden = Annotated[tuple[int, ...], Field(min_length=1)]
+
+
+def _option_value(value: Any) -> Any:
+    """As it stands: whether 1 is meant as a number or a truth, only the model's own config can tell."""
+    if value is None or _is_plain(value):
+        return value
+    if isinstance(value, list | tuple):
+        numbers = [isinstance(part, int | float) and not isinstance(part, bool) for part in value]
+        if all(map(_is_plain, value)) and (all(numbers) or all(isinstance(part, str) for part in value)):
+            return list(value)
+    raise ValueError(
+        f"{value!r} is no option: give a number, true or false, a text, null, or a list of numbers or texts"
+    )
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value))
+
+
+# One validator: a union of types would tell of a wrong value once per type, and might turn 1 into 1.0.
+OptionValue = Annotated[Any, PlainValidator(_option_value)]
 
 
 class _Spec(BaseModel):
@@ -21,7 +43,7 @@ class SearchSpec(_Spec):
     window_days: int = Field(default=5, ge=1, description="days before ds that are searched")
     every_days: int = Field(default=7, ge=1, description="days between two scheduled searches")
     backbone: str = "shared_bottom"
-    backbone_options: dict[str, bool | int | float | str | list[int] | list[str]] = Field(
+    backbone_options: dict[str, OptionValue] = Field(
         default_factory=dict, description="further options of the backbone, checked by its own config"
     )
     objective: Literal["reference", "joint"] = "reference"
@@ -82,7 +104,7 @@ class ModelChoice(_Spec):
     """A target model to train daily: its registered name and its options (checked by the model's own config)."""
 
     name: str
-    options: dict[str, bool | int | float | str | list[int] | list[str]] = Field(default_factory=dict)
+    options: dict[str, OptionValue] = Field(default_factory=dict)
 
 
 class TrainingSpec(_Spec):
@@ -90,7 +112,7 @@ class TrainingSpec(_Spec):
 
     window_days: int = Field(default=5, ge=2, description="days before D; the last ones validate")
     validation_days: int = Field(default=1, ge=1)
-    models: tuple[ModelChoice, ...] = Field(default=(ModelChoice(name="shared_bottom"),), min_length=1)
+    models: tuple[ModelChoice, ...] = (ModelChoice(name="shared_bottom"),)
     ratios: tuple[Rate, ...] = Field(default=(0.0, 0.1, 0.3, 0.5, 1.0), min_length=1, description="grid of eq. 16")
     rank_scope: Literal["global", "scenario"] = Field(default="global", description="which stored rank the ratio cuts")
     batch_size: int = Field(default=1024, ge=2)
@@ -121,6 +143,14 @@ class TrainingSpec(_Spec):
         default="auto", description="window in memory or read in blocks; auto: in memory where it fits"
     )
     memory_gb: Positive | None = Field(default=None, description="memory the window may take; null: what is free")
+
+    @field_validator("models")
+    @classmethod
+    def _names_a_model(cls, models: tuple[ModelChoice, ...]) -> tuple[ModelChoice, ...]:
+        # A min_length would also count a model whose option is wrong as one that is not there.
+        if not models:
+            raise ValueError("names no model; give at least 1")
+        return models
 
     @model_validator(mode="after")
     def _leaves_days_to_train_on(self) -> TrainingSpec:

@@ -62,6 +62,12 @@ MISTAKES = [
     ("sequence", {"attributes": ["tags"]}, r"sequence names field 'tags', which is not a categorical field"),
     ("sequence", {"lookback_days": 0}, r"sequence\.lookback_days: 0: "),
     ("statistics", {"of": ["shop"]}, r"statistics\.of\.0: 'shop': "),
+    (
+        "training",
+        {"models": [{"name": "star", "options": {"hidden": {"a": 1}}}]},
+        r"own\.yaml: training\.models\.0\.options\.hidden: \{'a': 1\} is no option: give a number, true or false[^|]*$",
+    ),
+    ("training", {"models": []}, r"training\.models: names no model; give at least 1"),
     ("days.start", "soon", r"days\.start: 'soon': "),
     ("days.end", "2026-02-01", r"end 2026-02-01 lies before start 2026-03-01"),
     ("days.start", None, r"days\.start: is missing; add it"),

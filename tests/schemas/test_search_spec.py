@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from datetime import date
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from schemas.pipeline_spec import SearchSpec
+from msr_models.models.registry import parse_options
+from schemas.pipeline_spec import ModelChoice, SearchSpec
 
 
 @pytest.mark.parametrize(
@@ -46,3 +49,46 @@ def test_a_setting_without_effect_or_sense_is_refused(change: dict[str, Any], me
 def test_what_has_an_effect_is_taken(change: dict[str, Any]) -> None:
     spec = SearchSpec(**change)
     assert SearchSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+OPTIONS: dict[str, Any] = {
+    "sparsity_weight": [0.01, 0.1],
+    "alpha": [1, 2.5],
+    "hidden": [64, 32],
+    "names": ["a", "b"],
+    "none": None,
+    "few": [],
+    "priors": False,
+    "levels": 1,
+    "rate": 1.0,
+    "form": "fusion",
+}
+
+
+@pytest.mark.parametrize(("made", "key"), [(SearchSpec, "backbone_options"), (ModelChoice, "options")])
+def test_options_are_kept_as_they_were_given(made: type[Any], key: str) -> None:
+    needed = {"name": "adasparse"} if made is ModelChoice else {}
+    given = {name: value for name, value in OPTIONS.items() if made is ModelChoice or name != "hidden"}
+    spec = made.model_validate({**needed, key: given})
+    for again in (spec, made.model_validate_json(spec.model_dump_json()), made.model_validate(spec.model_dump())):
+        kept = getattr(again, key)
+        assert repr(kept) == repr(given), "no int turned into a float or a bool"
+    assert json.loads(spec.model_dump_json())[key] == given
+
+
+def test_a_models_own_defaults_can_be_given() -> None:
+    given = ModelChoice(name="adasparse", options={"sparsity_weight": [0.01, 0.1], "alpha": [0.5, 2.0]}).options
+    config = parse_options("adasparse", given)
+    assert (config.sparsity_weight, config.alpha) == ((0.01, 0.1), (0.5, 2.0))
+    assert (
+        parse_options("single_task", ModelChoice(name="single_task", options={"hidden": None}).options).hidden is None
+    )
+
+
+@pytest.mark.parametrize(
+    "value", [{"a": 1}, [[1, 2]], [1, "a"], [True, 2], [None], date(2026, 1, 1), float("nan"), [float("inf")]], ids=str
+)
+def test_a_wrong_option_is_one_message(value: Any) -> None:
+    with pytest.raises(ValidationError, match="is no option: give a number, true or false, a text, null") as told:
+        ModelChoice(name="star", options={"hidden": value})
+    assert [error["loc"] for error in told.value.errors()] == [("options", "hidden")]
