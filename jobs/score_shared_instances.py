@@ -1,5 +1,7 @@
 """Score the training window before ds with the shared set that ds uses: masks for the days that have none yet.
 
+A day whose features were built again since its masks were made is scored again, and its comparison made anew.
+
 The set is the one pinned for ds or the newest accepted one whose window ends before ds, or the one of --shared-set.
 With --window exact (and --shared-set) it is ds itself that is scored.
 Only inference with the saved selector: a day's masks do not depend on other days, so days may run side by side, in
@@ -72,7 +74,7 @@ def _score(
     scoring = scorings.setdefault(set_id, SetScoring(dataset, found))
     made = [day for day in own if scoring.complete_day(day)]
     if own and not made:
-        progress(f"all {len(own)} days of {which} have masks in {set_id}, nothing to do")
+        progress(f"all {len(own)} days of {which} have masks of their features in {set_id}, nothing to do")
     flags = drift_flags(dataset, own)
     drifted = [str(day) for day in own if flags.get((set_id, day))]
     if drifted:

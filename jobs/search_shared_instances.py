@@ -23,11 +23,12 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from jobs.arrow_lake import overwrite_partition, overwrite_rows
+from jobs.arrow_lake import overwrite_rows
 from jobs.cli import StepArgs, progress, run_step
 from jobs.due_searches import do_due_searches
-from jobs.shared_scoring import launched_processes
+from jobs.shared_scoring import launched_processes, publish_masks
 from msr_models.data import lake_reader
+from msr_models.data.feature_files import feature_files
 from msr_models.data.window import Window, load_window
 from msr_models.ssim.search import SearchResult, run_search
 from msr_models.ssim.store import make_scorer, save_scorer
@@ -146,13 +147,12 @@ def _publish(dataset: DatasetSpec, window: Window, spec: SearchSpec, set_id: str
     scorer = make_scorer(set_id, window, result)
     sha256 = save_scorer(path, scorer, spec, record)
     masks = scorer.masks(window, result.probs_N)
+    # Of the versions that were read: features that were built again during the search make these masks stale
+    files = feature_files(dataset.name, window.days, window.table_versions)
     for index, day in enumerate(window.days):
         rows = masks.filter(pa.array(window.day_N.numpy() == index))
         if rows.num_rows:
-            written = overwrite_partition(
-                rows, dataset, "shared_instance_masks", {"shared_set_id": set_id, "ds": str(day)}
-            )
-            progress(f"{day}: {written:,} masks")
+            progress(f"{day}: {publish_masks(dataset, set_id, day, rows, files[day]):,} masks")
     saved = {"selector_uri": artifact_uri(dataset.name, path), "selector_sha256": sha256}
     row = _catalogue_row(window, spec, set_id, result, rates) | saved
     overwrite_rows(pa.Table.from_pylist([row]), dataset, "shared_instance_sets", {"shared_set_id": set_id})

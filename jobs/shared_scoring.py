@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import date
 
 import numpy as np
 import pyarrow as pa
+from deltalake import Schema as DeltaSchema
+from deltalake.exceptions import CommitFailedError
 
 from jobs.arrow_lake import overwrite_partition
 from jobs.cli import progress
 from msr_models.data import lake_reader
+from msr_models.data.feature_files import feature_files, stale_days
 from msr_models.data.shared_sets import SharedSet
 from msr_models.data.window import load_window, published_empty
 from msr_models.evaluation.drift import ScoreSample, compare_samples, samples_by_scenario
@@ -67,10 +71,12 @@ class SetScoring:
     def _score(self, day: date) -> None:
         """The comparison first: a day with masks has one, also where the writer is killed in between."""
         scorer, _ = self._load()
-        masks = scorer.masks(load_window(self._dataset, [day]))
+        window = load_window(self._dataset, [day])
+        masks = scorer.masks(window)
         if not self._is_of_window(day):
             self._compare(day, masks.select(_COMPARED))
-        rows = overwrite_partition(masks, self._dataset, MASKS, {**self._where, "ds": str(day)})
+        files = feature_files(self._dataset.name, [day], window.table_versions)
+        rows = publish_masks(self._dataset, self._set.shared_set_id, day, masks, files[day])
         shared = float(masks["is_shared"].to_numpy().mean())
         progress(f"{day}: {rows:,} masks in {self._set.shared_set_id}, {shared:.1%} shared")
 
@@ -96,18 +102,43 @@ def launched_processes() -> tuple[int, int]:
 
 
 def is_scored(dataset: DatasetSpec, set_id: str, day: date) -> bool:
-    """Whether the set has masks of exactly the instances that `scenario_features` has on this day.
+    """Whether the set has masks of the day, one per row, that were made from the features it has now.
 
-    Features that were built again may have other rows: their masks are then made again.
+    Features that were built again may hold other rows, values or behaviours: their masks are then made again.
     """
     if published_empty(dataset, day):
         return True
-    if day not in lake_reader.published_days(dataset.name, MASKS, {"shared_set_id": set_id}):
+    filters = {"shared_set_id": set_id}
+    if day not in lake_reader.published_days(dataset.name, MASKS, filters):
         return False
-    columns, filters = ["instance_id"], {"shared_set_id": set_id}
-    masked = lake_reader.read_table(dataset.name, MASKS, columns=columns, days=[day], filters=filters)["instance_id"]
-    present = lake_reader.read_table(dataset.name, "scenario_features", columns=columns, days=[day])["instance_id"]
-    return np.array_equal(np.sort(masked.to_numpy()), np.sort(present.to_numpy()))
+    masks = lake_reader.count_rows(dataset.name, MASKS, [day], filters=filters)
+    return masks == lake_reader.count_rows(dataset.name, "scenario_features", [day]) and not stale_days(
+        dataset.name, set_id, [day]
+    )
+
+
+def publish_masks(dataset: DatasetSpec, set_id: str, day: date, masks: pa.Table, files: str) -> int:
+    """Replace the day's masks under the set; returns their number.
+
+    masks: of `Scorer.masks`; files: `feature_files` of the day at the table versions that were scored.
+    """
+    add_new_columns(dataset, MASKS)
+    told = masks.append_column("features_files", pa.repeat(pa.scalar(files), masks.num_rows))
+    return overwrite_partition(told, dataset, MASKS, {"shared_set_id": set_id, "ds": str(day)})
+
+
+def add_new_columns(dataset: DatasetSpec, table: str) -> None:
+    """Give a table of an older version the nullable columns that its spec has gained; its rows hold null there."""
+    if not lake_reader.table_exists(dataset.name, table):
+        return
+    while True:
+        delta = lake_reader.open_table(dataset.name, table)
+        there = {field.name for field in delta.schema().fields}
+        new = [field for field in get_table(table).arrow_schema() if field.nullable and field.name not in there]
+        if not new:
+            return
+        with suppress(CommitFailedError):  # another writer was faster: look again
+            delta.alter.add_columns(DeltaSchema.from_arrow(pa.schema(new)).fields)
 
 
 def window_samples(scorer: Scorer) -> list[ScoreSample]:

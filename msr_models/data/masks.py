@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from typing import Literal
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from msr_models.data import lake_reader
 from msr_models.data.columns import Array, find_in, numbers
+from msr_models.data.feature_files import stale_days
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError
 
@@ -27,18 +28,27 @@ class Ranks:
         shared_set_id: str,
         mask_days: Collection[date],
         rank_scope: RankScope,
-        version: int,
+        versions: Mapping[str, int],
         rows_D: Mapping[date, int],
+        *,
+        as_recorded: bool = False,
     ) -> None:
-        """rows_D: rows of the window's days. Raises SharedSetError at once where a day has no masks at all."""
+        """rows_D: rows of the window's days. as_recorded: the masks at this version are what a run was trained with,
+        whatever they were made from.
+
+        Raises SharedSetError at once where a day has no masks at all, or masks of features that were replaced since.
+        """
         self._dataset, self._set_id, self._rows_D = dataset, shared_set_id, rows_D
         self._days = [d for d in rows_D if d in set(mask_days)]
         self._filters = {"shared_set_id": shared_set_id}
         self._column = RANK_COLUMNS[rank_scope]
+        version = versions[TABLE]
         self._source = lake_reader.open_dataset(dataset.name, TABLE, ["instance_id", self._column], version)
         self._absent: dict[date, int] = {}
         masks_D = lake_reader.count_rows(dataset.name, TABLE, self._days, filters=self._filters, version=version)
         self._require({d: rows_D[d] for d in self._days if rows_D[d] and not masks_D[d]})
+        if not as_recorded:
+            self._require_fresh([d for d in self._days if rows_D[d]], versions)
 
     def load_day(self, ds: date) -> tuple[Array, Array]:
         """(instance_id ascending, their ranks float64 and a NaN for rows without a mask) of one day."""
@@ -67,9 +77,25 @@ class Ranks:
     def _require(self, absent_D: Mapping[date, int]) -> None:
         if absent_D:
             counts = ", ".join(f"{ds}: {absent} of {self._rows_D[ds]}" for ds, absent in absent_D.items())
-            name, first, last = self._dataset.name, min(absent_D), max(absent_D)
-            days = f"--ds {first}" if first == last else f"--from {first} --to {last}"
             raise SharedSetError(
-                f"shared set {self._set_id} lacks masks of {name} ({counts} rows); run: python -m "
-                f"jobs.score_shared_instances --dataset {name} {days} --shared-set {self._set_id} --window exact"
+                f"shared set {self._set_id} lacks masks of {self._dataset.name} ({counts} rows); run: "
+                f"{scoring_command(self._dataset.name, self._set_id, list(absent_D))}"
             )
+
+    def _require_fresh(self, days: Sequence[date], versions: Mapping[str, int]) -> None:
+        if stale := stale_days(self._dataset.name, self._set_id, days, versions):
+            raise SharedSetError(
+                f"masks of shared set {self._set_id} were made from other files of {self._dataset.name} than it has "
+                f"now ({', '.join(map(str, stale))}): its features were built again since; run: "
+                f"{scoring_command(self._dataset.name, self._set_id, stale)}"
+            )
+
+
+def scoring_command(dataset_name: str, shared_set_id: str, days: Sequence[date]) -> str:
+    """The command that makes the set's masks of these days."""
+    first, last = min(days), max(days)
+    span = f"--ds {first}" if first == last else f"--from {first} --to {last}"
+    return (
+        f"python -m jobs.score_shared_instances --dataset {dataset_name} {span} --shared-set {shared_set_id} "
+        "--window exact"
+    )

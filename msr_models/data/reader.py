@@ -67,7 +67,8 @@ class WindowReader:
     ) -> None:
         """Arguments as of `load_window`; allocate_items makes the int32 array of the window's behaviours.
 
-        Raises TrainingError for missing days and no rows, SharedSetError for days without masks.
+        Raises TrainingError for missing days and no rows, SharedSetError for days without masks or with
+        masks of other features.
         """
         if not days:
             raise TrainingError(f"a window of {dataset.name} needs at least one day; none was given")
@@ -83,9 +84,11 @@ class WindowReader:
         self._ranks: Ranks | None = None
         self._mask_name = (shared_set_id or "", str(rank_scope))
         if shared_set_id is not None:
-            masks_at = self.table_versions["shared_instance_masks"]
             wanted = self.days if mask_days is None else mask_days
-            self._ranks = Ranks(dataset, shared_set_id, wanted, rank_scope, masks_at, self.rows_D)
+            as_recorded = "shared_instance_masks" in (versions or {})
+            self._ranks = Ranks(
+                dataset, shared_set_id, wanted, rank_scope, self.table_versions, self.rows_D, as_recorded=as_recorded
+            )
         self.num_slots = sum(f.max_values for f in fields)
         self._low_F, self._high_F = np.zeros(len(fields), dtype=np.int64), np.zeros(len(fields), dtype=np.int64)
         self._versions_found: set[str] = set()

@@ -124,7 +124,8 @@ def load_window(
     mask_days: the days whose ranks are needed (default: all); rows of other days get none. versions pins Delta
     versions per table (default: the newest). All rows start unshared: see `Window.with_ratio`.
     Peak memory is that of the tensors and of pieces of one day. Raises TrainingError for missing days, no rows, an
-    instance_id twice in a day or mixed vocabulary lineages, SharedSetError for missing masks.
+    instance_id twice in a day or mixed vocabulary lineages, SharedSetError for missing masks and for
+    masks of features that were replaced since (not where versions pins the masks: those are what was recorded).
     """
     reader = WindowReader(
         dataset,

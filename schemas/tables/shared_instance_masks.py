@@ -20,6 +20,14 @@ TABLE = TableSpec(
         ),
         Column(name="rank_pct_scenario", type=pa.float64(), doc="the same among the window rows of its scenario"),
         Column(name="is_shared", type=pa.bool_(), doc="shared_score > threshold of the set (eq. 10)"),
+        Column(
+            name="features_files",
+            type=pa.string(),
+            nullable=True,
+            volatile=True,
+            doc="hash of the names of the day's feature files that were scored: where those of the day differ from it, "
+            "the day is scored again; null: not known",
+        ),
     ),
     keys=("shared_set_id", "ds", "instance_id"),
     partition_by=("shared_set_id", "ds"),

@@ -22,6 +22,8 @@ from msr_models.data.window import load_window
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError
 from schemas.locations import artifact_path, table_uri
+from schemas.tables import get_table
+from tests.support.set_tables import clear_partition
 from tests.support.tiny_lake import tiny_dataset, tiny_day, write_shared_set, write_tiny_lake
 
 WINDOW = [date(2026, 1, d) for d in (2, 3, 4)]
@@ -59,7 +61,9 @@ def searched(lake: Path) -> tuple[DatasetSpec, str]:
 
 
 def masks(spec: DatasetSpec) -> pa.Table:
-    rows = lake_reader.read_table(spec.name, "shared_instance_masks")
+    """Content columns: what a day was scored from is not what came out."""
+    columns = get_table("shared_instance_masks").content_columns
+    rows = lake_reader.read_table(spec.name, "shared_instance_masks", columns=columns)
     return rows.sort_by([("ds", "ascending"), ("instance_id", "ascending")])
 
 
@@ -85,8 +89,7 @@ def test_again_in_another_order_or_day_by_day_gives_the_same(searched: tuple[Dat
     score(spec, DS)
     assert lake_reader.table_version(spec.name, "shared_instance_masks") == version, "nothing was left to do"
     for day in LATER:
-        empty = masks(spec).slice(0, 0)
-        overwrite_partition(empty, spec, "shared_instance_masks", {"shared_set_id": set_id, "ds": str(day)})
+        clear_partition(spec, "shared_instance_masks", {"shared_set_id": set_id, "ds": str(day)})
     assert scored_days(spec) == set(WINDOW)
     for ds in (date(2026, 1, 7), date(2026, 1, 6), DS):
         score(spec, ds)
@@ -97,9 +100,7 @@ def test_scoring_a_searched_day_again_gives_the_masks_of_the_search(searched: tu
     """One row, one score: whether it was scored with its window or with its day alone."""
     spec, set_id = searched
     expected = masks(spec)
-    overwrite_partition(
-        expected.slice(0, 0), spec, "shared_instance_masks", {"shared_set_id": set_id, "ds": str(WINDOW[1])}
-    )
+    clear_partition(spec, "shared_instance_masks", {"shared_set_id": set_id, "ds": str(WINDOW[1])})
     score(spec, LATER[0])
     assert masks(spec).equals(expected)
     assert not lake_reader.table_exists(spec.name, "shared_instance_drift"), "a day of the window is no later day"
@@ -152,9 +153,7 @@ def test_files_and_their_order_do_not_decide_a_days_masks(searched: tuple[Datase
         for start in range(7):
             part = features.select(columns).take(np.arange(start, ROWS, 7)[::-1].copy())
             write_deltalake(uri, part, mode="append", configuration={"delta.enableDeletionVectors": "false"})
-        overwrite_partition(
-            expected.slice(0, 0), spec, "shared_instance_masks", {"shared_set_id": set_id, "ds": str(day)}
-        )
+        clear_partition(spec, "shared_instance_masks", {"shared_set_id": set_id, "ds": str(day)})
     assert scored_days(spec) == set(WINDOW)
     score(spec, DS)
     assert masks(spec).equals(expected)
@@ -168,7 +167,7 @@ def test_processes_under_a_launcher_share_the_days(
     expected = masks(spec)
     for day in LATER:
         where = {"shared_set_id": set_id, "ds": str(day)}
-        overwrite_partition(expected.slice(0, 0), spec, "shared_instance_masks", where)
+        clear_partition(spec, "shared_instance_masks", where)
     monkeypatch.setenv("WORLD_SIZE", "2")
     parts = []
     for rank in ("0", "1"):
@@ -189,6 +188,6 @@ def test_a_named_set_is_used_instead_of_the_newest(searched: tuple[DatasetSpec, 
     assert set(masks(spec)["shared_set_id"].to_pylist()) == {named}
     expected = masks(spec)
     where = {"shared_set_id": named, "ds": str(WINDOW[-1])}
-    overwrite_partition(expected.slice(0, 0), spec, "shared_instance_masks", where)
+    clear_partition(spec, "shared_instance_masks", where)
     score(spec, LATER[0])
     assert masks(spec).equals(expected), "a backfill of an earlier day does not see the newer set"

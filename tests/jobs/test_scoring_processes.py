@@ -16,10 +16,10 @@ import pytest
 import yaml
 
 from jobs import search_shared_instances
-from jobs.arrow_lake import overwrite_partition
 from msr_models.data import lake_reader
 from schemas.dataset_spec import DatasetSpec
 from schemas.tables import get_table
+from tests.support.set_tables import clear_partition
 from tests.support.tiny_lake import SMALL_SEARCH, tiny_dataset, write_tiny_lake
 
 pytestmark = pytest.mark.slow
@@ -59,7 +59,7 @@ def unscored(spec: DatasetSpec, set_id: str, expected: dict[str, pa.Table]) -> I
     for name in TABLES:
         for day in LATER:
             where = {"shared_set_id": set_id, "ds": str(day)}
-            overwrite_partition(expected[name].slice(0, 0), spec, name, where)
+            clear_partition(spec, name, where)
     assert not tables(spec)["shared_instance_drift"].num_rows
     yield
     assert tables(spec) == expected

@@ -26,6 +26,7 @@ from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError
 from schemas.tables import get_table
 from tests.support.empty_days import publish_empty
+from tests.support.set_tables import clear_partition
 from tests.support.tiny_lake import SMALL_SEARCH, tiny_dataset, tiny_day, write_tiny_lake
 
 DAYS = [date(2026, 1, d) for d in range(2, 13)]
@@ -116,7 +117,7 @@ def test_a_rerun_and_another_order_write_the_same_rows(spec: DatasetSpec) -> Non
     for day, tables in lost.items():
         for table in tables:
             where = {"shared_set_id": found.shared_set_id, "ds": str(day)}
-            overwrite_partition(expected[table].slice(0, 0), spec, table, where)
+            clear_partition(spec, table, where)
     for ds in (date(2026, 1, 8), date(2026, 1, 9)):
         score(spec, ds)
     assert all(rows_of(spec, table).equals(rows) for table, rows in expected.items())
@@ -235,7 +236,7 @@ def test_the_named_command_mends_days_of_the_sets_own_window_too(
     expected = rows_of(spec, "shared_instance_masks")
     for number in missing:
         where = {"shared_set_id": found.shared_set_id, "ds": f"2026-01-{number:02}"}
-        overwrite_partition(expected.slice(0, 0), spec, "shared_instance_masks", where)
+        clear_partition(spec, "shared_instance_masks", where)
     with pytest.raises(SharedSetError, match=r"--window exact$") as error:
         load_window(spec, DAYS[:3], shared_set_id=found.shared_set_id)
     words = str(error.value).split("python -m jobs.score_shared_instances ")[1].split()

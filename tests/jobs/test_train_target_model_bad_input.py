@@ -107,6 +107,7 @@ def relabel(spec: DatasetSpec, label: int, *days: date) -> None:
         labels = pa.array([label] * ROWS, pa.int32())
         features = features.set_column(features.column_names.index("label"), "label", labels)
         overwrite_partition(features, spec, "scenario_features", {"ds": str(ds)})
+    write_masks(spec, "set", days, rows_per_day=ROWS)
 
 
 @pytest.mark.parametrize(
@@ -194,6 +195,7 @@ def test_a_run_that_breaks_off_in_its_last_arm_changes_nothing(
     features, _ = tiny_day(spec, DAYS[2], ROWS)
     features = features.set_column(features.column_names.index("label"), "label", labels)
     overwrite_partition(features, spec, "scenario_features", {"ds": str(DAYS[2])})
+    write_masks(spec, "set", [DAYS[2]], rows_per_day=ROWS)
     before, whole = stored(spec), train_target_model.train_arm
 
     def fail_at_1(data: Any, planned: Any, *rest: Any) -> Any:

@@ -18,6 +18,11 @@ def write_pin(dataset: DatasetSpec, from_ds: date, shared_set_id: str | None) ->
     overwrite_rows(rows, dataset, "shared_instance_pins", {"from_ds": str(from_ds)})
 
 
+def clear_partition(dataset: DatasetSpec, table: str, where: dict[str, str]) -> None:
+    """Take away the rows of one partition."""
+    overwrite_partition(get_table(table).arrow_schema().empty_table(), dataset, table, where)
+
+
 def write_drift(dataset: DatasetSpec, shared_set_id: str, day: date, *, is_drifted: bool) -> None:
     """The comparison of a day; only its first scenario drifted, not the whole."""
     rows = [

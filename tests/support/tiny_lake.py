@@ -16,6 +16,8 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.arrow_lake import overwrite_partition, overwrite_rows
+from msr_models.data import lake_reader
+from msr_models.data.feature_files import TABLES, feature_files
 from schemas.dataset_spec import DatasetSpec
 
 NUM_USERS, NUM_ITEMS, NUM_TAGS, NUM_PRICES = 40, 24, 6, 4
@@ -136,7 +138,12 @@ def tiny_day(dataset: DatasetSpec, ds: date, rows: int, seed: int = 0) -> tuple[
 def write_masks(
     dataset: DatasetSpec, shared_set_id: str, days: Sequence[date], *, rows_per_day: int = 400, seed: int = 0
 ) -> None:
-    """Masks of the rows that `write_tiny_lake` wrote: items with one taste everywhere rank above the others."""
+    """Masks of the rows that `write_tiny_lake` wrote: items with one taste everywhere rank above the others.
+
+    They name the feature files that are there; none where the data set has no features.
+    """
+    has_features = all(lake_reader.table_exists(dataset.name, table) for table in TABLES)
+    files = feature_files(dataset.name, days) if has_features else dict.fromkeys(days)
     for ds in days:
         features, _ = tiny_day(dataset, ds, rows_per_day, seed)
         rows = features.num_rows
@@ -152,6 +159,7 @@ def write_masks(
             "rank_pct": rank,
             "rank_pct_scenario": rank,
             "is_shared": score > 0.5,
+            "features_files": pa.array([files[ds]] * rows, pa.string()),
         }
         overwrite_partition(
             pa.table(masks), dataset, "shared_instance_masks", {"shared_set_id": shared_set_id, "ds": str(ds)}
