@@ -194,7 +194,7 @@ def main() -> None:
     parser.add_argument(
         "--rounds", type=int, help="fewest timed steps of each model, K and share (default: 7, quick 2)"
     )
-    parser.add_argument("--seconds", type=float, help="of timed steps per model and K (default: 8, quick 1)")
+    parser.add_argument("--seconds", type=float, help="of timed steps per model and K (default: 8, quick 0.7)")
     options = parser.parse_args()
     if options.models and not options.out:
         options.out = harness.RESULTS / "models.some.quick.json"
@@ -203,7 +203,7 @@ def main() -> None:
     except TrainingError as error:
         parser.error(str(error))
     options.rounds = options.rounds or (2 if options.quick else 7)
-    options.seconds = (1.0 if options.quick else 8.0) if options.seconds is None else options.seconds
+    options.seconds = (0.7 if options.quick else 8.0) if options.seconds is None else options.seconds
     options.table_rows = 100_000 if options.quick else 1_000_000
     options.scenarios = (BAR_SCENARIOS,) if options.quick else (3, BAR_SCENARIOS)
     torch.set_num_threads(options.threads)
@@ -213,6 +213,7 @@ def main() -> None:
         "shared_bottom's own row is SharedBottom against itself: what it is away from 1 is noise.",
         "A bar takes the lower ratio of the shares. Default widths differ by model: see docs/models.md and parameters.",
         "finetune: its second phase.",
+        "With behaviours SharedBottom attends to them (`din`), too.",
     ]
     harness.report(
         "models",
