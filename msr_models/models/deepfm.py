@@ -36,9 +36,12 @@ class DeepFMConfig:
 class DeepFM(MultiScenarioModel):
     """logit_k = Σ_f w_k[id_f] + Σ_{i<j} <v_i, v_j> + MLP_k([v_1 ... v_F]) (Guo et al. 2017, eq. 1-4).
 
-    v_f: vectors [B, F, D] of one shared embedding; the mean of the behaviours' items is one more field of all three
-    parts. The FM's linear weights w_k belong to scenario k and start at zero, so that an id that k never saw says
-    nothing there: a second table with K weights per id (a batch with row-sparse steps updates all K of a row).
+    v_f: vectors [B, F, D] of one shared embedding; the behaviours are one more field of all three parts: pairs and MLP
+    take their items' vectors pooled as sequence_pooling says (mean, or target attention), the linear part the mean of
+    their items' weights with either: its sum of weights has no vectors that attention could compare. With `none` no
+    part reads them.
+    The FM's linear weights w_k belong to scenario k and start at zero, so that an id that k never saw says nothing
+    there: a second table with K weights per id (a batch with row-sparse steps updates all K of a row).
     The pairwise part has no parameters of its own and is computed once per row; w_k's bias is that of the MLP.
 
     >>> model = build_model("deepfm", {"hidden": [64]}, layout, num_scenarios=3, seed=1)
@@ -80,7 +83,7 @@ class DeepFM(MultiScenarioModel):
             return linear_BK + second_order(vectors_BFD)[:, None]
 
     def _linear(self, batch: Batch) -> Tensor:
-        """Σ of the linear weights of every scenario, [B, K]; behaviours count with their mean."""
+        """Σ of the linear weights of every scenario, [B, K]; behaviours count with their mean, under `din` too."""
         linear_BK = self.linear.fields(batch).sum(1)
         if self.config.sequence_pooling == "none":
             return linear_BK

@@ -27,8 +27,9 @@ Widths = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DFFMConfig:
-    """micro_widths: of the micro-MLPs' layers. sequence_pooling `none`: without the behaviours. Sizes are this code's
-    choice for a day of a small log on a CPU.
+    """micro_widths: of the micro-MLPs' layers. sequence_pooling `none`: without the behaviours; there is no `din` and
+    no `mean`: the model's own attention to them, conditioned on the scenario, stands in that place.
+    Sizes are this code's choice for a day of a small log on a CPU.
     """
 
     embedding_dim: Annotated[int, Field(ge=1)] = 16

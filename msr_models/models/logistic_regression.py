@@ -19,7 +19,9 @@ from msr_models.modules.routing import Routing
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LogisticRegressionConfig:
-    """sequence_pooling: whether the mean weight of past items is one more term. learning_rate_scale: a weight must
+    """sequence_pooling: whether the mean weight of past items is one more term; there is no `din`: an item has one
+    weight here, no vector that target attention could compare, and with it the model were not linear.
+    learning_rate_scale: a weight must
     travel the whole way to its id's log odds, where an MLP has many to share it: with 1 it would stay half trained.
     """
 
@@ -29,7 +31,16 @@ class LogisticRegressionConfig:
 
 @register("logistic_regression", LogisticRegressionConfig)
 class LogisticRegression(MultiScenarioModel):
-    """logit = Σ_fields w[id] (+ mean over behaviours of w[item]) + bias[scenario]; all weights start at zero."""
+    """logit = Σ_f w[id_f] (+ mean over behaviours of w[item]) + bias_k; p = σ(logit) (McMahan et al. 2013, section 2).
+
+    w: one weight per id of every field, [rows of the table, 1], the same for all scenarios (a field of several values
+    counts with their mean); bias_k: of the row's scenario k, [K]. All start at zero. Beside the bias nothing differs
+    between scenarios, so there are no towers: it is no source of shared rows, and sharing them means nothing here.
+    `embed` gives the terms of the sum, e_BE with a column per field (and one for the behaviours).
+
+    >>> model = build_model("logistic_regression", {"sequence_pooling": "none"}, layout, num_scenarios=3, seed=1)
+    >>> logits_B = model(batch)
+    """
 
     has_towers: ClassVar[bool] = False
 

@@ -44,6 +44,8 @@ class SFPNet(MultiScenarioModel):
 
     x^0 [F, D] are the fields' vectors, v^0 [L, D] those of the behaviours' items, s [D] the scenario's embedding; the
     blocks: see ScenarioTailoringBlock. The target of DIN is the item as the last block gives it, tailored like v^L.
+    Departure: the paper's b_i pools the item's vector with those of its attributes (category, brand); ours is the
+    item's vector alone, because a batch carries only the items of behaviours.
 
     Cost: the scenario is in the first block already, so that all later blocks and the attention run once per visit (in
     block 1, and everywhere without `sam` or `stb`, what knows no scenario runs once per row). With the default sizes,

@@ -7,6 +7,7 @@ from itertools import combinations
 import pytest
 import torch
 
+from msr_models.data.batch import Batch
 from msr_models.models.deepfm import DeepFM
 from msr_models.models.registry import build_model
 from msr_models.modules.embedding import FieldEmbedding
@@ -36,8 +37,22 @@ def vectors_of_row(table: FieldEmbedding, slots: list[int], behaviours: list[int
     return [*single, mean(tags, 2), table.weight[start[3] + price], mean(behaviours, 1)]
 
 
-def transcribed(model: DeepFM, slots: list[int], behaviours: list[int], k: int, fields: int) -> float:
+def attended(model: DeepFM, batch: Batch, row: int) -> torch.Tensor:
+    """The row's behaviours under target attention, [D]."""
+    table, start, attention = model.embedding, LAYOUT.row_starts[LAYOUT.item_field], model.inputs.attention
+    assert attention is not None
+    ids = batch.hist_item_ids_BL[row]
+    item = table.weight[start + batch.slot_ids_BS[row, 1]]
+    pooled: torch.Tensor = attention(item[None], table.weight[start + ids][None], (ids > 0)[None])[0]
+    return pooled
+
+
+def transcribed(
+    model: DeepFM, slots: list[int], behaviours: list[int], k: int, fields: int, pooled: torch.Tensor | None = None
+) -> float:
+    """pooled: the behaviours' vector in pairs and MLP; None: their mean, as it is in the linear part always."""
     vectors = vectors_of_row(model.embedding, slots, behaviours)[:fields]
+    vectors = vectors if pooled is None else [*vectors[:-1], pooled]
     first = sum(w[k].item() for w in vectors_of_row(model.linear, slots, behaviours)[:fields])
     second = sum((v @ w).item() for v, w in combinations(vectors, 2))
     h = torch.cat(vectors)
@@ -55,6 +70,22 @@ def test_logit_is_linear_plus_pairs_plus_mlp_of_the_scenario(pooling: str, field
     slots, behaviours = batch.slot_ids_BS.tolist(), batch.hist_item_ids_BL.tolist()
     want = [transcribed(model, slots[row], behaviours[row], k, fields) for row, k in pairs]
     torch.testing.assert_close(visits.logits_V, torch.tensor(want), atol=1e-3, rtol=1e-4)
+
+
+def test_target_attention_pools_for_pairs_and_mlp_and_the_linear_part_keeps_the_mean() -> None:
+    model, batch = build(sequence_pooling="din"), random_batch(25, 3, share=0.3)
+    visits = model.visit(batch)
+    slots, behaviours = batch.slot_ids_BS.tolist(), batch.hist_item_ids_BL.tolist()
+    want = [
+        transcribed(model, slots[row], behaviours[row], k, 5, attended(model, batch, row))
+        for row, k in zip(visits.row_index_V.tolist(), visits.scenario_V.tolist(), strict=True)
+    ]
+    torch.testing.assert_close(visits.logits_V, torch.tensor(want), atol=1e-3, rtol=2e-3)
+    mean = [
+        transcribed(model, slots[row], behaviours[row], k, 5)
+        for row, k in zip(visits.row_index_V.tolist(), visits.scenario_V.tolist(), strict=True)
+    ]
+    assert float((torch.tensor(mean) - visits.logits_V).abs().max()) > 0.1, "or the two poolings are one here"
 
 
 def test_linear_weights_start_at_zero_and_belong_to_one_scenario() -> None:

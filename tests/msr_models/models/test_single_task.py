@@ -30,7 +30,7 @@ def alone(rows: torch.Tensor, model: MultiScenarioModel, k: int) -> torch.Tensor
     return copy.deepcopy(model.copies[k])(batch)
 
 
-@pytest.mark.parametrize("backbone", ["base_dnn", "shared_bottom", "deepfm", "dcn", "hmoe", "mmoe", "star"])
+@pytest.mark.parametrize("backbone", ["base_dnn", "shared_bottom", "deepfm", "dcn", "hmoe", "mmoe", "star", "sfpnet"])
 def test_a_visit_is_scored_by_its_scenarios_model_alone(backbone: str) -> None:
     model, batch = build(backbone), random_batch(40, 3, share=0.3)
     visits = model.visit(batch)
