@@ -5,6 +5,8 @@ that training of ds relies on (every search.every_days days). The set's id follo
 seed: a set that exists is left as it is, and a search that was cut off and runs again ends in the same set. A search
 that collapsed is kept with status `rejected` and its reason; training never uses it. Of several processes under
 torchrun the first one searches.
+
+--restore ID makes a selector file that was lost or damaged again: the search of that set, from the tables it read.
 """
 
 from __future__ import annotations
@@ -26,12 +28,15 @@ import torch
 from jobs.arrow_lake import overwrite_rows
 from jobs.cli import StepArgs, progress, run_step
 from jobs.due_searches import do_due_searches
+from jobs.sets.describe import tie_lines
+from jobs.sets.restore import put_back, search_of_set
 from jobs.shared_scoring import launched_processes, publish_masks
 from msr_models.data import lake_reader
 from msr_models.data.feature_files import feature_files
+from msr_models.data.shared_sets import read_catalogue
 from msr_models.data.window import Window, load_window
 from msr_models.ssim.search import SearchResult, run_search
-from msr_models.ssim.store import make_scorer, save_scorer
+from msr_models.ssim.store import curves_file, make_scorer, save_scorer
 from msr_models.training.device import usable_device
 from msr_models.training.manifest import code_version
 from msr_models.training.memory import keep_freed_memory
@@ -51,22 +56,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, help="seed instead of search.seed")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads; scores depend on it in their last digits")
+    parser.add_argument("--restore", metavar="ID", help="make the lost or damaged selector file of this set again")
     parser.add_argument("--device", default="auto", help="auto (a GPU when there is one), cpu, cuda or cuda:N")
 
 
 def step(args: StepArgs) -> None:
-    """Search for every day asked for."""
+    """Search for every day asked for, or make one set's file again."""
+    restored = getattr(args.options, "restore", None)
+    if not (args.days or restored):
+        raise SharedSetError("which day? give --ds YYYY-MM-DD, --from and --to, or --restore ID")
     if launched_processes()[0]:
         return progress("the first process searches, this one has nothing to do")
     keep_freed_memory()
     torch.set_num_threads(getattr(args.options, "threads", 1))
     device = usable_device(getattr(args.options, "device", "cpu"))
+    if restored:
+        return restore_selector(args.dataset, restored, device)
     seed = getattr(args.options, "seed", None)
     spec = args.dataset.search if seed is None else args.dataset.search.model_copy(update={"seed": seed})
+    asked = args.dataset.model_copy(update={"search": spec})
     scheduled = getattr(args.options, "window", "exact") == "scheduled"
     for ds in args.days:
         if scheduled:
-            do_due_searches(args.dataset, ds, lambda day: search_day(args.dataset, day, spec, device))
+            do_due_searches(asked, ds, lambda day: search_day(args.dataset, day, spec, device))
         else:
             search_day(args.dataset, ds, spec, device)
 
@@ -82,7 +94,7 @@ def search_day(dataset: DatasetSpec, ds: date, spec: SearchSpec, device: str = "
     window = load_window(dataset, days)
     set_id = shared_set_id(window, spec)
     if _exists(dataset, set_id):
-        progress(f"{ds}: shared set {set_id} exists, nothing to do")
+        restore_selector(dataset, set_id, device)
         return set_id
     rows_K = torch.bincount(window.scenario_N, minlength=window.num_scenarios).tolist()
     shown = ", ".join(f"{name} {rows:,}" for name, rows in zip(window.scenario_names, rows_K, strict=True))
@@ -102,6 +114,22 @@ def shared_set_id(window: Window, spec: SearchSpec) -> str:
     config = spec.model_dump_json(exclude=_NOT_IN_ID)
     digest = hashlib.sha256(f"{window.dataset_name}|{config}|{window.fingerprint}".encode()).hexdigest()[:8]
     return f"{spec.backbone}-{window.days[-1]:%Y%m%d}-{digest}"
+
+
+def restore_selector(dataset: DatasetSpec, set_id: str, device: str = "cpu") -> None:
+    """Make the selector file of a set again where it is lost or damaged, by the search that made it.
+
+    Raises SharedSetError where the set is unknown, or where the search does not end in the same file here.
+    """
+    again = search_of_set(dataset, set_id)
+    if again is None:
+        return progress(f"shared set {set_id} exists, nothing to do")
+    first, last = again.window.days[0], again.window.days[-1]
+    progress(f"shared set {set_id}: {again.fault}; the search of {first} .. {last} once more")
+    result = run_search(again.window, again.spec, progress, device=device)
+    scorer = make_scorer(set_id, again.window, result)
+    put_back(dataset, again, scorer, _record(result, share_rates(again.window, result)))
+    progress(f"shared set {set_id}: its selector is there again, with the same checksum")
 
 
 def share_rates(window: Window, result: SearchResult) -> dict[str, dict[str, float | None]]:
@@ -141,11 +169,12 @@ def _exists(dataset: DatasetSpec, set_id: str) -> bool:
 
 def _publish(dataset: DatasetSpec, window: Window, spec: SearchSpec, set_id: str, result: SearchResult) -> None:
     """File, then masks day by day, then the catalogue row: a set that is listed is complete."""
+    if not np.isfinite(result.probs_N).all():
+        raise SharedSetError(f"shared set {set_id}: scores are not finite; lower search.selector_learning_rate")
     rates = share_rates(window, result)
-    record = {"curves": result.curves, "share_rates": rates, "status": result.status, "status_reason": result.reason}
     path = artifacts_dir(dataset.name) / "selectors" / set_id / "selector.pt"
     scorer = make_scorer(set_id, window, result)
-    sha256 = save_scorer(path, scorer, spec, record)
+    sha256 = save_scorer(path, scorer, spec, _record(result, rates))
     masks = scorer.masks(window, result.probs_N)
     # Of the versions that were read: features that were built again during the search make these masks stale
     files = feature_files(dataset.name, window.days, window.table_versions)
@@ -159,15 +188,20 @@ def _publish(dataset: DatasetSpec, window: Window, spec: SearchSpec, set_id: str
     for name, rate in rates.items():
         parts = ", ".join(f"{key} {'no rows' if value is None else f'{value:.1%}'}" for key, value in rate.items())
         progress(f"share rate {name}: {parts}")
-    words = "accepted" if result.status == "accepted" else f"REJECTED: {result.reason}"
+    words = "accepted" if result.status == "accepted" else f"REJECTED: {result.reason} (curves: {curves_file(path)})"
     progress(f"shared set {set_id}: {words}; shares {row['share_rate']:.1%} of {len(window):,} rows")
+    for line in tie_lines(read_catalogue(dataset), window.days[-1]):
+        progress(line)
+
+
+def _record(result: SearchResult, rates: dict[str, Any]) -> dict[str, Any]:
+    """What is kept beside the selector for people."""
+    return {"curves": result.curves, "share_rates": rates, "status": result.status, "status_reason": result.reason}
 
 
 def _catalogue_row(
     window: Window, spec: SearchSpec, set_id: str, result: SearchResult, rates: dict[str, Any]
 ) -> dict[str, Any]:
-    if not np.isfinite(result.probs_N).all():
-        raise SharedSetError(f"shared set {set_id}: scores are not finite; lower search.selector_learning_rate")
     return {
         "shared_set_id": set_id,
         "dataset": window.dataset_name,
@@ -195,4 +229,4 @@ def _catalogue_row(
 
 
 if __name__ == "__main__":
-    run_step(__doc__, step, add_arguments)
+    run_step(__doc__, step, add_arguments, needs_days=False)

@@ -64,7 +64,12 @@ class SetScoring:
 
     def _load(self) -> tuple[Scorer, list[ScoreSample]]:
         if self._loaded is None:
-            scorer = load_scorer(artifact_path(self._dataset.name, self._set.selector_uri), self._set.selector_sha256)
+            path = artifact_path(self._dataset.name, self._set.selector_uri)
+            mend = (
+                f"make it again: python -m jobs.search_shared_instances --dataset {self._dataset.name} --restore "
+                f"{self._set.shared_set_id}"
+            )
+            scorer = load_scorer(path, self._set.selector_sha256, mend=mend)
             self._loaded = scorer, window_samples(scorer)
         return self._loaded
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from statistics import fmean
 from typing import Any
 
@@ -14,7 +14,7 @@ from jobs.sets.manage import pin_spans
 from jobs.sets.usage import Gain, Run, read_runs, runs_of, validation_gains
 from msr_models.data.lake_reader import count_rows, published_days, read_table
 from msr_models.data.search_schedule import drift_flags
-from msr_models.data.shared_sets import read_catalogue
+from msr_models.data.shared_sets import Catalogue, read_catalogue
 from schemas.dataset_spec import DatasetSpec
 
 NOTHING = "-"
@@ -48,7 +48,21 @@ def list_lines(dataset: DatasetSpec) -> list[str]:
                 "; ".join(pin_spans(catalogue.pins, found.shared_set_id)) or NOTHING,
             )
         )
-    return _aligned(rows)
+    return [*_aligned(rows), *tie_lines(catalogue)]
+
+
+def tie_lines(catalogue: Catalogue, window_end: date | None = None) -> list[str]:
+    """A line for each window end (or this one) that several accepted sets share: the one in use, how to change it."""
+    lines = []
+    for *others, used in catalogue.ties():
+        if window_end in (None, used.window_end):
+            names, after = ", ".join(s.shared_set_id for s in others), used.window_end + timedelta(days=1)
+            lines.append(
+                f"windows that end on {used.window_end}: {used.shared_set_id} is used, not {names} (settings of the "
+                f"YAML first, then the later start, features and id); for another: python -m jobs.shared_sets "
+                f"--dataset {catalogue.dataset.name} pin ID --from {after}"
+            )
+    return lines
 
 
 def show_lines(dataset: DatasetSpec, shared_set_id: str) -> list[str]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from msr_models.data.lake_reader import published_days, read_table
+from msr_models.data.masks import scoring_command
 from msr_models.data.shared_sets import read_catalogue
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError
@@ -38,10 +39,8 @@ def export_set(dataset: DatasetSpec, shared_set_id: str, out: Path) -> tuple[int
     where = {"shared_set_id": shared_set_id}
     days = sorted(published_days(dataset.name, MASKS, where))
     if not days:
-        raise SharedSetError(
-            f"shared set {shared_set_id} has no masks in {dataset.name}/{MASKS}; search its window again: python -m "
-            f"jobs.search_shared_instances --dataset {dataset.name} --ds DAY"
-        )
+        mend = _mend(dataset, shared_set_id)
+        raise SharedSetError(f"shared set {shared_set_id} has no masks in {dataset.name}/{MASKS}; {mend}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SharedSetError(f"{out} exists and is not an empty folder; give --out a new one")
     aside = out.absolute().with_name(f".{out.absolute().name}.{os.getpid()}")
@@ -59,6 +58,20 @@ def export_set(dataset: DatasetSpec, shared_set_id: str, out: Path) -> tuple[int
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return len(days), rows
+
+
+def _mend(dataset: DatasetSpec, set_id: str) -> str:
+    """How a set without masks gets some."""
+    catalogue = read_catalogue(dataset)
+    found = catalogue.named(set_id)
+    if found.status != "accepted":
+        return f"it is {found.status} ({found.status_reason}) and gets none any more: export another one"
+    if not catalogue.is_compatible(found):
+        return (
+            f"it is of vocabulary lineage {found.lineage!r}, {dataset.name} is of {dataset.lineage!r}: it gets none "
+            "any more; export another one"
+        )
+    return f"run: {scoring_command(dataset.name, set_id, [found.window_start, found.window_end])}"
 
 
 def _write_day(masks: pa.Table, folder: Path) -> int:

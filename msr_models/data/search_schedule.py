@@ -57,7 +57,7 @@ def next_todo(dataset: DatasetSpec, ds: date) -> Decision:
             return Decision(todo=search, reason=f"the search of {scheduled} is to be done")
         done = f"the search of {scheduled} was {searched.status} ({searched.status_reason})"
         if newest is None:
-            return Decision(todo=None, reason=f"{done}; change search in the YAML")
+            return Decision(todo=None, reason=f"{done}; change search in the YAML, and it is searched with that")
     else:
         done = f"shared set {newest.shared_set_id} covers days up to {newest.window_end}"
     return _due_by_drift(catalogue, scheduled, ds) or Decision(todo=None, reason=done)
@@ -98,5 +98,9 @@ def _due_by_drift(catalogue: Catalogue, scheduled: date, ds: date) -> Decision |
 
 
 def _search_of(catalogue: Catalogue, day: date) -> SharedSet | None:
-    """A set of the days before `day`, whatever became of it: a rejected or retired one is not searched again."""
-    return next((s for s in catalogue.sets if s.window_end == day - _DAY and catalogue.is_compatible(s)), None)
+    """A set of the days before `day` that a search would not better: an accepted one, or one that was rejected or
+    retired and that a search with the settings of now would only find again.
+    """
+    of_day = (s for s in catalogue.sets if s.window_end == day - _DAY and catalogue.is_compatible(s))
+    search = catalogue.dataset.search
+    return next((s for s in of_day if s.status == "accepted" or s.is_searched_as(search)), None)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
+
+from pydantic import ValidationError
 
 from msr_models.data import lake_reader
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError
+from schemas.pipeline_spec import SearchSpec
 
 _COLUMNS = [
     "shared_set_id",
@@ -21,6 +25,8 @@ _COLUMNS = [
     "vocabulary_version",
     "selector_uri",
     "selector_sha256",
+    "config",
+    "table_versions",
     "status",
     "status_reason",
 ]
@@ -39,6 +45,8 @@ class SharedSet:
     vocabulary_version: str
     selector_uri: str
     selector_sha256: str
+    config: str
+    table_versions: str
     status: str
     status_reason: str
 
@@ -46,6 +54,19 @@ class SharedSet:
     def lineage(self) -> str:
         """Lineage of the vocabularies that the selector knows."""
         return self.vocabulary_version.rpartition("-")[2]
+
+    @property
+    def features_version(self) -> int:
+        """Version of scenario_features that was searched; -1 where the row does not say."""
+        return int(json.loads(self.table_versions).get("scenario_features", -1))
+
+    def is_searched_as(self, search: SearchSpec) -> bool:
+        """Whether it was searched with these settings, but for when a search is due."""
+        try:
+            own = SearchSpec.model_validate_json(self.config)
+        except ValidationError:
+            return False  # of a version that knew other settings
+        return own.model_dump(exclude={"every_days"}) == search.model_dump(exclude={"every_days"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +79,7 @@ class Pin:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Catalogue:
-    """One reading of a data set's sets (oldest window first) and pins (earliest first)."""
+    """One reading of a data set's sets (in the order of `newness`) and pins (earliest first)."""
 
     dataset: DatasetSpec
     sets: Sequence[SharedSet]
@@ -72,10 +93,24 @@ class Catalogue:
     def newest(self, ds: date) -> SharedSet | None:
         """The newest accepted set of the data set's lineage whose window ends before `ds`, whatever is pinned.
 
-        Ties go to the later window start, then to the greater id: never to a clock, so that a backfill finds the same.
+        What is newer, `newness` says: never a clock, nor the order of searches, so that a backfill finds the same.
         """
         fitting = [s for s in self.sets if s.status == "accepted" and s.window_end < ds and self.is_compatible(s)]
         return fitting[-1] if fitting else None
+
+    def newness(self, found: SharedSet) -> tuple[date, bool, date, int, str]:
+        """The later window end is newer. Of sets of one window end: the one searched as the YAML says now, so that
+        another seed or setting is tried out without being used; then the later start; then the one that read the later
+        version of features, as after a correction; the id last.
+        """
+        as_now = found.is_searched_as(self.dataset.search)
+        return found.window_end, as_now, found.window_start, found.features_version, found.shared_set_id
+
+    def ties(self) -> list[list[SharedSet]]:
+        """Accepted sets of the data set's lineage that share their window's end, the one that is used last."""
+        fitting = [s for s in self.sets if s.status == "accepted" and self.is_compatible(s)]
+        groups = [[s for s in fitting if s.window_end == end] for end in sorted({s.window_end for s in fitting})]
+        return [group for group in groups if len(group) > 1]
 
     def find(self, ds: date) -> SharedSet | None:
         """The set that `ds` uses: the pinned one where one is pinned for it, else the newest.
@@ -96,13 +131,7 @@ class Catalogue:
     def get(self, shared_set_id: str, ds: date | None = None) -> SharedSet:
         """The set of this id, checked for use on `ds`; see `get_shared_set`."""
         name = self.dataset.name
-        found = self.named(shared_set_id)
-        if not self.is_compatible(found):
-            raise SharedSetError(
-                f"shared set {shared_set_id} was searched in {found.dataset!r} with vocabulary lineage "
-                f"{found.lineage!r}; data set {name!r} has lineage {self.dataset.lineage!r}: search a new set with "
-                f"python -m jobs.search_shared_instances --dataset {name} --ds {ds or 'DAY'}"
-            )
+        found = self.compatible(shared_set_id, ds)
         if found.status != "accepted":
             raise SharedSetError(
                 f"shared set {shared_set_id} was {found.status} ({found.status_reason}); use an accepted one, see "
@@ -112,6 +141,20 @@ class Catalogue:
             raise SharedSetError(
                 f"shared set {shared_set_id} was searched in days up to {found.window_end}, which {ds} must not see; "
                 f"use a set whose window ends earlier, see python -m jobs.shared_sets --dataset {name} list"
+            )
+        return found
+
+    def compatible(self, shared_set_id: str, ds: date | None = None) -> SharedSet:
+        """The set of this id whatever its status. Raises SharedSetError where it is unknown, or of another data set or
+        lineage; the error names a search of `ds`.
+        """
+        name = self.dataset.name
+        found = self.named(shared_set_id)
+        if not self.is_compatible(found):
+            raise SharedSetError(
+                f"shared set {shared_set_id} was searched in {found.dataset!r} with vocabulary lineage "
+                f"{found.lineage!r}; data set {name!r} has lineage {self.dataset.lineage!r}: search a new set with "
+                f"python -m jobs.search_shared_instances --dataset {name} --ds {ds or 'DAY'}"
             )
         return found
 
@@ -139,11 +182,8 @@ def read_catalogue(dataset: DatasetSpec) -> Catalogue:
         Pin(from_ds=date.fromisoformat(row["from_ds"]), shared_set_id=row["shared_set_id"])
         for row in _rows(dataset, "shared_instance_pins", ["from_ds", "shared_set_id"])
     ]
-    return Catalogue(
-        dataset=dataset,
-        sets=sorted(sets, key=lambda s: (s.window_end, s.window_start, s.shared_set_id)),
-        pins=sorted(pins, key=lambda pin: pin.from_ds),
-    )
+    found = Catalogue(dataset=dataset, sets=list(sets), pins=sorted(pins, key=lambda pin: pin.from_ds))
+    return replace(found, sets=sorted(found.sets, key=found.newness))
 
 
 def find_shared_set(dataset: DatasetSpec, ds: date) -> SharedSet | None:

@@ -126,27 +126,38 @@ def save_scorer(path: Path, scorer: Scorer, spec: SearchSpec, record: Mapping[st
     buffer = io.BytesIO()
     torch.save(content, buffer)
     sha256 = write_bytes(path, buffer.getvalue())
-    write_json(path.with_suffix(".json"), {**metadata, **record, "sha256": sha256})
+    write_json(curves_file(path), {**metadata, **record, "sha256": sha256})
     return sha256
 
 
-def load_scorer(path: Path, sha256: str) -> Scorer:
-    """Read a scorer back, its selector in eval mode.
+def curves_file(path: Path) -> Path:
+    """The JSON beside a selector's file: metadata, curves of the search, share rates."""
+    return path.with_suffix(".json")
+
+
+def file_fault(path: Path, sha256: str) -> str:
+    """Why the file is not the selector of this checksum; empty where it is."""
+    try:
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        return f"selector {path} cannot be read ({error})"
+    return "" if found == sha256 else f"selector {path} has sha256 {found}, its set says {sha256}: it was changed"
+
+
+def load_scorer(path: Path, sha256: str, *, mend: str = "restore the file from a copy") -> Scorer:
+    """Read a scorer back, its selector in eval mode. mend: what an error tells to do.
 
     Raises SharedSetError where the file is missing, is not the one of `sha256`, or is of another format.
     """
-    again = "restore the file, or retire the set and search a new one with jobs.search_shared_instances"
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise SharedSetError(f"selector {path} cannot be read ({error}); {again}") from error
-    found = hashlib.sha256(data).hexdigest()
-    if found != sha256:
-        raise SharedSetError(f"selector {path} has sha256 {found}, its set says {sha256}: it was changed; {again}")
-    content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    if fault := file_fault(path, sha256):
+        raise SharedSetError(f"{fault}; {mend}")
+    content = torch.load(path, map_location="cpu", weights_only=True)
     meta = json.loads(content["metadata"])
     if meta["format"] != FORMAT:
-        raise SharedSetError(f"selector {path} is of format {meta['format']}, this version reads {FORMAT}; {again}")
+        raise SharedSetError(
+            f"selector {path} is of format {meta['format']}, this version reads {FORMAT}; search with another seed "
+            f"and pin that set: python -m jobs.search_shared_instances --dataset {meta['dataset']} --ds DAY --seed N"
+        )
     selector = Selector(
         FieldLayout.from_dict(meta["layout"]),
         meta["embedding_dim"],

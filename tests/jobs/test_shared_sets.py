@@ -86,6 +86,18 @@ def test_list_has_one_line_per_set(spec: DatasetSpec) -> None:
     assert cells["bad"][5] == "rejected"
 
 
+def test_list_says_which_of_several_sets_of_one_window_is_used(spec: DatasetSpec) -> None:
+    other = spec.search.model_copy(update={"seed": 2}).model_dump_json()
+    assert "is used, not" not in command(spec, "list")
+    write_shared_set(spec, "zebra", (D[4], D[6]), config=other)
+    last = command(spec, "list").splitlines()[-1]
+    assert last.startswith("windows that end on 2026-01-06: late is used, not zebra")
+    words = last.split("--dataset tiny ")[1].replace("ID", "zebra").split()
+    assert used_sets(spec, 7) == ["late"]
+    command(spec, *words)
+    assert used_sets(spec, 7) == ["zebra"]
+
+
 def test_list_without_sets_names_the_search(lake: Path) -> None:
     assert "python -m jobs.search_shared_instances --dataset tiny" in command(tiny_dataset(), "list")
 

@@ -173,8 +173,13 @@ def write_shared_set(
     *,
     status: str = "accepted",
     vocabulary_version: str | None = None,
+    config: str | None = None,
+    features_version: int | None = None,
 ) -> None:
-    """A catalogue row; its selector does not exist, so the set can be read but not score."""
+    """A catalogue row, searched with the data set's settings unless `config` says others.
+
+    Its selector does not exist, so the set can be read but not score.
+    """
     row = {
         "shared_set_id": shared_set_id,
         "dataset": dataset.name,
@@ -187,8 +192,8 @@ def write_shared_set(
         "gate_estimator": "straight_through",
         "kl_form": "bernoulli",
         "seed": 1,
-        "config": json.dumps({}),
-        "table_versions": json.dumps({}),
+        "config": config or dataset.search.model_dump_json(),
+        "table_versions": json.dumps({} if features_version is None else {"scenario_features": features_version}),
         "window_fingerprint": "0" * 16,
         "vocabulary_version": vocabulary_version or dataset.vocabulary_version(window[1]),
         "selector_uri": "nowhere",

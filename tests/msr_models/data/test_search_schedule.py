@@ -13,6 +13,7 @@ from tests.support.set_tables import write_drift, write_pin
 from tests.support.tiny_lake import tiny_dataset, write_shared_set
 
 D = {d: date(2026, 1, d) for d in range(1, 20)}
+SEARCH = tiny_dataset().search.model_dump(exclude_unset=True)
 FIRST = D[5]  # first day with full windows: features from the 2nd on, three days each
 
 
@@ -41,6 +42,26 @@ def test_scheduled_searches_come_first_and_are_done_once(lake: Path) -> None:
     assert "was rejected (test)" in next_todo(spec, D[5]).reason
     write_shared_set(spec, "old", (D[9], D[11]), status="retired")
     assert todo(spec, 12) is None, "a search whose set was retired would only find that set again"
+
+
+@pytest.mark.parametrize("status", ["rejected", "retired"])
+def test_other_settings_make_a_search_that_came_to_nothing_due_again(lake: Path, status: str) -> None:
+    spec = tiny_dataset()
+    write_shared_set(spec, "bad", (D[2], D[4]), status=status)
+    assert todo(spec, 5) is None
+    changes = {"seed": 2, "kl_weight": 0.1, "window_days": 2}
+    for name, value in changes.items():
+        assert todo(tiny_dataset(search=SEARCH | {name: value}), 5) in {("search", 5), ("search", 4)}, name
+    for name, value in {"every_days": 6, "drift_psi_limit": 0.1}.items():
+        assert todo(tiny_dataset(search=SEARCH | {name: value}), 5) is None, name
+    write_shared_set(spec, "unreadable", (D[2], D[4]), status=status, config='{"of_old": 1}')
+    assert todo(spec, 5) is None
+
+
+def test_other_settings_leave_an_accepted_set_in_force_until_the_next_search(spec: DatasetSpec) -> None:
+    changed = tiny_dataset(search=SEARCH | {"kl_weight": 0.1})
+    assert [todo(changed, day) for day in range(5, 11)] == [None] * 6
+    assert todo(changed, 12) == ("search", 12)
 
 
 def test_a_day_that_drifted_makes_the_search_of_the_day_after_the_next_due(spec: DatasetSpec) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,6 +26,36 @@ def test_a_day_sees_the_newest_accepted_set_that_ends_before_it(lake: Path) -> N
     write_shared_set(spec, "foreign", (D[1], D[6]), vocabulary_version="20260101-00000000")
     found = [find_shared_set(spec, ds) for ds in D]
     assert [s.shared_set_id if s else None for s in found] == [None] * 4 + ["early"] * 2 + ["late"] * 4
+
+
+OTHER = tiny_dataset().search.model_copy(update={"seed": 7}).model_dump_json()
+
+
+@pytest.mark.parametrize(
+    ("used", "other"),
+    [
+        ({"set": "a"}, {"set": "b", "config": OTHER}),
+        ({"set": "a", "start": D[0]}, {"set": "b", "config": OTHER, "start": D[1]}),
+        ({"set": "a", "start": D[1]}, {"set": "b", "start": D[0]}),
+        ({"set": "a", "features_version": 10}, {"set": "b", "features_version": 9}),
+        ({"set": "b"}, {"set": "a"}),
+        ({"set": "b", "config": OTHER}, {"set": "a", "config": OTHER}),
+    ],
+    ids=["settings", "settings before start", "start", "corrected features", "id", "id among others"],
+)
+@pytest.mark.parametrize("turned", [False, True])
+def test_of_sets_of_one_window_end_the_one_that_the_yaml_describes_is_used(
+    lake: Path, used: dict[str, Any], other: dict[str, Any], turned: bool
+) -> None:
+    """Whatever their names and whichever was searched first."""
+    spec = tiny_dataset()
+    for known in (used, other)[:: -1 if turned else 1]:
+        facts = dict(known)
+        write_shared_set(spec, facts.pop("set"), (facts.pop("start", D[1]), D[3]), **facts)
+    found = find_shared_set(spec, D[4])
+    assert found is not None and found.shared_set_id == used["set"]
+    write_pin(spec, D[4], other["set"])
+    assert find_shared_set(spec, D[4]).shared_set_id == other["set"]  # type: ignore[union-attr]
 
 
 def test_a_pinned_set_is_used_from_its_day_on_until_the_pin_ends(lake: Path) -> None:
