@@ -11,6 +11,8 @@ Rate = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Hidden = Annotated[tuple[int, ...], Field(min_length=1)]
 
+COLLAPSE_SHARE = 1e-3
+
 
 def _option_value(value: Any) -> Any:
     """As it stands: whether 1 is meant as a number or a truth, only the model's own config can tell."""
@@ -60,8 +62,14 @@ class SearchSpec(_Spec):
         default=(1.0, 1.0), description="p = sigmoid(temperature * logit): first and last step, geometric between"
     )
     threshold_init: Rate = 0.5
-    threshold_bounds: tuple[Rate, Rate] = (0.05, 0.95)
+    threshold_bounds: tuple[Rate, Rate] = Field(default=(0.05, 0.95), description="of epsilon; two equal ones fix it")
     target_share_rate: Rate | None = Field(default=0.3, description="lambda moves towards it; null: fixed lambda")
+    collapse_share: Annotated[float, Field(ge=0, lt=0.5)] = Field(
+        default=COLLAPSE_SHARE,
+        # Not in dumps as long as it is the default: sets that were made before it was there keep their id.
+        exclude_if=lambda value: value == COLLAPSE_SHARE,
+        description="a search that shares no more than this part of the rows, or leaves out no more, is rejected",
+    )
     warmup_epochs: int = Field(default=3, ge=0, description="epochs with g = 0 before the gate learns")
     epochs: int = Field(default=2, ge=1, description="epochs in which the gate learns")
     batch_size: int = Field(default=1024, ge=2)
@@ -91,7 +99,7 @@ class SearchSpec(_Spec):
     @model_validator(mode="after")
     def _values_fit_together(self) -> SearchSpec:
         low, high = self.threshold_bounds
-        if not low <= self.threshold_init <= high or low == high:
+        if not low <= self.threshold_init <= high:
             bounds = f"threshold_bounds {[low, high]}"
             raise ValueError(f"threshold_init {self.threshold_init} does not lie inside {bounds}: change either")
         twice = {"embedding_dim", "hidden"} & self.backbone_options.keys()

@@ -11,7 +11,7 @@ GateEstimator = Literal["straight_through", "relu"]
 
 
 class Gate(nn.Module):
-    """g = 1 where p > eps, with a learnable eps that is kept inside its bounds.
+    """g = 1 where p > eps, with a learnable eps that is kept inside its bounds (two equal ones fix it).
 
     `straight_through`: dg/dp = 1 and dg/deps = -1 for every row, so that a row below eps can come back.
     `relu`: the authors' S(relu(p - eps)); the same above eps, no gradient at all below it.
@@ -39,6 +39,10 @@ class Gate(nn.Module):
         self.threshold.clamp_(*self.bounds)
 
     def at_bound(self, tolerance: float = 1e-3) -> bool:
-        """Whether eps has run to (within `tolerance` of) one of its bounds."""
+        """Whether eps has run to (within `tolerance`, or a tenth of their distance, of) one of its bounds.
+
+        Never where the bounds are one number: such an eps is fixed, and has nowhere to run.
+        """
+        low, high = self.bounds
         value = float(self.threshold.detach())
-        return min(value - self.bounds[0], self.bounds[1] - value) < tolerance
+        return low < high and min(value - low, high - value) < min(tolerance, (high - low) / 10)

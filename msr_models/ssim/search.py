@@ -30,7 +30,8 @@ from schemas.pipeline_spec import SearchSpec
 @dataclass(kw_only=True, slots=True)
 class SearchResult:
     """What a search found. probs_N: share probability of every window row (eval mode, see `scoring`); curves: one
-    record per epoch; metrics: of the backbone on held-out rows; status accepted, or rejected with the reason.
+    record per epoch; metrics: of the backbone on held-out rows; status accepted or rejected. reason: why rejected; of
+    an accepted search the scenarios that share none or all of their rows, empty where there is none.
     """
 
     selector: Selector
@@ -85,8 +86,9 @@ def _search(state: SearchState) -> SearchResult:
         reason="",
         curves=state.curves,
     )
-    result.reason = _fault(state, result)
-    result.status = "rejected" if result.reason else "accepted"
+    fault = _fault(state, result)
+    result.status = "rejected" if fault else "accepted"
+    result.reason = fault or _oddities(state.window, result.shared_N)
     return result
 
 
@@ -139,10 +141,27 @@ def _fault(state: SearchState, result: SearchResult) -> str:
     rate = float(result.shared_N.mean())
     if state.window.num_scenarios == 1:
         return "one scenario only: there is none to share with"
+    least = state.spec.collapse_share
     if rate in (0.0, 1.0):
         return f"shares {rate:.0%} of the rows: the gate collapsed"
+    if not least < rate < 1.0 - least:
+        return (
+            f"shares {rate:.2%} of the rows, within search.collapse_share {least:g} of {round(rate):.0%}: "
+            "the gate collapsed"
+        )
     if float(np.ptp(result.probs_N)) < 1e-6:
         return "all rows have the same score: the selector learned nothing"
     if state.gate.at_bound():
         return f"threshold {result.threshold:.4f} ran to its bound {state.spec.threshold_bounds}"
     return ""
+
+
+def _oddities(window: Window, shared_N: NDArray[np.bool_]) -> str:
+    """What an accepted search should be looked at for: scenarios that share none or all of their rows."""
+    scenario_N = window.scenario_N.cpu().numpy()
+    said = []
+    for k, name in enumerate(window.scenario_names):
+        own = shared_N[scenario_N == k]
+        if len(own) and (own.all() or not own.any()):
+            said.append(f"scenario {name} shares {float(own[0]):.0%} of its {len(own):,} rows")
+    return ", ".join(said)

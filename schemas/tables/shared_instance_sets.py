@@ -31,7 +31,7 @@ TABLE = TableSpec(
         Column(name="code_version", type=pa.string(), doc="git commit or package version", volatile=True),
         Column(name="created_at", type=pa.timestamp("us", tz="UTC"), doc="clock", volatile=True),
         Column(name="status", type=pa.string(), doc="accepted, rejected or retired"),
-        Column(name="status_reason", type=pa.string(), doc="why, empty when accepted"),
+        Column(name="status_reason", type=pa.string(), doc="why; accepted: scenarios sharing 0 % or 100 %, else empty"),
     ),
     keys=("shared_set_id",),
     partition_by=(),

@@ -20,7 +20,9 @@ from schemas.pipeline_spec import ModelChoice, SearchSpec
         ({"temperature": (1.0, 1000.0)}, r"temperature \(1.0, 1000.0\) has no effect on objective 'reference'"),
         ({"warmup_epochs": 0}, "needs towers that are warmed up: set warmup_epochs >= 1"),
         ({"threshold_init": 0.99}, r"threshold_init 0.99 does not lie inside threshold_bounds \[0.05, 0.95\]"),
-        ({"threshold_bounds": (0.5, 0.5)}, "threshold_bounds"),
+        ({"threshold_bounds": (0.6, 0.6)}, r"threshold_init 0.5 does not lie inside threshold_bounds \[0.6, 0.6\]"),
+        ({"collapse_share": 0.5}, "less than 0.5"),
+        ({"collapse_share": -0.1}, "greater than or equal to 0"),
         ({"threshold_bounds": (0.9, 0.1)}, "threshold_bounds"),
         ({"backbone_options": {"hidden": [8]}}, "backbone_options may not set hidden: use search's own setting"),
         ({"objective": "joint", "tower_sample": 0}, "greater than or equal to 1"),
@@ -41,6 +43,8 @@ def test_a_setting_without_effect_or_sense_is_refused(change: dict[str, Any], me
         {},
         {"objective": "joint", "warmup_epochs": 0},
         {"objective": "reference", "tower_sample": 2},
+        {"threshold_bounds": (0.5, 0.5)},
+        {"threshold_init": 0.3, "threshold_bounds": (0.3, 0.3), "collapse_share": 0.0},
         {"objective": "joint", "tower_reduction": "sum", "tower_sample": 2, "temperature": (1.0, 1000.0)},
         {"backbone": "mmoe", "backbone_options": {"num_experts": 8, "dropout": 0.1}},
     ],
@@ -49,6 +53,11 @@ def test_a_setting_without_effect_or_sense_is_refused(change: dict[str, Any], me
 def test_what_has_an_effect_is_taken(change: dict[str, Any]) -> None:
     spec = SearchSpec(**change)
     assert SearchSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+def test_a_guard_that_is_left_at_its_default_changes_no_sets_id() -> None:
+    assert "collapse_share" not in SearchSpec().model_dump() and "collapse_share" not in SearchSpec().model_dump_json()
+    assert SearchSpec(collapse_share=0.01).model_dump()["collapse_share"] == 0.01
 
 
 OPTIONS: dict[str, Any] = {

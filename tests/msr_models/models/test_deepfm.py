@@ -72,6 +72,7 @@ def test_logit_is_linear_plus_pairs_plus_mlp_of_the_scenario(pooling: str, field
     torch.testing.assert_close(visits.logits_V, torch.tensor(want), atol=1e-3, rtol=1e-4)
 
 
+@torch.no_grad()
 def test_target_attention_pools_for_pairs_and_mlp_and_the_linear_part_keeps_the_mean() -> None:
     model, batch = build(sequence_pooling="din"), random_batch(25, 3, share=0.3)
     visits = model.visit(batch)

@@ -46,6 +46,19 @@ def test_threshold_stays_inside_its_bounds_and_tells_when_it_ran_there() -> None
         assert gate.at_bound()
 
 
+def test_bounds_that_are_one_number_fix_the_threshold_and_narrow_ones_leave_it_room() -> None:
+    fixed = Gate("straight_through", 0.5, (0.5, 0.5))
+    with torch.no_grad():
+        fixed.threshold.fill_(0.7)
+    fixed.project()
+    assert fixed.threshold.item() == 0.5 and not fixed.at_bound()
+    narrow = Gate("straight_through", 0.5, (0.4995, 0.5005))
+    assert not narrow.at_bound()
+    with torch.no_grad():
+        narrow.threshold.fill_(0.50045)
+    assert narrow.at_bound()
+
+
 def test_threshold_can_be_left_out_of_the_gradient() -> None:
     gate = Gate("straight_through", 0.5, (0.05, 0.95))
     probs = torch.tensor(PROBS, requires_grad=True)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
+from msr_models.data.window import Window
 from msr_models.ssim import search as search_module
 from msr_models.ssim.search import run_search
 from msr_models.ssim.search_state import HOLD_OUT_EVERY
+from msr_models.ssim.selector import Selector
 from schemas.errors import TrainingError
 from schemas.pipeline_spec import SearchSpec
 from tests.support.planted_log import planted_log
@@ -132,6 +136,58 @@ def test_a_threshold_that_runs_away_is_rejected_with_its_bound() -> None:
     result = run_search(_log().window, spec)
     assert result.status == "rejected"
     assert result.reason.startswith("threshold 0.5100 ran to its bound (0.49, 0.51)")
+
+
+def test_a_fixed_threshold_stays_where_it_is_and_is_no_fault() -> None:
+    fixed = {"threshold_init": 0.4, "threshold_bounds": (0.4, 0.4)}
+    result = run_search(_log(rows=20_000).window, _spec(epochs=3, **fixed))
+    assert (result.status, result.reason) == ("accepted", "")
+    assert {round(float(curve["threshold"]), 6) for curve in result.curves} == {0.4}
+
+
+@pytest.mark.parametrize(("target", "end"), [(0.3, "0%"), (0.7, "100%")])
+def test_a_search_that_shares_almost_none_or_almost_all_is_rejected(target: float, end: str) -> None:
+    window = _log(rows=20_000).window
+    asked = {"epochs": 3, "target_share_rate": target, "threshold_bounds": (0.5, 0.5)}
+    result = run_search(window, _spec(**asked))
+    assert (result.status, result.reason) == ("accepted", "")
+    rate = float(result.shared_N.mean())
+    guarded = run_search(window, _spec(**asked, collapse_share=0.49))
+    assert np.array_equal(guarded.probs_N, result.probs_N), "a guard changes no score"
+    told = f"shares {rate:.2%} of the rows, within search.collapse_share 0.49 of {end}: the gate collapsed"
+    assert (guarded.status, guarded.reason) == ("rejected", told)
+
+
+@pytest.mark.parametrize(("rate", "rejected"), [(0.0008, True), (0.003, False), (0.997, False), (0.9992, True)])
+def test_by_default_a_thousandth_is_too_few(monkeypatch: pytest.MonkeyPatch, rate: float, rejected: bool) -> None:
+    _score_as(
+        monkeypatch, lambda window: (np.random.default_rng(1).permutation(len(window)) + 0.5) / len(window) < rate
+    )
+    result = run_search(_log().window, _spec())
+    assert (result.status == "rejected") == rejected, result.reason
+    assert result.reason.endswith("the gate collapsed") == rejected
+
+
+def test_an_accepted_search_says_which_scenarios_share_none_or_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    window = _log(rows=2_000).window
+    scenario_N = window.scenario_N.numpy()
+    _score_as(monkeypatch, lambda _: (scenario_N == 1) | ((scenario_N == 0) & (np.arange(2_000) % 2 == 0)))
+    result = run_search(window, _spec())
+    rows_K = np.bincount(scenario_N)
+    names = window.scenario_names
+    told = ", ".join(
+        f"scenario {names[k]} shares {rate} of its {rows_K[k]:,} rows" for k, rate in ((1, "100%"), (2, "0%"))
+    )
+    assert (result.status, result.reason) == ("accepted", told)
+
+
+def _score_as(monkeypatch: pytest.MonkeyPatch, shared: Callable[[Window], NDArray[np.bool_]]) -> None:
+    """The search's scores say that the rows of `shared` are to be shared, whatever was learned."""
+
+    def scores(selector: Selector, window: Window) -> NDArray[np.float32]:
+        return np.where(shared(window), 0.99, 0.01).astype(np.float32)
+
+    monkeypatch.setattr(search_module, "score_rows", scores)
 
 
 def test_a_loss_that_is_not_finite_names_the_remedy() -> None:
