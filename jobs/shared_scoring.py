@@ -92,6 +92,7 @@ class SetScoring:
 
     def _compare(self, day: date, masks: pa.Table) -> None:
         _, window = self._load()
+        add_new_columns(self._dataset, DRIFT)
         rows = drift_rows(self._dataset, self._set.shared_set_id, day, window, day_samples(masks, len(window) - 1))
         overwrite_partition(rows, self._dataset, DRIFT, {**self._where, "ds": str(day)})
         for line in drift_lines(self._dataset, day, rows):
@@ -173,7 +174,7 @@ def drift_rows(
             expected, observed, psi_limit=limits.drift_psi_limit, share_limit=limits.drift_share_limit
         )
         key = {"ds": str(day), "shared_set_id": set_id, "scenario_id": scenario, "rows": observed.rows}
-        rows.append(key | asdict(drift))
+        rows.append(key | asdict(drift) | {"window_rows": expected.rows})
     return pa.Table.from_pylist(rows, schema=get_table(DRIFT).arrow_schema())
 
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from msr_models.data.lake_reader import read_table, table_exists
-from msr_models.data.search_schedule import DRIFT_TABLE
+from msr_models.data.drift_rows import read_drift_rows
 from schemas.dataset_spec import DatasetSpec
 
 ALL_ROWS = -1
@@ -59,15 +58,14 @@ class DayDrift:
 
 
 def read_drift(dataset: DatasetSpec, shared_set_id: str, days: Sequence[date] = ()) -> list[DayDrift]:
-    """The days (those of `days` where any are given) that were compared with the set's window, ascending."""
-    if not table_exists(dataset.name, DRIFT_TABLE):
-        return []
-    columns = ["ds", *PartDrift.__dataclass_fields__]
-    where = {"shared_set_id": shared_set_id}
-    rows = read_table(dataset.name, DRIFT_TABLE, columns=columns, days=days or None, filters=where).to_pylist()
+    """The days (those of `days` where any are given) that were compared with the set's window, ascending.
+
+    is_drifted is what the limits of the YAML say now.
+    """
+    rows = read_drift_rows(dataset, days or None, shared_set_id)
     by_day: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in sorted(rows, key=lambda row: (row["ds"], row["scenario_id"])):
-        by_day[row.pop("ds")].append(row)
+        by_day[row["ds"]].append({name: row[name] for name in PartDrift.__dataclass_fields__})
     return [DayDrift(ds=ds, parts=[PartDrift(**part) for part in parts]) for ds, parts in by_day.items()]
 
 

@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Literal
 
-from msr_models.data import lake_reader
+from msr_models.data.drift_rows import read_drift_rows
 from msr_models.data.shared_sets import Catalogue, SharedSet, read_catalogue
 from schemas.dataset_spec import DatasetSpec
 
-DRIFT_TABLE = "shared_instance_drift"
 _DAY = timedelta(days=1)
 
 
@@ -64,15 +63,12 @@ def next_todo(dataset: DatasetSpec, ds: date) -> Decision:
 
 
 def drift_flags(dataset: DatasetSpec, days: Sequence[date] | None = None) -> dict[tuple[str, date], bool]:
-    """(set, day) -> whether any part of the day drifted; nothing for a day that was not compared with the set.
+    """(set, day) -> whether any part of the day is past the limits of search as the YAML has them now.
 
-    days: None for all.
+    Nothing for a day that was not compared with the set. days: None for all.
     """
-    if not lake_reader.table_exists(dataset.name, DRIFT_TABLE):
-        return {}
-    columns = ["shared_set_id", "ds", "is_drifted"]
     flags: dict[tuple[str, date], bool] = {}
-    for row in lake_reader.read_table(dataset.name, DRIFT_TABLE, columns=columns, days=days).to_pylist():
+    for row in read_drift_rows(dataset, days):
         key = (row["shared_set_id"], date.fromisoformat(row["ds"]))
         flags[key] = flags.get(key, False) or row["is_drifted"]
     return flags

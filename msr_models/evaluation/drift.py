@@ -62,16 +62,30 @@ def compare_samples(window: ScoreSample, day: ScoreSample, *, psi_limit: float, 
     if not (window.rows and day.rows):
         return Drift(share_rate=day.share_rate, window_share_rate=window.share_rate, psi=None, is_drifted=False)
     psi = population_stability_index(window.counts_B, day.counts_B)
-    noise = 1 / window.rows + 1 / day.rows
-    pooled = (window.shared + day.shared) / (window.rows + day.rows)
-    change = abs(day.shared / day.rows - window.shared / window.rows)
+    window_rate, rate = window.shared / window.rows, day.shared / day.rows
     return Drift(
-        share_rate=day.share_rate,
-        window_share_rate=window.share_rate,
+        share_rate=rate,
+        window_share_rate=window_rate,
         psi=psi,
-        is_drifted=psi > max(psi_limit, CHI2_QUANTILE * noise)
-        or change > max(share_limit, NORMAL_QUANTILE * math.sqrt(pooled * (1 - pooled) * noise)),
+        is_drifted=is_past_limits(
+            psi=psi,
+            rows=(window.rows, day.rows),
+            share_rates=(window_rate, rate),
+            psi_limit=psi_limit,
+            share_limit=share_limit,
+        ),
     )
+
+
+def is_past_limits(
+    *, psi: float, rows: tuple[int, int], share_rates: tuple[float, float], psi_limit: float, share_limit: float
+) -> bool:
+    """Whether the index or the change of share rate passes its limit, and what chance explains. Pairs: window, day."""
+    noise = 1 / rows[0] + 1 / rows[1]
+    pooled = (rows[0] * share_rates[0] + rows[1] * share_rates[1]) / sum(rows)
+    change = abs(share_rates[1] - share_rates[0])
+    by_chance = NORMAL_QUANTILE * math.sqrt(max(pooled * (1 - pooled), 0.0) * noise)
+    return psi > max(psi_limit, CHI2_QUANTILE * noise) or change > max(share_limit, by_chance)
 
 
 def population_stability_index(expected_B: NDArray[np.int64], observed_B: NDArray[np.int64]) -> float:

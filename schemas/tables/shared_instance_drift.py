@@ -20,7 +20,17 @@ TABLE = TableSpec(
             nullable=True,
             doc="population stability index over the deciles of the window's scores; null where a side has no rows",
         ),
-        Column(name="is_drifted", type=pa.bool_(), doc="psi or share rate past the limits of search and past chance"),
+        Column(
+            name="is_drifted",
+            type=pa.bool_(),
+            doc="psi or share rate past chance and past the limits that search had then; readers ask the limits of now",
+        ),
+        Column(
+            name="window_rows",
+            type=pa.int64(),
+            nullable=True,
+            doc="rows of the set's window, for what chance explains; null: not known, is_drifted stands",
+        ),
     ),
     keys=("shared_set_id", "ds", "scenario_id"),
     partition_by=("shared_set_id", "ds"),

@@ -13,17 +13,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 import yaml
+from deltalake import write_deltalake
 
 from jobs import score_shared_instances, search_shared_instances, shared_scoring
 from jobs.arrow_lake import overwrite_partition
 from jobs.cli import StepArgs, run_step
 from jobs.due_searches import do_due_searches
 from jobs.needs_search import needs_search
+from jobs.sets.drift import read_drift
 from msr_models.data import lake_reader
 from msr_models.data.shared_sets import find_shared_set
 from msr_models.data.window import load_window
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError
+from schemas.locations import table_uri
 from schemas.tables import get_table
 from tests.support.empty_days import publish_empty
 from tests.support.set_tables import clear_partition
@@ -130,6 +133,43 @@ def test_limits_of_the_data_set_decide_and_leave_the_sets_id_alone(spec: Dataset
     assert rows_of(loose, "shared_instance_sets").equals(before)
     score(loose, date(2026, 1, 7))
     assert not any(rows_of(loose, DRIFT)["is_drifted"].to_pylist())
+
+
+def test_limits_that_are_changed_later_take_flags_back_and_raise_them(spec: DatasetSpec) -> None:
+    """The figures stay; what they mean is asked of the limits of now, by the schedule and by people alike."""
+    score(spec, date(2026, 1, 7))
+    found = find_shared_set(spec, FIRST)
+    assert found is not None
+    before = lake_reader.read_table(spec.name, DRIFT)
+    loose = tiny_dataset(search={**SEARCH, "drift_psi_limit": 99, "drift_share_limit": 1.0})
+    strict = tiny_dataset(search={**SEARCH, "drift_psi_limit": 0, "drift_share_limit": 0})
+    answers = [needs_search(known, date(2026, 1, 8))[0] for known in (spec, loose, strict)]
+    assert answers == ["yes", "no", "yes"]
+    flagged = {
+        name: [day.ds for day in read_drift(known, found.shared_set_id) if day.drifted]
+        for name, known in {"spec": spec, "loose": loose, "strict": strict}.items()
+    }
+    assert flagged == {"spec": ["2026-01-06"], "loose": [], "strict": ["2026-01-06"]}, "chance is no drift, ever"
+    assert lake_reader.read_table(spec.name, DRIFT).equals(before)
+    stored = {(row["ds"], row["scenario_id"]): row["is_drifted"] for row in before.to_pylist()}
+    parts = {(day.ds, part.scenario_id): part for day in read_drift(spec, found.shared_set_id) for part in day.parts}
+    assert {key: part.is_drifted for key, part in parts.items()} == stored, "the same limits: the same flags"
+
+
+def test_a_drift_table_of_before_the_column_keeps_its_flags_until_its_days_are_scored(
+    spec: DatasetSpec, tmp_path: Path
+) -> None:
+    score(spec, date(2026, 1, 7))
+    old = lake_reader.read_table(spec.name, DRIFT).drop_columns(["window_rows"])
+    Path(table_uri(spec.name, DRIFT)).rename(tmp_path / "moved")
+    write_deltalake(table_uri(spec.name, DRIFT), old, partition_by=["shared_set_id", "ds"])
+    loose = tiny_dataset(search={**SEARCH, "drift_psi_limit": 99, "drift_share_limit": 1.0})
+    assert needs_search(loose, date(2026, 1, 8))[0] == "yes"
+    found = find_shared_set(spec, FIRST)
+    assert found is not None
+    clear_partition(spec, "shared_instance_masks", {"shared_set_id": found.shared_set_id, "ds": str(STRANGE)})
+    score(loose, date(2026, 1, 7))
+    assert needs_search(loose, date(2026, 1, 8))[0] == "no"
 
 
 def test_masks_are_never_there_without_the_comparison(spec: DatasetSpec) -> None:

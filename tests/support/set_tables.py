@@ -24,7 +24,7 @@ def clear_partition(dataset: DatasetSpec, table: str, where: dict[str, str]) -> 
 
 
 def write_drift(dataset: DatasetSpec, shared_set_id: str, day: date, *, is_drifted: bool) -> None:
-    """The comparison of a day; only its first scenario drifted, not the whole."""
+    """The comparison of a day, of before window_rows; only its first scenario drifted, not the whole."""
     rows = [
         {
             "ds": str(day),
@@ -35,6 +35,7 @@ def write_drift(dataset: DatasetSpec, shared_set_id: str, day: date, *, is_drift
             "window_share_rate": 0.5,
             "psi": 0.0,
             "is_drifted": is_drifted and scenario == 0,
+            "window_rows": None,
         }
         for scenario in range(-1, dataset.num_scenarios)
     ]
