@@ -1,4 +1,6 @@
-"""What the gate is trained on: SSIM eq. 6 and 13 (`joint`), and the excess loss under kept towers (`reference`)."""
+"""What the gate is trained on: SSIM eq. 6 and 13 (`joint`), and the disagreement of kept towers (`reference`, whose
+whole formula stands in reference.py).
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ def gated_logits(model: MultiScenarioModel, batch: Batch, gate_B: Tensor) -> Ten
     """logits_BK of every tower on every row, with a gradient to the model only where eq. 13 gives one.
 
     A tower that is not the row's own has the factor g_i: with g_i = 0 its logit is needed (for dL/dg) but its gradient
-    is zero, so it is computed forward only. The gradients are those of `model.scenario_logits`.
+    is zero, so it is computed forward only. For a model whose visits are independent, logits and gradients are those of
+    `model.scenario_logits`. For one with batch moments in training (STAR) they are not: the visits that train are
+    normalised with their own moments alone, and the forward-only ones with the running moments.
     """
     return penalised_gated_logits(model, batch, gate_B)[0]
 

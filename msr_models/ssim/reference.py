@@ -1,4 +1,24 @@
-"""Phase `reference` of a search: the towers, trained without sharing, are the yardstick that the gate learns from."""
+"""Phase `reference` of a search: the towers, trained without sharing, are the yardstick that the gate learns from.
+
+What it minimises over the selector (trunk, heads and its embedding table), the towers kept as they are:
+
+    mean_i g_i e_i / mean(e)  +  λ D(1 || g)
+
+    g_i   = 1[p_i > ε], p_i = σ(selector(row i)); backward dg/dp = 1 (see `gate`)
+    D     = mean_i -log p_i, or 1 - mean_i g_i (see `divergence`)
+    e_i   = x_i / (s_i + mean(s)): the towers' disagreement over row i as a part of what they say about it
+    x_i   = Σ_jk w_jk (q_ij - q_ik)(z_ij - z_ik) / 2: mean KL of two towers, both ways (`objective.expected_excess`)
+    s_i   = Σ_k W_k (q_ik - σ(b))(z_ik - b) / 2: the same of each tower from the base rate (`yardstick.signal`)
+    z_ik  = t_ik - mean_i(t_ik) + b, q_ik = σ(z_ik): tower k on the common base rate, b = Σ_k W_k mean_i(t_ik)
+    t_ik  = logit of tower k for row i in eval mode + what it has not learned of single ids (see `corrections`)
+    w_jk  ∝ n_j n_k / (n_j + n_k) for j ≠ k, w_kk = 0, Σ w = 1, W_k = Σ_j w_jk; n_k: rows that trained tower k
+
+No label enters but through towers and corrections, so i runs over all rows of the window, also those held out from the
+towers. e is a constant for the gate and never negative: only λ pulls towards sharing. With a share rate ρ to meet
+(target_share_rate) log λ moves by KL_WEIGHT_STEP (ρ - mean g) per step, and ε descends ε (ρ - mean g) alone: down while
+too few rows are shared. Without one λ is fixed, and ε takes its gradient through g. With tower_sample, x and s are of
+few towers drawn per row (`yardstick.relative_excess_of_drawn`), and what all rows have in common is from SCALE_ROWS.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +41,7 @@ SCALE_ROWS = 4096
 
 
 def learn_gate_from_reference(state: SearchState) -> None:
-    """Keep the towers as they are; the gate learns which rows they disagree over (see `yardstick`)."""
+    """Keep the towers as they are; the gate learns which rows they disagree over (formula: see this module)."""
     state.selector.adopt_embeddings(state.embedding, standardise=True)
     state.selector.embedding.weight.requires_grad_(True)
     state.make_selector_optimiser()

@@ -25,7 +25,11 @@ def field_vectors(embedding: FieldEmbedding, batch: Batch) -> Tensor:
 
 
 class Selector(nn.Module):
-    """p = sigmoid(head of the row's own scenario), eq. 8 and 9, with a frozen embedding table of its own.
+    """p = sigmoid(head of the row's own scenario), eq. 8 and 9, with an embedding table of its own.
+
+    The table is made without gradient and filled by `adopt_embeddings`. In phase `joint` it is used only afterwards, as
+    a frozen copy of the backbone's; phase `reference` lets it train with trunk and heads while the gate learns. A
+    selector that is done is frozen as a whole.
 
     trunk `dense`: eq. 8, an MLP over the concatenation. `field_wise`: the same with block-diagonal weights, an MLP per
     field; the heads then add up what each field says, so that a row's score pools over all rows that share a field's
@@ -66,7 +70,7 @@ class Selector(nn.Module):
 
     @torch.no_grad()
     def adopt_embeddings(self, trained: FieldEmbedding, *, standardise: bool) -> None:
-        """Take a frozen copy of a trained table; `standardise`: scale each field's vectors to unit spread.
+        """Take a copy of a trained table; `standardise`: scale each field's vectors to unit spread.
 
         Tables of many rows start and stay small (Xavier), and would reach the trunk as almost nothing.
         """
@@ -82,7 +86,7 @@ class Selector(nn.Module):
         self.input_scale_F.copy_(1.0 / torch.tensor([*spread, spread[layout.item_field]]).clamp(min=1e-6))
 
     def trainable(self) -> list[nn.Parameter]:
-        """Parameters of trunk and heads: all but the embedding table."""
+        """What takes a gradient now: trunk and heads, and the embedding table only while `reference` trains it."""
         return [p for p in self.parameters() if p.requires_grad]
 
     def forward(self, vectors_BFD: Tensor, scenario_B: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import combinations
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from msr_models.models.registry import build_model
+from msr_models.modules.routing import own_mask
 from msr_models.ssim.objective import (
     expected_excess,
     gated_logits,
@@ -98,3 +100,19 @@ def test_gated_logits_have_the_values_and_gradients_of_all_towers(share: float, 
         results.append([loss, *torch.autograd.grad(loss, [gate_B, *model.parameters()])])
     for mine, every in zip(*results, strict=True):
         torch.testing.assert_close(mine, every, atol=1e-6, rtol=1e-4)
+
+
+def test_visits_that_only_serve_the_gate_are_normalised_with_running_moments() -> None:
+    """STAR in training: neither they nor their number change what the visits that train are normalised with."""
+    batch = random_batch(60, 3, share=0.3)
+    model = build_model("star", {"hidden": [16, 8]}, LAYOUT, 3, 1)
+    for _ in range(5):  # running moments that differ from a batch's
+        model.visit(random_batch(60, 3, seed=7))
+    gate_B = batch.shared_B.float()
+    before = copy.deepcopy(model)
+    logits_BK = gated_logits(model, batch, gate_B).detach()
+    trains_BK = (own_mask(batch.scenario_B, 3) | batch.shared_B).t()
+    with torch.no_grad():
+        running_BK = before.eval().scenario_logits(before.embed(batch), batch)
+    torch.testing.assert_close(logits_BK[~trains_BK], running_BK[~trains_BK], atol=1e-5, rtol=1e-4)
+    assert float((logits_BK - running_BK)[trains_BK].abs().mean()) > 1e-3
