@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from jobs.arrow_lake import overwrite_partition
 from jobs.cli import progress
+from msr_models.data.shared_sets import get_shared_set
 from msr_models.training.checkpoint import save_checkpoint
 from msr_models.training.files import write_json
 from msr_models.training.manifest import RunManifest
@@ -17,7 +18,7 @@ from msr_models.training.predictions import write_predictions
 from msr_models.training.recorded_runs import recorded_runs
 from msr_models.training.target import Arm, run_folder, select
 from schemas.dataset_spec import DatasetSpec
-from schemas.errors import TrainingError
+from schemas.errors import SharedSetError, TrainingError
 from schemas.locations import artifact_uri, artifacts_dir
 
 
@@ -28,7 +29,11 @@ def selected_id(manifests: Sequence[RunManifest], fixed: float | None) -> str:
 
 
 def publish_runs(dataset: DatasetSpec, ds: date, model: str, arms: Sequence[Arm], fixed: float | None) -> None:
-    """Files first, then the rows of (ds, model) in one transaction: a row never names a file that is not there."""
+    """Files first, then the rows of (ds, model) in one transaction: a row never names a file that is not there.
+
+    Raises SharedSetError, and writes nothing, where the arms' shared set was retired while they were trained.
+    """
+    _require_sets(dataset, ds, model, arms)
     selected = selected_id([a.manifest for a in arms], fixed)
     rows = [_row(dataset, arm, is_selected=arm.manifest.run_id == selected) for arm in arms]
     overwrite_partition(pa.Table.from_pylist(rows), dataset, "training_runs", {"ds": str(ds), "model": model})
@@ -36,6 +41,18 @@ def publish_runs(dataset: DatasetSpec, ds: date, model: str, arms: Sequence[Arm]
         auc = "none" if row["validation_auc"] is None else f"{row['validation_auc']:.4f}"
         mark = " <- selected" if row["is_selected"] else ""
         progress(f"{ds} {model}: {row['arm']} r={row['ratio']:g} validation mean AUC {auc} ({row['run_id']}){mark}")
+
+
+def _require_sets(dataset: DatasetSpec, ds: date, model: str, arms: Sequence[Arm]) -> None:
+    for set_id in {arm.manifest.shared_set_id for arm in arms} - {None}:
+        try:
+            get_shared_set(dataset, str(set_id), ds)
+        except SharedSetError as error:
+            raise SharedSetError(
+                f"{ds} {model}: nothing was published, its set may not be used any more: {error}; train the day again "
+                f"with the set that is in force now: python -m jobs.train_target_model --dataset {dataset.name} --ds "
+                f"{ds} --model {model}"
+            ) from error
 
 
 def _row(dataset: DatasetSpec, arm: Arm, *, is_selected: bool) -> dict[str, object]:

@@ -12,12 +12,13 @@ import pytest
 
 from jobs import train_target_model
 from jobs.cli import StepArgs
+from jobs.sets.manage import retire
 from msr_models.data import lake_reader
 from msr_models.training import target, trainer
 from msr_models.training.config import TrainerConfig
 from msr_models.training.state import Resume, TrainingState
 from schemas.dataset_spec import DatasetSpec
-from schemas.errors import TrainingError
+from schemas.errors import SharedSetError, TrainingError
 from schemas.locations import artifact_path, artifacts_dir
 from tests.support.tiny_lake import tiny_dataset, write_masks, write_shared_set, write_tiny_lake
 
@@ -49,6 +50,28 @@ def results(spec: DatasetSpec) -> list[tuple[Any, ...]]:
     rows = lake_reader.read_table(spec.name, "training_runs").to_pylist()
     names = ("run_id", "ratio", "is_selected", "validation_auc", "epochs", "checkpoint_sha256")
     return sorted(tuple(r[n] for n in names) for r in rows)
+
+
+def test_a_set_that_is_retired_while_its_runs_are_trained_publishes_nothing(
+    spec: DatasetSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = train_target_model.train_arm
+
+    def retired_meanwhile(data: Any, planned: Any, *rest: Any) -> Any:
+        if planned.ratio == 1:
+            retire(spec, "set", "labels were late")
+        return real(data, planned, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train_target_model, "train_arm", retired_meanwhile)
+        with pytest.raises(
+            SharedSetError, match=r"nothing was published.*retired \(labels were late\).*--ds 2026-01-05"
+        ):
+            run(spec)
+    assert not lake_reader.table_exists(spec.name, "training_runs")
+    assert not list(artifacts_dir(spec.name).rglob("manifest.json"))
+    run(spec)
+    assert [(ratio, chosen) for _, ratio, chosen, *_ in results(spec)] == [(0.0, True)], "the command that it names"
 
 
 def test_a_step_interrupted_in_its_last_arm_goes_on_there(
