@@ -7,7 +7,7 @@ import numpy as np
 from jobs.experimenting import plots, tables
 from jobs.experimenting.studies import Asked
 from msr_models.experiments.shared_rows import Projection, project, seen_elsewhere
-from msr_models.experiments.times import times
+from msr_models.experiments.times import Cost, times
 from msr_models.experiments.variants import file_name
 
 KINDS = ("shared", "unshared", "random")
@@ -66,7 +66,7 @@ def _points(found: Projection, names: tuple[str, ...]) -> dict[str, dict[str, li
 
 
 def write_times(asked: Asked) -> str:
-    """Seconds, epochs and cost in epochs of MT-Backbone; medians over seeds."""
+    """Seconds, epochs and cost in epochs of MT-Backbone, with the ratio that was priced; medians over seeds."""
     records = times(asked.lab, asked.backbones, asked.seeds, asked.ratios)
     tables.write_csv(asked.options.out / "times.csv", records)
     rows: list[list[str]] = []
@@ -80,12 +80,27 @@ def write_times(asked: Asked) -> str:
         whole = [r.base_epochs for r in mine]
         dots[f"{name} {what}"] = (base_epochs, min(whole), max(whole))
         shown = (f"{seconds:.1f}", f"{epochs:.1f}", f"{per_epoch:.2f}", f"{base_epochs:.1f}", f"{overhead:+.0%}")
-        rows.append([name, what, *shown])
+        rows.append([name, what, ", ".join(dict.fromkeys(map(_ratio, mine))), *shown])
     title, label = (
         "Cost of search, reuse and baselines",
         "whole run, in epochs of mt_backbone; least and most of the seeds",
     )
     picture = plots.bars(dots, title=title, label=label, digits=1)
     tables.write_text(asked.options.out / "times.svg", picture)
-    head = ["backbone", "what", "seconds", "epochs", "s / epoch", "in epochs of mt_backbone", "per epoch against it"]
+    head = [
+        "backbone",
+        "what",
+        "ratio",
+        "seconds",
+        "epochs",
+        "s / epoch",
+        "in epochs of mt_backbone",
+        "per epoch against it",
+    ]
     return tables.markdown(head, rows)
+
+
+def _ratio(cost: Cost) -> str:
+    if cost.ratio is None:
+        return "-"
+    return f"{cost.ratio:g}" + (" (validation took 0)" if cost.picked == 0 else "")

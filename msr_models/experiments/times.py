@@ -18,6 +18,9 @@ from msr_models.experiments.lab import Lab
 class Cost:
     """what: an arm, `search`, or `ssim` (its reuse alone); epochs: passes over the training rows, early stopping
     included; base_epochs: seconds over those of one epoch of the backbone's mt_backbone.
+
+    ratio: of shared rows in the training that is priced, None for what has none; picked: the one that validation took.
+    They differ where it took 0: that is mt_backbone and would price no reuse, so that the grid's next one is priced.
     """
 
     backbone: str
@@ -28,6 +31,8 @@ class Cost:
     seconds_per_epoch: float
     base_epochs: float
     overhead_per_epoch: float
+    ratio: float | None = None
+    picked: float | None = None
 
 
 def times(lab: Lab, backbones: Sequence[str], seeds: Sequence[int], ratios: Sequence[float]) -> list[Cost]:
@@ -39,17 +44,21 @@ def times(lab: Lab, backbones: Sequence[str], seeds: Sequence[int], ratios: Sequ
     for seed in seeds:
         for name in backbones:
             base, found = lab.train(name, seed), lab.find_shared(name, seed)
+            picked = best_ratio(lab, name, seed, found, grid).ratio
+            priced = picked or grid[1]
+            ratios_of = {BASE: (0.0, None), "ssim": (priced, picked), "mt_backbone_s": (1.0, None)}
             arms: dict[str, Cell] = {
                 BASE: base,
                 "st_backbone": lab.train(name, seed, "pooled"),
                 "finetune": lab.train(name, seed, "finetune"),
                 "per_scenario": lab.train(name, seed, "per_scenario"),
                 "search": found,
-                "ssim": best_ratio(lab, name, seed, found, grid).cell,
+                "ssim": best_ratio(lab, name, seed, found, [priced], rejected_too=True).cell,
                 "mt_backbone_s": best_ratio(lab, name, seed, found, [1.0], rejected_too=True).cell,
             }
             per_epoch = base.record["seconds"] / base.record["epochs_run"]
             for what, cell in arms.items():
+                ratio, took = ratios_of.get(what, (None, None))
                 seconds, epochs = cell.record["seconds"], cell.record["epochs_run"]
                 records.append(
                     Cost(
@@ -61,6 +70,8 @@ def times(lab: Lab, backbones: Sequence[str], seeds: Sequence[int], ratios: Sequ
                         seconds_per_epoch=seconds / epochs,
                         base_epochs=seconds / per_epoch,
                         overhead_per_epoch=seconds / epochs / per_epoch - 1.0,
+                        ratio=ratio,
+                        picked=took,
                     )
                 )
     return records

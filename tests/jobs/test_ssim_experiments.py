@@ -76,6 +76,16 @@ def test_experiments_share_their_cells(folder: Path, capsys: pytest.CaptureFixtu
     assert (made, kept > 10) == (0, True)
 
 
+def test_costs_show_the_ratio_that_they_are_of(folder: Path) -> None:
+    out = run(folder, "times", "--ratios", "0.3")
+    costs = table(out / "times.csv")
+    reuse = [row for row in costs if row["what"] == "ssim"]
+    assert len(reuse) == 4 and all(float(row["ratio"]) > 0 for row in reuse)
+    text = (out / "times.md").read_text(encoding="utf-8")
+    assert ("(validation took 0)" in text) == any(float(row["picked"]) == 0 for row in reuse)
+    assert "| backbone | what | ratio |" in text and "| star | mt_backbone_s | 1 |" in text
+
+
 def test_the_matrix_has_sources_across_and_targets_down(folder: Path) -> None:
     out = run(folder, "reusability", "--ratios", "0.3", "--targets", "dcn")
     text = (out / "reusability.md").read_text(encoding="utf-8")

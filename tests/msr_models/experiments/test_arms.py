@@ -148,3 +148,17 @@ def test_costs_are_told_in_epochs_of_the_backbone(lab: PaperLab) -> None:
     assert costs["mt_backbone_s"].overhead_per_epoch == pytest.approx(0.5)
     assert costs["ssim"].base_epochs == pytest.approx(2.5, abs=0.01), "its ratio is .5"
     assert costs["finetune"].base_epochs == 4.0 and costs["per_scenario"].base_epochs == 3.0
+    assert (costs["ssim"].ratio, costs["ssim"].picked) == (0.5, 0.5)
+    assert {w: costs[w].ratio for w in ("mt_backbone", "mt_backbone_s", "search")} == {
+        "mt_backbone": 0.0,
+        "mt_backbone_s": 1.0,
+        "search": None,
+    }
+
+
+def test_reuse_is_priced_where_validation_would_have_none(lab: PaperLab) -> None:
+    """A rejected search: ssim is mt_backbone then, and its price says nothing of reuse."""
+    lab.rejects = {"star"}
+    costs = {c.what: c for c in times(lab, ["star"], [1], RATIOS)}
+    assert (costs["ssim"].ratio, costs["ssim"].picked) == (0.25, 0.0)
+    assert costs["ssim"].seconds == pytest.approx(4.5, abs=0.01) and costs["mt_backbone"].seconds == 4.0
