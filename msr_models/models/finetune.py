@@ -29,8 +29,8 @@ class Finetune(ScenarioCopies):
 
     While it pretrains, the first copy serves all scenarios and the others wait. The trainer neither stops early in
     these epochs nor keeps one of them. A search for shared rows with it as backbone pretrains in the first epochs of
-    its warm-up and needs at least one more, or all towers would be one. A model that starts from the run of the day before has its copies already: they
-    go on, and there is no pretraining. Cost: as for ScenarioCopies.
+    its warm-up and needs at least one more, or all towers would be one. A model that starts from the run of the day
+    before has its copies already: they go on, and there is no pretraining. Cost: as for ScenarioCopies.
 
     >>> model = build_model("finetune", {"backbone": "dcn", "hidden": [64]}, layout, num_scenarios=3, seed=1)
     >>> result = train(model, rows, validation, TrainerConfig(max_epochs=4))
