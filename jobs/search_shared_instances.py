@@ -28,6 +28,7 @@ import torch
 from jobs.arrow_lake import overwrite_rows
 from jobs.cli import StepArgs, progress, run_step
 from jobs.due_searches import do_due_searches
+from jobs.sets.curves import curves_file
 from jobs.sets.describe import tie_lines
 from jobs.sets.restore import put_back, search_of_set
 from jobs.shared_scoring import launched_processes, publish_masks
@@ -36,7 +37,7 @@ from msr_models.data.feature_files import feature_files
 from msr_models.data.shared_sets import read_catalogue
 from msr_models.data.window import Window, load_window
 from msr_models.ssim.search import SearchResult, run_search
-from msr_models.ssim.store import curves_file, make_scorer, save_scorer
+from msr_models.ssim.store import make_scorer, save_scorer
 from msr_models.training.device import usable_device
 from msr_models.training.manifest import code_version
 from msr_models.training.memory import keep_freed_memory
@@ -188,7 +189,9 @@ def _publish(dataset: DatasetSpec, window: Window, spec: SearchSpec, set_id: str
     for name, rate in rates.items():
         parts = ", ".join(f"{key} {'no rows' if value is None else f'{value:.1%}'}" for key, value in rate.items())
         progress(f"share rate {name}: {parts}")
-    words = "accepted" if result.status == "accepted" else f"REJECTED: {result.reason} (curves: {curves_file(path)})"
+    words = f"accepted{result.reason and f' ({result.reason})'}"
+    if result.status != "accepted":
+        words = f"REJECTED: {result.reason} (curves: {curves_file(path)})"
     progress(f"shared set {set_id}: {words}; shares {row['share_rate']:.1%} of {len(window):,} rows")
     for line in tie_lines(read_catalogue(dataset), window.days[-1]):
         progress(line)

@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from jobs.sets.compare import SetDifference
+from jobs.sets.curves import curves_file, last_epochs
 from jobs.sets.drift import DayDrift, part_name, read_drift
 from jobs.sets.export import MASKS, read_row
 from jobs.sets.manage import pin_spans
@@ -16,6 +17,8 @@ from msr_models.data.lake_reader import count_rows, published_days, read_table
 from msr_models.data.search_schedule import drift_flags
 from msr_models.data.shared_sets import Catalogue, read_catalogue
 from schemas.dataset_spec import DatasetSpec
+from schemas.errors import TableError
+from schemas.locations import artifact_path
 
 NOTHING = "-"
 # Shown in a section of their own
@@ -68,7 +71,9 @@ def tie_lines(catalogue: Catalogue, window_end: date | None = None) -> list[str]
 def show_lines(dataset: DatasetSpec, shared_set_id: str) -> list[str]:
     """All that is known of a set. Raises SharedSetError for an unknown id."""
     row = read_row(dataset, shared_set_id)
-    pins = "; ".join(pin_spans(read_catalogue(dataset).pins, shared_set_id))
+    catalogue = read_catalogue(dataset)
+    is_own = catalogue.is_compatible(catalogue.named(shared_set_id))
+    pins = "; ".join(pin_spans(catalogue.pins, shared_set_id))
     runs = read_runs(dataset)
     facts = {name: value for name, value in row.items() if name not in _SECTIONS} | {"pinned": pins}
     facts |= {"masks": _mask_days(dataset, shared_set_id)}
@@ -79,7 +84,8 @@ def show_lines(dataset: DatasetSpec, shared_set_id: str) -> list[str]:
         *_section("validation of the source backbone", _facts(row["validation_metrics"])),
         *_section("validation gain, mean scenario AUC: selected ratio against r = 0", _gain_lines(runs, shared_set_id)),
         *_section("used by", _run_lines(runs_of(runs, shared_set_id))),
-        *_section("days against the window", _drift_lines(dataset, read_drift(dataset, shared_set_id))),
+        *_section("days against the window", _drift_lines(dataset, read_drift(dataset, shared_set_id), is_own)),
+        *_section("curves of the search", _curve_lines(dataset, row["selector_uri"])),
         *_section("configuration", _facts(row["config"])),
         *_section("table versions", _facts(row["table_versions"])),
     ]
@@ -88,9 +94,11 @@ def show_lines(dataset: DatasetSpec, shared_set_id: str) -> list[str]:
 def difference_lines(dataset: DatasetSpec, first: str, second: str, found: SetDifference) -> list[str]:
     """Overlap and rank correlation, all and per scenario."""
     common = found.overlaps[0].rows
+    catalogue = read_catalogue(dataset)
+    foreign = [s for s in catalogue.sets if s.shared_set_id in (first, second) and not catalogue.is_compatible(s)]
     rows = [("scenario", "common rows", "shared first", "shared second", "jaccard", "rank correlation")]
     for part in found.overlaps:
-        name = "all" if part.scenario_id < 0 else dataset.scenario.names[part.scenario_id]
+        name = "all" if part.scenario_id < 0 else part_name(dataset, part.scenario_id, is_own=not foreign)
         counts = (f"{part.rows:,}", f"{part.shared_first:,}", f"{part.shared_second:,}")
         rows.append((name, *counts, _number(part.jaccard), _number(part.rank_correlation)))
     return [
@@ -98,6 +106,11 @@ def difference_lines(dataset: DatasetSpec, first: str, second: str, found: SetDi
         f"second: {second}",
         f"instances: {common:,} in both ({len(found.days)} days), {found.only_first:,} only in the first, "
         f"{found.only_second:,} only in the second",
+        *(
+            f"{s.shared_set_id} is of vocabulary lineage {s.lineage}, not of {dataset.name}'s {dataset.lineage}: scenarios "
+            "are numbered as in the first"
+            for s in foreign
+        ),
         *_aligned(rows),
     ]
 
@@ -118,16 +131,27 @@ def _mask_days(dataset: DatasetSpec, shared_set_id: str) -> str:
     return f"{rows:,} rows of {len(days)} days, {days[0]} .. {days[-1]}"
 
 
-def _drift_lines(dataset: DatasetSpec, days: Sequence[DayDrift]) -> list[str]:
+def _drift_lines(dataset: DatasetSpec, days: Sequence[DayDrift], is_own: bool) -> list[str]:
     """Of each day scored after the search: score shift (PSI) and share rate of all rows, and which parts drifted."""
     if not days:
         return ["no day outside the window has been scored yet"]
     table = [("day", "rows", "psi", "shared", "of the window", "drifted")]
     for day in days:
-        parts = ", ".join(part_name(dataset, part.scenario_id) for part in day.drifted)
+        parts = ", ".join(part_name(dataset, part.scenario_id, is_own=is_own) for part in day.drifted)
         rates = (_percent(day.whole.share_rate), _percent(day.whole.window_share_rate))
         table.append((day.ds, f"{day.whole.rows:,}", _number(day.whole.psi), *rates, parts or "no"))
     return _aligned(table)
+
+
+def _curve_lines(dataset: DatasetSpec, selector_uri: str) -> list[str]:
+    """The last epoch of each phase, and the file that has all."""
+    try:
+        path = curves_file(artifact_path(dataset.name, selector_uri))
+    except TableError as error:  # a remote lake, and no folder of artifacts named
+        return [str(error)]
+    last = last_epochs(path)
+    lines = [f"{phase}: {', '.join(f'{k} {_fact(v)}' for k, v in record.items())}" for phase, record in last.items()]
+    return [*lines, f"all epochs: {path}" if last else f"{path} has none"]
 
 
 def _drifted(flags: Sequence[bool]) -> str:

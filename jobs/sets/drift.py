@@ -69,6 +69,10 @@ def read_drift(dataset: DatasetSpec, shared_set_id: str, days: Sequence[date] = 
     return [DayDrift(ds=ds, parts=[PartDrift(**part) for part in parts]) for ds, parts in by_day.items()]
 
 
-def part_name(dataset: DatasetSpec, scenario_id: int) -> str:
-    """A scenario's name, or `all rows`."""
-    return "all rows" if scenario_id == ALL_ROWS else dataset.scenario.names[scenario_id]
+def part_name(dataset: DatasetSpec, scenario_id: int, *, is_own: bool = True) -> str:
+    """A scenario's name, or `all rows`. is_own: whether the set is of the data set's lineage; the YAML does not name
+    the scenarios of another one.
+    """
+    if scenario_id == ALL_ROWS:
+        return "all rows"
+    return dataset.scenario.names[scenario_id] if is_own else f"scenario {scenario_id}"

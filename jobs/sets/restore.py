@@ -10,10 +10,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from jobs.sets.curves import curves_file
 from jobs.sets.export import read_row
 from msr_models.data.shared_sets import read_catalogue
 from msr_models.data.window import Window, load_window
-from msr_models.ssim.store import Scorer, curves_file, file_fault, save_scorer
+from msr_models.ssim.store import Scorer, file_fault, save_scorer
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError, TableError
 from schemas.locations import artifact_path

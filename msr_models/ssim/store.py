@@ -126,13 +126,8 @@ def save_scorer(path: Path, scorer: Scorer, spec: SearchSpec, record: Mapping[st
     buffer = io.BytesIO()
     torch.save(content, buffer)
     sha256 = write_bytes(path, buffer.getvalue())
-    write_json(curves_file(path), {**metadata, **record, "sha256": sha256})
+    write_json(path.with_suffix(".json"), {**metadata, **record, "sha256": sha256})
     return sha256
-
-
-def curves_file(path: Path) -> Path:
-    """The JSON beside a selector's file: metadata, curves of the search, share rates."""
-    return path.with_suffix(".json")
 
 
 def file_fault(path: Path, sha256: str) -> str:

@@ -23,6 +23,7 @@ import yaml
 
 from jobs import needs_search, search_shared_instances
 from jobs.cli import StepArgs
+from jobs.sets.describe import show_lines
 from msr_models.data import lake_reader
 from msr_models.data.shared_sets import find_shared_set
 from msr_models.data.window import load_window
@@ -177,12 +178,21 @@ def test_kill_9_and_a_retry_end_in_the_tables_of_an_undisturbed_run(lake: Path, 
     assert here.equals(sets)
 
 
-def test_a_rejected_set_is_kept_with_its_reason_and_never_found(lake: Path) -> None:
+def test_a_rejected_set_is_kept_with_its_reason_and_curves_and_never_found(
+    lake: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     spec = tiny_dataset(scenarios=("only",), search=SEARCH)
     write_tiny_lake(spec, DAYS, rows_per_day=ROWS)
     search(spec, DS)
-    (row,) = rows_of(spec, "shared_instance_sets").to_pylist()
+    (row,) = lake_reader.read_table(spec.name, "shared_instance_sets").to_pylist()
     assert (row["status"], row["status_reason"]) == ("rejected", "one scenario only: there is none to share with")
+    curves = artifact_path(spec.name, row["selector_uri"]).with_suffix(".json")
+    assert f"REJECTED: one scenario only: there is none to share with (curves: {curves})" in capsys.readouterr().out
+    shown = "\n".join(show_lines(spec, row["shared_set_id"])).split("curves of the search\n")[1]
+    (last,) = [r for r in json.loads(curves.read_text())["curves"] if (r["phase"], r["epoch"]) == ("gate", 2)]
+    assert f"gate: epoch 2, loss {last['loss']:.6g}, share_rate" in shown and f"all epochs: {curves}" in shown
+    curves.unlink()
+    assert f"{curves} has none" in "\n".join(show_lines(spec, row["shared_set_id"]))
     assert find_shared_set(spec, DS) is None
     answer, reason = needs_search.needs_search(spec, DS)
     assert (answer, "rejected (one scenario only" in reason) == ("no", True)

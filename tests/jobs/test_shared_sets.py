@@ -127,6 +127,17 @@ def test_show_has_the_row_gains_and_runs(spec: DatasetSpec) -> None:
     assert "no day outside the window has been scored yet" in command(spec, "show", "early")
 
 
+def test_sets_of_another_lineage_have_numbers_for_scenarios(spec: DatasetSpec) -> None:
+    """The YAML names its own scenarios, and may have fewer of them."""
+    write_drift(tiny_dataset(scenarios=("a", "b", "c", "d", "e")), "foreign", D[7], is_drifted=True)
+    assert "scenario 0" in command(spec, "show", "foreign") and "home" not in command(spec, "show", "foreign")
+    write_masks(spec, "foreign", [D[4]], rows_per_day=ROWS)
+    lines = command(spec, "diff", "early", "foreign").splitlines()
+    assert f"foreign is of vocabulary lineage 00000000, not of tiny's {spec.lineage}" in lines[3]
+    assert [line.split("  ")[0] for line in lines[5:]] == ["all", "scenario 0", "scenario 1", "scenario 2"]
+    assert "home" in command(spec, "diff", "early", "late")
+
+
 def test_show_has_share_rates_per_scenario_and_label(spec: DatasetSpec) -> None:
     rates = {
         "home": {"all": 0.25, "label_0": 0.2, "label_1": 0.3},
