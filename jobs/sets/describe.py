@@ -107,8 +107,8 @@ def difference_lines(dataset: DatasetSpec, first: str, second: str, found: SetDi
         f"instances: {common:,} in both ({len(found.days)} days), {found.only_first:,} only in the first, "
         f"{found.only_second:,} only in the second",
         *(
-            f"{s.shared_set_id} is of vocabulary lineage {s.lineage}, not of {dataset.name}'s {dataset.lineage}: scenarios "
-            "are numbered as in the first"
+            f"{s.shared_set_id} is of vocabulary lineage {s.lineage}, not of {dataset.name}'s {dataset.lineage}: "
+            "scenarios are numbered as in the first"
             for s in foreign
         ),
         *_aligned(rows),

@@ -4,8 +4,17 @@ Scheduled: `DatasetSpec.search_day`. By drift: where scoring for the day before,
 the set that D-1 uses, a search of the days before D is due, and D and later days use its set. The flag of D-1 itself
 is not there when D decides, in daily order: were it used, a rerun of D would decide otherwise than its first run did.
 
-A day's decision needs those of all days since the scheduled search, and the flags that they rest on. A flag is a
-function of set and day; one that is missing is to be made first, so whatever the order of days, they decide the same.
+Four days, where search and training read three days and the 2nd is the first with features:
+
+  5th  no set yet: the search of the 5th is due by schedule. It reads 2nd to 4th and makes set A; the 5th uses A.
+  6th  A covers up to the 4th, the newest day scored for the 5th: nothing to ask. Scoring for the 6th flags the 5th: no.
+  7th  the 5th, newest of those scored for the 6th, did not drift: A. Scoring for the 7th flags the 6th: it drifted.
+  8th  the 6th, newest of those scored for the 7th, drifted from A: the search of the 8th is due by drift. It reads
+       5th to 7th and makes set B; the 8th and later days use B. Not the 7th, which was trained before this was known.
+
+Were the 8th trained first, the search of the 5th would be made, then the flags of the 5th and 6th, then the search of
+the 8th: a decision needs those of all days since the scheduled search, and the flags that they rest on. A flag is a
+function of set, day and limits; one that is missing is made first, so whatever the order of days, they decide the same.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from msr_models.data.search_schedule import Todo, next_todo
+from msr_models.data.shared_sets import find_shared_set
 from schemas.dataset_spec import DatasetSpec
 from tests.support.set_tables import write_drift, write_pin
 from tests.support.tiny_lake import tiny_dataset, write_shared_set
@@ -30,6 +31,20 @@ def spec(lake: Path) -> DatasetSpec:
     for day in (5, 6, 7, 8):
         write_drift(spec, "first", D[day], is_drifted=False)
     return spec
+
+
+def test_the_four_days_of_the_docstring(lake: Path) -> None:
+    spec = tiny_dataset()
+    assert todo(spec, 8) == ("search", 5)
+    write_shared_set(spec, "a", (D[2], D[4]))
+    assert [todo(spec, day) for day in (5, 6, 7, 8)] == [None, None, ("score", 5), ("score", 5)]
+    write_drift(spec, "a", D[5], is_drifted=False)
+    assert [todo(spec, day) for day in (7, 8)] == [None, ("score", 6)]
+    write_drift(spec, "a", D[6], is_drifted=True)
+    assert [todo(spec, day) for day in (7, 8)] == [None, ("search", 8)]
+    write_shared_set(spec, "b", (D[5], D[7]))
+    used = [find_shared_set(spec, D[day]) for day in (5, 6, 7, 8, 9)]
+    assert [found.shared_set_id if found else None for found in used] == ["a", "a", "a", "b", "b"]
 
 
 def test_scheduled_searches_come_first_and_are_done_once(lake: Path) -> None:
