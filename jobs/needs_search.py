@@ -3,8 +3,8 @@
 Searches are scheduled every search.every_days days from the first day with a full window on. Between them one is due
 where a day drifted: where scoring for the day before ds flagged its newest day (shared_instance_drift), the days before
 ds are searched. `yes` also where such a flag is still to be made. So which set a day uses does not depend on the order
-in which days are trained. A search that was done is not repeated, whatever became of its set; while a set is pinned,
-none is due. skip: the training window before ds is not full, so nothing is trained for it.
+in which days are trained. A search that was rejected or retired is repeated only with other settings in the YAML; while
+a set is pinned, none is due. skip: the training window before ds is not full, so nothing is trained for it.
 """
 
 from __future__ import annotations

@@ -97,6 +97,13 @@ def with_masks(spec: DatasetSpec) -> Window:
     return load_window(spec, LATER, shared_set_id=set_id(spec))
 
 
+def without_column(spec: DatasetSpec, tmp_path: Path) -> None:
+    """The table of masks as it was before they said what they were made from."""
+    old = lake_reader.read_table(spec.name, MASKS).drop_columns(["features_files"])
+    Path(table_uri(spec.name, MASKS)).rename(tmp_path / "moved")
+    write_deltalake(table_uri(spec.name, MASKS), old, partition_by=["shared_set_id", "ds"])
+
+
 @pytest.mark.parametrize("rebuild", [correct_a_field, move_histories])
 def test_features_built_again_with_the_same_instances_are_scored_again(
     spec: DatasetSpec, rebuild: Callable[[DatasetSpec, date], None]
@@ -159,9 +166,7 @@ def test_compaction_costs_one_scoring_and_changes_nothing(spec: DatasetSpec) -> 
 
 
 def test_masks_of_before_the_column_are_stale_and_scoring_adds_it(spec: DatasetSpec, tmp_path: Path) -> None:
-    old = lake_reader.read_table(spec.name, MASKS).drop_columns(["features_files"])
-    Path(table_uri(spec.name, MASKS)).rename(tmp_path / "moved")
-    write_deltalake(table_uri(spec.name, MASKS), old, partition_by=["shared_set_id", "ds"])
+    without_column(spec, tmp_path)
     with pytest.raises(SharedSetError, match="2026-01-05, 2026-01-06, 2026-01-07"):
         with_masks(spec)
     score(spec, "--ds", str(DS))
@@ -169,11 +174,15 @@ def test_masks_of_before_the_column_are_stale_and_scoring_adds_it(spec: DatasetS
     assert stale_days(spec.name, set_id(spec), DAYS[:6]) == WINDOW, "days that are not asked for keep their rows"
 
 
-def test_a_recorded_run_is_repeated_from_the_masks_it_had(spec: DatasetSpec) -> None:
+def test_a_recorded_run_is_repeated_from_the_masks_it_had(spec: DatasetSpec, tmp_path: Path) -> None:
     before = with_masks(spec)
     correct_a_field(spec, LATER[1])
     again = load_window(spec, LATER, shared_set_id=set_id(spec), versions=before.table_versions)
     assert (again.fingerprint, again.mask_fingerprint) == (before.fingerprint, before.mask_fingerprint)
+    without_column(spec, tmp_path)
+    version = {MASKS: lake_reader.table_version(spec.name, MASKS)}
+    older = load_window(spec, LATER, shared_set_id=set_id(spec), versions={**before.table_versions, **version})
+    assert older.mask_fingerprint == before.mask_fingerprint, "a run of before masks said what they were made from"
 
 
 def test_a_day_that_lost_masks_is_scored_again(spec: DatasetSpec) -> None:

@@ -77,6 +77,10 @@ def test_other_settings_leave_an_accepted_set_in_force_until_the_next_search(spe
     changed = tiny_dataset(search=SEARCH | {"kl_weight": 0.1})
     assert [todo(changed, day) for day in range(5, 11)] == [None] * 6
     assert todo(changed, 12) == ("search", 12)
+    write_drift(spec, "first", D[6], is_drifted=True)
+    assert todo(changed, 8) == ("search", 8)
+    write_shared_set(spec, "second", (D[5], D[7]))
+    assert [todo(changed, day) for day in (8, 9)] == [None] * 2, "also the set that drift made"
 
 
 def test_a_day_that_drifted_makes_the_search_of_the_day_after_the_next_due(spec: DatasetSpec) -> None:
