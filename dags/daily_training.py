@@ -72,8 +72,9 @@ with DAG(
         outlets=[assets.SHARED_INSTANCE_MASKS, assets.SHARED_INSTANCE_DRIFT],
         trigger_rule="none_failed_min_one_success",
         execution_timeout=timedelta(hours=1),
-        doc_md="Scores the days of D's window that the set in force has no masks for yet, and compares each with the "
-        "set's own window: a day that drifted is named in the log and makes a search due.",
+        doc_md="Scores the days of D's window that the set in force has no masks for yet, or masks of features that "
+        "were built again since, and compares each with the set's own window: a day that drifted is named in the "
+        "log and makes a search due.",
     )
     train = StepOperator.partial(
         task_id="train_target_model",

@@ -61,6 +61,12 @@ def runs(spec: DatasetSpec, model: str = "shared_bottom") -> list[dict[str, Any]
     return sorted(rows, key=lambda r: (r["ds"], r["ratio"]))
 
 
+def _probs(spec: DatasetSpec) -> list[list[float]]:
+    """Of every run, by ratio."""
+    files = [artifact_path(spec.name, r["predictions_uri"]) for r in runs(spec)]
+    return [pq.read_table(file)["prob"].to_pylist() for file in files]
+
+
 def content(spec: DatasetSpec) -> list[dict[str, Any]]:
     columns = get_table("training_runs").content_columns
     return [{c: r[c] for c in columns} for r in runs(spec)]
@@ -175,17 +181,13 @@ def test_labels_of_the_test_day_do_not_move_training(spec: DatasetSpec, lake: Pa
     features = features.set_column(features.column_names.index("label"), "label", flipped)
     overwrite_partition(features, spec, "scenario_features", {"ds": str(DS)})
     run(spec, DS)
-    there = lake_reader.read_table(spec.name, "training_runs").to_pylist()
+    there, probs = runs(spec), _probs(spec)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MSR_LAKE_ROOT", str(module_lake))
         here = runs(spec)
-    there = sorted(there, key=lambda r: r["ratio"])
+        assert probs == _probs(spec)
     for name in ("checkpoint_sha256", "validation_auc", "is_selected"):
         assert [r[name] for r in there] == [r[name] for r in here]
-    probs = [
-        pq.read_table(artifact_path(spec.name, r["predictions_uri"]))["prob"].to_pylist() for r in (there[0], here[0])
-    ]
-    assert probs[0] == probs[1]
 
 
 def test_without_a_set_only_ratio_0_is_trained(lake: Path, capsys: pytest.CaptureFixture[str]) -> None:
