@@ -26,6 +26,7 @@ from jobs.experimenting.options import add_lab_options, named_base, named_models
 from msr_models.experiments.cells import Cell
 from msr_models.experiments.comparison import MEAN, Comparison, Line
 from msr_models.experiments.lab import Lab
+from msr_models.experiments.user_novelty import KNOWN, NEW, known_users, novelty_lines
 from schemas.errors import TrainingError
 
 EXTRA = ("parameters", "samples/s", "epochs")
@@ -53,7 +54,9 @@ def compare(options: argparse.Namespace) -> None:
     if base not in cells:
         raise TrainingError(f"the base {base!r} cannot be trained: {skipped[base]}; give another --base")
     progress(f"comparing {len(cells)} models by {options.resamples} resamples of the users")
-    lines = Comparison(lab.split, cells, dict.fromkeys(cells, base), resamples=options.resamples).lines()
+    base_of = dict.fromkeys(cells, base)
+    lines = Comparison(lab.split, cells, base_of, resamples=options.resamples).lines()
+    lines += novelty_lines(lab.split, cells, base_of, resamples=options.resamples)
     write(options.out, lab, cells, lines, base, skipped)
 
 
@@ -113,6 +116,7 @@ def write(
             f"Test rows of {lab.split.name}, {len(next(iter(cells.values())))} seeds; differences against {base}.\n",
             tables.overview(lines, facts, EXTRA),
             tables.by_scenario(lines, lab.split.scenario_names),
+            *(_by_novelty(lab, lines)),
             *(f"Left out: {model}: {why}\n" for model, why in skipped.items()),
         ]
     )
@@ -124,6 +128,17 @@ def write(
     tables.write_text(folder / "comparison.svg", picture)
     print(text, flush=True)
     progress(f"written to {folder}: comparison.csv, comparison.md, comparison.svg")
+
+
+def _by_novelty(lab: Lab, lines: Sequence[Line]) -> list[str]:
+    """AUC of users whom training has seen and of new ones, where there are both."""
+    if not any(line.metric == NEW for line in lines):
+        return []
+    share = 1 - known_users(lab.split).mean()
+    return [
+        f"New users have no row in training; {share:.1%} of the test rows are theirs.\n",
+        tables.by_scenario(lines, [NEW, KNOWN]),
+    ]
 
 
 def _facts(cells: Sequence[Cell]) -> list[str]:

@@ -1,0 +1,90 @@
+"""AUC among users whom training has seen and among new ones: an id's vector tells of the first alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from msr_models.evaluation.blocks import Array, Floats
+from msr_models.evaluation.metrics import grouped_auc
+from msr_models.evaluation.significance import percentile_contrast, t_interval
+from msr_models.evaluation.user_bootstrap import UserBootstrap
+from msr_models.experiments.cells import Cell
+from msr_models.experiments.comparison import Line
+from msr_models.experiments.split import Split
+
+NEW, KNOWN = "new users", "known users"
+
+
+def known_users(split: Split) -> Array:
+    """Of the test rows, whether their user has rows in training, bool [N]."""
+    user_N, seen = (window.user_key_N.cpu().numpy() for window in (split.test, split.train))
+    return np.isin(user_N, seen)
+
+
+def novelty_lines(
+    split: Split,
+    groups: Mapping[str, Sequence[Cell]],
+    base_of: Mapping[str, str],
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> list[Line]:
+    """Lines of metric NEW and KNOWN: AUC over all rows of those users, differences and intervals as in Comparison.
+
+    No lines where either kind of users lacks rows of one class.
+    """
+    known_N = known_users(split).astype(np.int64)
+    label_N = split.test.label_N.cpu().numpy()
+    if any(len(np.unique(label_N[known_N == part])) < 2 for part in (0, 1)):
+        return []
+    user_N = split.test.user_key_N.cpu().numpy()
+    bootstrap = UserBootstrap(user_N, label_N, known_N, num_scenarios=2, resamples=resamples, seed=seed)
+    auc = {group: _auc_by_seed(cells, label_N, known_N) for group, cells in groups.items()}
+    drawn = {group: _replicates(cells, bootstrap) for group, cells in groups.items()}
+    return [
+        _line(metric, group, base_of.get(group), part, auc, drawn)
+        for group in groups
+        for part, metric in enumerate((NEW, KNOWN))
+    ]
+
+
+def _line(
+    metric: str, group: str, base: str | None, part: int, auc: Mapping[str, Floats], drawn: Mapping[str, Floats]
+) -> Line:
+    ours_S = auc[group][:, part]
+    low, high = t_interval(ours_S.tolist()) or (None, None)
+    line = Line(group=group, metric=metric, seeds=len(ours_S), mean=float(ours_S.mean()), low=low, high=high)
+    if base is None or base == group:
+        return line
+    theirs_S = auc[base][:, part]
+    difference = float(ours_S.mean() - theirs_S.mean())
+    paired = t_interval((ours_S - theirs_S).tolist()) if len(ours_S) == len(theirs_S) else None
+    users = percentile_contrast(difference, drawn[group][:, part] - drawn[base][:, part])
+    return Line(
+        group=group,
+        metric=metric,
+        seeds=len(ours_S),
+        mean=line.mean,
+        low=low,
+        high=high,
+        base=base,
+        difference=difference,
+        seeds_low=paired[0] if paired else None,
+        seeds_high=paired[1] if paired else None,
+        users_low=users.low if users else None,
+        users_high=users.high if users else None,
+        p_users=users.p_value if users else None,
+    )
+
+
+def _auc_by_seed(cells: Sequence[Cell], label_N: Array, known_N: Array) -> Floats:
+    """[seeds, 2]."""
+    return np.stack([grouped_auc(cell.array("test_probs"), label_N, known_N, 2).auc_G for cell in cells])
+
+
+def _replicates(cells: Sequence[Cell], bootstrap: UserBootstrap) -> Floats:
+    """Mean over seeds, [R, 2]."""
+    every = [bootstrap.replicates(cell.array("test_probs"))[:, :2] for cell in cells]
+    return np.asarray(np.mean(every, axis=0))
