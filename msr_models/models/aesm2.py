@@ -61,7 +61,7 @@ class AESM2(MultiScenarioModel):
 
     Cost: the experts of the first layer run once per row, those of further ones and gate, mixture and tower once per
     visit. The default experts take three times the products of SharedBottom's towers and a gate has K logits per
-    expert: a step at K = 12 on a CPU takes nearly twice SharedBottom's.
+    expert: a step at K = 12 on a CPU takes two to three times SharedBottom's.
 
     >>> model = build_model("aesm2", {"num_experts": 6, "top_k": 2}, layout, num_scenarios=3, seed=1)
     >>> logits_B = model(batch)

@@ -43,7 +43,7 @@ class AutoInt(MultiScenarioModel):
     that they share the attention, which so runs once per row, and have the rest for themselves, is this code's choice.
 
     Cost: F² products of heads too short for a CPU to be quick at. With 18 fields and the default's small towers a step
-    has a third of SharedBottom's samples/s at 12 scenarios, with towers of SSIM's size (1024, 512, 256) 0.8 of them.
+    has at most a fifth of SharedBottom's samples/s at 12 scenarios, with towers of SSIM's size (1024, 512, 256) 0.8.
 
     >>> model = build_model("autoint", {"layers": 3, "head_dim": 32, "hidden": []}, layout, num_scenarios=3, seed=1)
     >>> logits_B = model(batch)

@@ -51,8 +51,8 @@ class DFFM(MultiScenarioModel):
     Raises TrainingError on a data set without behaviours, unless sequence_pooling is `none`.
 
     Cost: the MLP's product with e runs once per row; interactions and attention once per visit, with a scenario's
-    weights, so that a step on a CPU grows with visits x behaviours; with more than a few behaviours it may take more
-    than twice SharedBottom's.
+    weights, so that a step on a CPU grows with visits x behaviours; with 20 of them it has .6 to .7 of the samples/s of
+    SharedBottom with target attention, and less than half of those of SharedBottom without.
 
     >>> model = build_model("dffm", {"micro_widths": [8]}, layout, num_scenarios=3, seed=1)
     >>> logits_B = model(batch)

@@ -51,7 +51,7 @@ class Maria(MultiScenarioModel):
     reads the scenario alone; MMoE's gate per scenario; the two towers' logits are added.
 
     Cost: W e is taken once per row. All else depends on the scenario from the bottom up and runs once per visit,
-    experts included, so that a step at K = 12 on a CPU may take more than twice SharedBottom's.
+    experts included, so that a step at K = 12 on a CPU takes four to five times SharedBottom's.
 
     >>> model = build_model("maria", {"num_refiners": 3}, layout, num_scenarios=3, seed=1)
     >>> logits_B = model(batch)

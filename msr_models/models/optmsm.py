@@ -61,7 +61,9 @@ class OptMSM(MultiScenarioModel):
 
     Cost: all K representations of a row cost K transfers and, in a routed step, soon more than all else. A batch's rows
     are in random order, so eq. 9 on each n-th row is an unbiased estimate; n = K / contrasts_per_row makes its cost one
-    of 0.05 transfers per row whatever K is, and disentangled planted scenarios as eq. 9 on all rows did.
+    of 0.05 transfers per row whatever K is, and disentangled planted scenarios as eq. 9 on all rows did. The paper's
+    transfer (256, 128, 32) alone is more than twice SharedBottom's default tower (128, 64), so that a step at K = 12 on
+    a CPU takes somewhat more than twice its time.
     """
 
     def __init__(

@@ -25,8 +25,8 @@ class OptMSMCGCConfig(OptMSMConfig):
 class OptMSMCGC(OptMSM):
     """OptMSM(CGC): r^m mixes scenario m's experts and the shared ones (Tang et al. 2023, section 4.2 and 5.3).
 
-    Cost: a visit runs own_experts + shared_experts networks, each as large as one of SharedBottom's towers, whatever K
-    is: with the paper's four a step takes more than twice SharedBottom's.
+    Cost: a visit runs own_experts + shared_experts networks, whatever K is, each with more than twice the products of
+    one of SharedBottom's default towers: with the paper's four a step takes five to seven times SharedBottom's.
 
     >>> model = build_model("optmsm_cgc", {"own_experts": 1}, layout, num_scenarios=3, seed=1)
     >>> logits_B = model(batch)

@@ -24,9 +24,9 @@ class OptMSMMoEConfig(OptMSMConfig):
 class OptMSMMoE(OptMSM):
     """OptMSM(MoE): r^m = Σ_e softmax(W^m e_c^m)_e MLP_e(e_c^m) (Tang et al. 2023, section 4.2 and 5.3).
 
-    Cost: every expert, as large as one of SharedBottom's towers, runs once per visit, as in MMoE once per row. With the
-    paper's two experts per scenario a step grows with K: at K = 12 it takes 24 networks and so more than ten times
-    SharedBottom's; num_experts bounds it.
+    Cost: every expert, with more than twice the products of one of SharedBottom's default towers, runs once per visit,
+    as in MMoE once per row. With the paper's two experts per scenario a step grows with K: at K = 12 it takes 24
+    networks and some thirty times SharedBottom's; num_experts bounds it.
 
     >>> model = build_model("optmsm_moe", {"num_experts": 4}, layout, num_scenarios=3, seed=1)
     >>> logits_B = model(batch)

@@ -44,8 +44,8 @@ class PLE(MultiScenarioModel):
 
     Cost: that shared gate needs all K scenarios' experts on every row, so that each level but the last grows with K
     (and a scenario's experts there also learn from other scenarios' rows); the last level and the towers run once per
-    visit. At K = 12 a step on a CPU with the default two levels so takes ten times SharedBottom's, with one level three
-    times, like MMoE's.
+    visit. At K = 12 a step on a CPU with the default two levels so takes six times SharedBottom's, with one level three
+    times.
 
     >>> model = build_model("ple", {"levels": 3, "expert_hidden": [16]}, layout, num_scenarios=3, seed=1)
     >>> logits_B = model(batch)

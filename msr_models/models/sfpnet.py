@@ -50,7 +50,7 @@ class SFPNet(MultiScenarioModel):
     Cost: the scenario is in the first block already, so that all later blocks and the attention run once per visit (in
     block 1, and everywhere without `sam` or `stb`, what knows no scenario runs once per row). With the default sizes,
     18 fields and 20 behaviours a visit takes about nine times the products of SharedBottom's small tower: a CPU step
-    at K = 12 trains a fifth of its samples/s with `din` (a seventh with a tenth of the rows shared), two fifths with
+    at K = 12 trains a quarter of its samples/s with `din` (a sixth with a tenth of the rows shared), two fifths with
     one block, half with SSIM's hidden (1024, 512, 256).
 
     Joint training is that of every model; alone, as in the paper's comparison, is model `single_task` with backbone
