@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -62,13 +63,8 @@ def _line(
     difference = float(ours_S.mean() - theirs_S.mean())
     paired = t_interval((ours_S - theirs_S).tolist()) if len(ours_S) == len(theirs_S) else None
     users = percentile_contrast(difference, drawn[group][:, part] - drawn[base][:, part])
-    return Line(
-        group=group,
-        metric=metric,
-        seeds=len(ours_S),
-        mean=line.mean,
-        low=low,
-        high=high,
+    return replace(
+        line,
         base=base,
         difference=difference,
         seeds_low=paired[0] if paired else None,
