@@ -25,7 +25,7 @@ from benchmarks import harness
 from benchmarks.bench_loader import COLUMNS, PandasRows
 from benchmarks.loader_lake import FIELD_SIZES, loader_dataset, loader_days, write_lake
 from benchmarks.naive import NaiveModel, NaiveStep
-from msr_models.data import lake_reader
+from lake import reader as lake_reader
 from msr_models.data.batch import Batch
 from msr_models.data.source import ResidentRows
 from msr_models.data.window import Window, load_window
@@ -56,7 +56,7 @@ def ours(spec: DatasetSpec, device: str) -> tuple[Window, float, TrainResult]:
 
 def naive_rows_per_second(spec: DatasetSpec, window: Window, batches: int, device: str) -> tuple[float, float]:
     """(rows/s, share of the time spent waiting for data)."""
-    frame = lake_reader.read_table(spec.name, "scenario_features", columns=COLUMNS, days=DAYS[:1]).to_pandas()
+    frame = lake_reader.read_table(spec, "scenario_features", columns=COLUMNS, days=DAYS[:1]).to_pandas()
     torch.manual_seed(1)
     model = NaiveModel(window.layout, 16, HIDDEN, window.num_scenarios).to(device)
     step = NaiveStep(model, "reuse")

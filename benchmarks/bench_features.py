@@ -33,8 +33,8 @@ from jobs import build_behaviour_sequences, build_scenario_features
 from jobs.build_vocabularies import ensure_vocabulary
 from jobs.cli import progress
 from jobs.ingest_impressions import ingest_day
-from jobs.spark_session import get_session
-from msr_models.data.lake_reader import read_table
+from lake.reader import read_table
+from lake.spark_session import get_session
 from schemas.dataset_spec import DatasetSpec
 from schemas.load_dataset import load_dataset
 
@@ -175,7 +175,7 @@ def run_day(spark: SparkSession, case: Case, lake: Path, threads: int) -> Run:
 def check_equal(table: str, dataset: DatasetSpec, ds: date, by_duckdb: pa.Table, key: str) -> int:
     """Number of rows; RuntimeError where a column that both have differs in any row."""
     columns = [name for name in by_duckdb.column_names if name not in ("ds", "user_key")]
-    by_spark = read_table(dataset.name, table, columns=columns, days=[ds]).sort_by(key)
+    by_spark = read_table(dataset, table, columns=columns, days=[ds]).sort_by(key)
     other = by_duckdb.select(columns).cast(by_spark.schema).sort_by(key)
     if wrong := [name for name in columns if not by_spark[name].equals(other[name])]:
         raise RuntimeError(f"{table} of {ds}: Spark and DuckDB differ in {wrong} ({len(by_spark)}, {len(other)} rows)")

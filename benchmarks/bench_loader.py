@@ -29,9 +29,9 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from benchmarks.harness import Bar, Table, median_seconds, parser, report
 from benchmarks.loader_lake import FIELD_SIZES, loader_dataset, loader_days, write_lake
-from msr_models.data import lake_reader
+from benchmarks.mixing import mixing
+from lake import reader as lake_reader
 from msr_models.data.batch import Batch
-from msr_models.data.mixing import mixing
 from msr_models.data.prefetch import prefetch
 from msr_models.data.source import ResidentRows, TrainingData
 from msr_models.data.streamed import open_streamed_rows
@@ -196,7 +196,7 @@ def timed(batches: Callable[[], Iterable[Batch]], sizes: Sizes) -> tuple[int, fl
 def baselines(spec: DatasetSpec, window: Window, sizes: Sizes) -> Iterator[tuple[str, int, float]]:
     """(name, rows, seconds): pandas look-ups per row, and a TensorDataset, both through torch's DataLoader."""
     rows = sizes.slow_batches * BATCH
-    table = lake_reader.read_table(spec.name, "scenario_features", columns=COLUMNS, days=DAYS[:1])
+    table = lake_reader.read_table(spec, "scenario_features", columns=COLUMNS, days=DAYS[:1])
     frame = table.to_pandas()
     for name, data, batches in (
         ("pandas look-ups per row", PandasRows(frame), sizes.slow_batches),
@@ -217,7 +217,7 @@ def baselines(spec: DatasetSpec, window: Window, sizes: Sizes) -> Iterator[tuple
 
 def row_groups(spec: DatasetSpec) -> Iterator[Batch]:
     """Row groups of the files as they lie, cut into batches: no shuffle, no order across files, no join."""
-    table = lake_reader.open_table(spec.name, "scenario_features")
+    table = lake_reader.open_table(spec, "scenario_features")
     names = [c for c in COLUMNS if c != "scenario_id"]
     for path in table.file_uris():
         file = pq.ParquetFile(path.removeprefix("file://"))

@@ -31,7 +31,7 @@ from jobs.cli import StepArgs, progress, run_step
 from jobs.reporting.collect import ALL_ROWS, MEAN, NO_SHARING, SELECTED, ReportData, collect
 from jobs.reporting.html import difference, number, signed
 from jobs.reporting.summary import columns
-from msr_models.data.lake_reader import read_table
+from lake.reader import read_table
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
 
@@ -87,7 +87,7 @@ def read_day_rows(dataset: DatasetSpec, days: Sequence[date], *, history: bool) 
     """Features of `days`, with the column `history` (item ids, oldest first) where asked for."""
     fields = [f.column for f in dataset.encoded_fields]
     rows = read_table(
-        dataset.name, "scenario_features", days=days,
+        dataset, "scenario_features", days=days,
         columns=["ds", "scenario_id", "user_key", "label", "hist_end", *fields],
     )  # fmt: skip
     if rows.num_rows == 0:
@@ -97,7 +97,7 @@ def read_day_rows(dataset: DatasetSpec, days: Sequence[date], *, history: bool) 
 
 def _histories(dataset: DatasetSpec, rows: pa.Table, days: Sequence[date]) -> pa.ChunkedArray:
     """The last max_length behaviours before each row, cut from its user's list by hist_end."""
-    users = read_table(dataset.name, "behaviour_sequences", days=days, columns=["ds", "user_key", "hist_item_ids"])
+    users = read_table(dataset, "behaviour_sequences", days=days, columns=["ds", "user_key", "hist_item_ids"])
     keys = users.select(["ds", "user_key"]).append_column("user_row", pa.array(np.arange(users.num_rows)))
     numbered = rows.select(["ds", "user_key"]).append_column("row", pa.array(np.arange(rows.num_rows)))
     joined = numbered.join(keys, keys=["ds", "user_key"], join_type="left outer").sort_by("row")

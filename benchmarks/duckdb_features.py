@@ -14,7 +14,7 @@ from pathlib import Path
 import duckdb
 
 from jobs.transforms.statistics import CTR_CENTRE, HIGHEST_ID, LOWEST_CTR, PRIOR_IMPRESSIONS
-from msr_models.data.lake_reader import open_table
+from lake.reader import open_table
 from schemas.dataset_spec import DatasetSpec, FieldSpec
 
 
@@ -33,7 +33,7 @@ def build_day(dataset: DatasetSpec, ds: date, version: str, folder: Path, thread
 
 def _open(connection: duckdb.DuckDBPyConnection, dataset: DatasetSpec, ds: date, version: str) -> None:
     """Views over the files: vocabulary, recent (behaviours' days), past (statistics' days), today."""
-    impressions = open_table(dataset.name, "impressions")
+    impressions = open_table(dataset, "impressions")
 
     def files(days: Sequence[date]) -> str:
         return _scan(impressions.file_uris([("ds", "in", [str(day) for day in days])]))
@@ -43,7 +43,7 @@ def _open(connection: duckdb.DuckDBPyConnection, dataset: DatasetSpec, ds: date,
     past = dataset.days_before(ds, dataset.statistics.lookback_days)
     for name, days in (("recent", recent), ("past", past), ("today", [ds])):
         connection.execute(f"CREATE VIEW {name} AS SELECT *, epoch_us(event_ts) AS ts FROM {files(days)}")
-    uris = open_table(dataset.name, "vocabularies").file_uris([("vocabulary_version", "=", version)])
+    uris = open_table(dataset, "vocabularies").file_uris([("vocabulary_version", "=", version)])
     connection.execute(f"CREATE TABLE vocabulary AS SELECT field, value, id FROM {_scan(uris)}")
 
 

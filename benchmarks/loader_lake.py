@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 import numpy as np
 import pyarrow as pa
 
-from jobs.arrow_lake import overwrite_partition
+from lake.arrow_writer import overwrite_partition
 from schemas.dataset_spec import DatasetSpec
 
 # Fields with ids 1 .. size. `position` rises with the order in which rows were written: it shows how a shuffle mixes.

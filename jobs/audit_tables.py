@@ -12,10 +12,10 @@ from datetime import UTC, date, datetime, timedelta
 from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
-from jobs.accounts import record_accounts
 from jobs.cli import StepArgs, progress, run_step
-from jobs.spark_lake import open_frame, read_days
-from jobs.spark_session import get_session
+from lake.audits import record_accounts
+from lake.spark_session import get_session
+from lake.spark_writer import open_frame, read_days
 from schemas.dataset_spec import STATISTIC_IDS, DatasetSpec
 from schemas.errors import AuditFailedError
 

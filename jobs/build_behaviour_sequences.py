@@ -16,10 +16,10 @@ from pyspark.sql import functions as F
 from jobs.build_vocabularies import ensure_vocabulary, load_vocabulary
 from jobs.cli import StepArgs, progress, run_step
 from jobs.ingest_impressions import ensure_ingested
-from jobs.spark_lake import publish, read_days
-from jobs.spark_session import get_session
 from jobs.transforms.sequences import behaviour_sequences
-from msr_models.data.lake_reader import published_days, read_table
+from lake.reader import published_days, read_table
+from lake.spark_session import get_session
+from lake.spark_writer import publish, read_days
 from schemas.dataset_spec import DatasetSpec
 
 TABLE_NAME = "behaviour_sequences"
@@ -27,8 +27,8 @@ TABLE_NAME = "behaviour_sequences"
 
 def ensure_sequences(spark: SparkSession, dataset: DatasetSpec, ds: date, version: str) -> None:
     """Build the day's sequences where they are missing or were made with another vocabulary version."""
-    if ds in published_days(dataset.name, TABLE_NAME):
-        column = read_table(dataset.name, TABLE_NAME, columns=["vocabulary_version"], days=[ds])["vocabulary_version"]
+    if ds in published_days(dataset, TABLE_NAME):
+        column = read_table(dataset, TABLE_NAME, columns=["vocabulary_version"], days=[ds])["vocabulary_version"]
         if column.unique().to_pylist() == [version]:
             return
     build_day(spark, dataset, ds)

@@ -16,10 +16,10 @@ from jobs.build_behaviour_sequences import ensure_sequences, for_each_day
 from jobs.build_vocabularies import ensure_vocabulary, load_vocabulary
 from jobs.cli import StepArgs, progress, run_step
 from jobs.ingest_impressions import ensure_ingested
-from jobs.spark_lake import publish, read_days
 from jobs.transforms.features import scenario_features
 from jobs.transforms.statistics import scenario_statistics
-from msr_models.data.lake_reader import open_table
+from lake.reader import open_table
+from lake.spark_writer import publish, read_days
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TableError
 
@@ -59,7 +59,7 @@ def build_day(spark: SparkSession, dataset: DatasetSpec, ds: date) -> None:
 
 def _num_impressions(dataset: DatasetSpec, ds: date) -> int:
     """Published impressions of the day, from the files' own counts."""
-    impressions = open_table(dataset.name, "impressions").to_pyarrow_dataset()
+    impressions = open_table(dataset, "impressions").to_pyarrow_dataset()
     return int(impressions.count_rows(filter=pds.field("ds") == str(ds)))
 
 

@@ -15,11 +15,11 @@ from pyspark.sql import functions as F
 
 from jobs.cli import StepArgs, progress, run_step
 from jobs.ingest_impressions import ensure_ingested
-from jobs.spark_lake import open_frame, publish, read_days
-from jobs.spark_session import get_session
 from jobs.transforms.encoding import VocabularyIndex, index_vocabulary
 from jobs.transforms.vocabulary import first_vocabulary, next_vocabulary
-from msr_models.data.lake_reader import open_table, table_exists
+from lake.reader import open_table, table_exists
+from lake.spark_session import get_session
+from lake.spark_writer import open_frame, publish, read_days
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TableError
 
@@ -49,9 +49,9 @@ def load_vocabulary(spark: SparkSession, dataset: DatasetSpec, version: str) -> 
 
 def published_versions(dataset: DatasetSpec) -> set[str]:
     """Versions that are in the table, from the Delta log alone."""
-    if not table_exists(dataset.name, TABLE_NAME):
+    if not table_exists(dataset, TABLE_NAME):
         return set()
-    return {p["vocabulary_version"] for p in open_table(dataset.name, TABLE_NAME).partitions()}
+    return {p["vocabulary_version"] for p in open_table(dataset, TABLE_NAME).partitions()}
 
 
 def missing_versions(dataset: DatasetSpec, ds: date, published: set[str]) -> list[date]:

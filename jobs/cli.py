@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import NoReturn
 
@@ -32,9 +34,24 @@ class StepArgs:
         return self.days[-1]
 
 
+log = logging.getLogger(__name__)
+
+
 def progress(message: str) -> None:
-    """Print one line with the UTC time, at once."""
-    print(f"{datetime.now(UTC):%H:%M:%S} {message}", flush=True)
+    """Log one line."""
+    log.info(message)
+
+
+def configure_logging() -> None:
+    """Log to stdout, one line per message with the UTC time."""
+    handler = logging.StreamHandler(sys.stdout)
+    formatter = logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S")
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
+    for name in ("jobs", "lake", "msr_models", "__main__"):
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.INFO)
+        logger.handlers = [handler]
 
 
 def run_step(
@@ -49,6 +66,7 @@ def run_step(
     0 done, 2 the user's mistake (one line on stderr), 3 an audit failed. Any other exception is a bug and keeps its
     traceback (exit 1).
     """
+    configure_logging()
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_dataset(parser)
     parser.add_argument("--ds", type=_day, help="the day to write, YYYY-MM-DD")

@@ -15,14 +15,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.arrow_lake import overwrite_partition
 from jobs.cli import StepArgs, progress, run_step
-from msr_models.data import lake_reader
+from lake import reader as lake_reader
+from lake.arrow_writer import overwrite_partition
+from lake.locations import artifact_path
 from msr_models.evaluation.metrics import scenario_metrics, session_ids
 from msr_models.training.predictions import read_predictions
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
-from schemas.locations import artifact_path
 from schemas.tables import get_table
 
 SPLITS = ("validation", "test")
@@ -61,7 +61,7 @@ def evaluate_day(dataset: DatasetSpec, ds: date, model: str | None = None) -> No
 
 def evaluate_run(dataset: DatasetSpec, run: dict[str, Any]) -> list[dict[str, Any]]:
     """Rows of `evaluations` of one run: per split, each scenario and all (scenario_id -1)."""
-    predictions = read_predictions(artifact_path(dataset.name, run["predictions_uri"]))
+    predictions = read_predictions(artifact_path(dataset, run["predictions_uri"]))
     shared = {key: run[key] for key in ("ds", "model", "run_id", "arm", "ratio", "is_selected")}
     rows: list[dict[str, Any]] = []
     for split in SPLITS:
@@ -108,11 +108,11 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _runs(dataset: DatasetSpec, ds: date, model: str | None) -> list[dict[str, Any]]:
-    if not lake_reader.table_exists(dataset.name, "training_runs"):
+    if not lake_reader.table_exists(dataset, "training_runs"):
         return []
     columns = ["ds", "model", "run_id", "arm", "ratio", "is_selected", "predictions_uri"]
     filters = None if model is None else {"model": model}
-    rows = lake_reader.read_table(dataset.name, "training_runs", columns=columns, days=[ds], filters=filters)
+    rows = lake_reader.read_table(dataset, "training_runs", columns=columns, days=[ds], filters=filters)
     return sorted(rows.to_pylist(), key=lambda r: (r["model"], r["ratio"]))
 
 

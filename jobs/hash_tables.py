@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.cli import StepArgs, run_step
-from msr_models.data.lake_reader import open_table, read_table, table_exists
+from lake.reader import open_table, read_table, table_exists
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TableError
 from schemas.table_spec import TableSpec
@@ -61,17 +61,17 @@ def hash_rows(rows: pa.Table, spec: TableSpec) -> str:
 def hash_lake(dataset: DatasetSpec, tables: Sequence[str], days: Sequence[date]) -> Iterator[ContentHash]:
     """Hashes of the parts of `tables` that exist, sorted; of `days` only where any are given."""
     for table in sorted(tables):
-        if not table_exists(dataset.name, table):
+        if not table_exists(dataset, table):
             continue
         spec = get_table(table).for_dataset(dataset)
         column = _part_column(spec)
         if column is None:
-            rows = read_table(dataset.name, table, columns=spec.content_columns)
+            rows = read_table(dataset, table, columns=spec.content_columns)
             yield ContentHash(table, WHOLE, rows.num_rows, hash_rows(rows, spec))
             continue
-        for part in sorted({p[column] for p in open_table(dataset.name, table).partitions()}):
+        for part in sorted({p[column] for p in open_table(dataset, table).partitions()}):
             if _is_wanted(part, days):
-                rows = read_table(dataset.name, table, columns=spec.content_columns, filters={column: part})
+                rows = read_table(dataset, table, columns=spec.content_columns, filters={column: part})
                 yield ContentHash(table, part, rows.num_rows, hash_rows(rows, spec))
 
 

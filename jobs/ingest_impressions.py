@@ -14,13 +14,13 @@ from datetime import date
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs.accounts import published_days, record_accounts
 from jobs.adapters import read_raw
+from jobs.auditing.expectations import AuditResult, run_expectations
 from jobs.cli import StepArgs, progress, run_step
-from jobs.expectations import AuditResult, run_expectations
-from jobs.spark_lake import publish
-from jobs.spark_session import get_session
 from jobs.transforms import canonical
+from lake.audits import published_days, record_accounts
+from lake.spark_session import get_session
+from lake.spark_writer import publish
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import AuditFailedError, SourceError
 from schemas.tables import get_table

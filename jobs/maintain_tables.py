@@ -22,9 +22,10 @@ from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 
 from jobs.cli import StepArgs, progress, run_step
-from msr_models.data.lake_reader import open_table, read_table, table_exists
+from lake.locations import artifacts_dir
+from lake.reader import open_table, read_table, table_exists
+from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TableError
-from schemas.locations import artifacts_dir
 from schemas.tables import get_table, table_names
 
 DEFAULT_RETENTION_HOURS = 168
@@ -48,17 +49,17 @@ class Maintained:
     pinned: int
 
 
-def pinned_versions(dataset_name: str) -> dict[str, set[int]]:
+def pinned_versions(dataset: DatasetSpec) -> dict[str, set[int]]:
     """Table -> versions that manifests of training runs and shared-instance sets name.
 
     Raises TableError where one of them cannot be read: a version that might be pinned must not be deleted.
     """
     pinned: dict[str, set[int]] = defaultdict(set)
     for table, column in PINNED_BY.items():
-        if not table_exists(dataset_name, table):
+        if not table_exists(dataset, table):
             continue
         key = get_table(table).keys[0]
-        for name, text in zip(*_two_columns(dataset_name, table, key, column), strict=True):
+        for name, text in zip(*_two_columns(dataset, table, key, column), strict=True):
             try:
                 said = json.loads(text)
                 for versions in [said[k] for k in MANIFEST_KEYS] if column == "manifest" else [said]:
@@ -73,16 +74,16 @@ def pinned_versions(dataset_name: str) -> dict[str, set[int]]:
 
 
 def maintain_table(
-    dataset_name: str, table: str, *, pinned: set[int], retention_hours: int, dry_run: bool = False
+    dataset: DatasetSpec, table: str, *, pinned: set[int], retention_hours: int, dry_run: bool = False
 ) -> Maintained:
     """Compact and vacuum one table; with `dry_run` count what would be deleted and change nothing."""
-    delta = open_table(dataset_name, table)
+    delta = open_table(dataset, table)
     files_before, bytes_before = _size(delta)
     if not dry_run:
         _keep_log(delta, pinned)
         _compact(delta)
     deleted = _vacuum(delta, sorted(v for v in pinned if v <= delta.version()), retention_hours, dry_run=dry_run)
-    files_after, bytes_after = _size(open_table(dataset_name, table))
+    files_after, bytes_after = _size(open_table(dataset, table))
     return Maintained(
         table=table,
         files_before=files_before,
@@ -118,14 +119,14 @@ def step(args: StepArgs) -> None:
     hours = args.options.retention_hours
     if hours < 0:
         raise TableError(f"--retention-hours {hours} is negative; give 0 or more")
-    name = args.dataset.name
-    tables = [t for t in table_names() if table_exists(name, t)]
+    dataset = args.dataset
+    tables = [t for t in table_names() if table_exists(dataset, t)]
     if not tables:
-        raise TableError(f"data set {name} has no tables yet; run its steps first, or check MSR_LAKE_ROOT")
-    pinned = pinned_versions(name)
+        raise TableError(f"data set {dataset.name} has no tables yet; run its steps first, or check MSR_LAKE_ROOT")
+    pinned = pinned_versions(dataset)
     for table in tables:
         done = maintain_table(
-            name, table, pinned=pinned.get(table, set()), retention_hours=hours, dry_run=args.options.dry_run
+            dataset, table, pinned=pinned.get(table, set()), retention_hours=hours, dry_run=args.options.dry_run
         )
         verb = "to delete" if args.options.dry_run else "deleted"
         progress(
@@ -133,7 +134,7 @@ def step(args: StepArgs) -> None:
             f"{done.bytes_after / 1e6:.1f} MB, {done.deleted} old files {verb}, {done.pinned} versions pinned"
         )
     try:
-        folder = artifacts_dir(name) / "resume"
+        folder = artifacts_dir(dataset) / "resume"
     except TableError as error:
         return progress(f"states of cut-off trainings: left as they are ({error})")
     files, size = remove_stale_states(folder, hours, dry_run=args.options.dry_run)
@@ -141,8 +142,8 @@ def step(args: StepArgs) -> None:
     progress(f"states of cut-off trainings: {files} old files ({size / 1e6:.1f} MB) {verb}")
 
 
-def _two_columns(dataset_name: str, table: str, first: str, second: str) -> tuple[list[str], list[str]]:
-    rows = read_table(dataset_name, table, columns=[first, second])
+def _two_columns(dataset: DatasetSpec, table: str, first: str, second: str) -> tuple[list[str], list[str]]:
+    rows = read_table(dataset, table, columns=[first, second])
     return rows[first].to_pylist(), rows[second].to_pylist()
 
 

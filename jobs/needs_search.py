@@ -12,7 +12,7 @@ from __future__ import annotations
 from datetime import date
 
 from jobs.cli import StepArgs, progress, run_step
-from msr_models.data.search_schedule import next_todo
+from msr_models.sets.schedule import next_todo
 from schemas.dataset_spec import DatasetSpec
 
 

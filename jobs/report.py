@@ -14,8 +14,8 @@ from jobs.cli import StepArgs, progress, run_step
 from jobs.reporting.collect import collect
 from jobs.reporting.page import render, render_links
 from jobs.reporting.summary import summarise
+from lake.locations import report_dir
 from schemas.errors import TableError
-from schemas.locations import report_dir
 
 
 def write_report(html: str, dataset_name: str) -> Path:

@@ -19,9 +19,9 @@ from datetime import date
 import torch
 
 from jobs.cli import StepArgs, progress, run_step
-from jobs.shared_scoring import SetScoring, launched_processes
-from msr_models.data.search_schedule import drift_flags
-from msr_models.data.shared_sets import SharedSet, find_shared_set, get_shared_set
+from msr_models.sets.catalogue import SharedSet, find_shared_set, get_shared_set
+from msr_models.sets.schedule import drift_flags
+from msr_models.ssim.set_scoring import SetScoring, launched_processes
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError
 

@@ -25,25 +25,25 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from jobs.arrow_lake import overwrite_rows
 from jobs.cli import StepArgs, progress, run_step
-from jobs.due_searches import do_due_searches
-from jobs.sets.curves import curves_file
-from jobs.sets.describe import tie_lines
-from jobs.sets.restore import put_back, search_of_set
-from jobs.shared_scoring import launched_processes, publish_masks
-from msr_models.data import lake_reader
-from msr_models.data.feature_files import feature_files
-from msr_models.data.shared_sets import read_catalogue
+from lake import reader as lake_reader
+from lake.arrow_writer import overwrite_rows
+from lake.locations import artifact_uri, artifacts_dir
 from msr_models.data.window import Window, load_window
+from msr_models.sets.catalogue import read_catalogue
+from msr_models.sets.curves import curves_file
+from msr_models.sets.describe import tie_lines
+from msr_models.sets.feature_files import feature_files
+from msr_models.ssim.due_searches import do_due_searches
+from msr_models.ssim.restore import put_back, search_of_set
 from msr_models.ssim.search import SearchResult, run_search
+from msr_models.ssim.set_scoring import launched_processes, publish_masks
 from msr_models.ssim.store import make_scorer, save_scorer
 from msr_models.training.device import usable_device
 from msr_models.training.manifest import code_version
 from msr_models.training.memory import keep_freed_memory
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError
-from schemas.locations import artifact_uri, artifacts_dir
 from schemas.pipeline_spec import SearchSpec
 
 # Settings that say when a search is due or which days it takes, not what it does with them
@@ -101,7 +101,7 @@ def search_day(dataset: DatasetSpec, ds: date, spec: SearchSpec, device: str = "
     shown = ", ".join(f"{name} {rows:,}" for name, rows in zip(window.scenario_names, rows_K, strict=True))
     progress(f"{ds}: {len(window):,} rows ({shown}); vocabulary {window.vocabulary_version}; set {set_id}")
     result = run_search(window, spec, progress, device=device)
-    with _only_writer(artifacts_dir(dataset.name) / "selectors" / set_id):
+    with _only_writer(artifacts_dir(dataset) / "selectors" / set_id):
         # On a GPU two searches of one id differ in last digits: masks of one and selector of the other are no set
         if _exists(dataset, set_id):
             progress(f"{ds}: shared set {set_id} was made by another process meanwhile; this one's is dropped")
@@ -160,10 +160,10 @@ def _only_writer(folder: Path) -> Iterator[None]:
 
 
 def _exists(dataset: DatasetSpec, set_id: str) -> bool:
-    if not lake_reader.table_exists(dataset.name, "shared_instance_sets"):
+    if not lake_reader.table_exists(dataset, "shared_instance_sets"):
         return False
     rows = lake_reader.read_table(
-        dataset.name, "shared_instance_sets", columns=["status"], filters={"shared_set_id": set_id}
+        dataset, "shared_instance_sets", columns=["status"], filters={"shared_set_id": set_id}
     )
     return rows.num_rows > 0
 
@@ -173,17 +173,17 @@ def _publish(dataset: DatasetSpec, window: Window, spec: SearchSpec, set_id: str
     if not np.isfinite(result.probs_N).all():
         raise SharedSetError(f"shared set {set_id}: scores are not finite; lower search.selector_learning_rate")
     rates = share_rates(window, result)
-    path = artifacts_dir(dataset.name) / "selectors" / set_id / "selector.pt"
+    path = artifacts_dir(dataset) / "selectors" / set_id / "selector.pt"
     scorer = make_scorer(set_id, window, result)
     sha256 = save_scorer(path, scorer, spec, _record(result, rates))
     masks = scorer.masks(window, result.probs_N)
     # Of the versions that were read: features that were built again during the search make these masks stale
-    files = feature_files(dataset.name, window.days, window.table_versions)
+    files = feature_files(dataset, window.days, window.table_versions)
     for index, day in enumerate(window.days):
         rows = masks.filter(pa.array(window.day_N.numpy() == index))
         if rows.num_rows:
             progress(f"{day}: {publish_masks(dataset, set_id, day, rows, files[day]):,} masks")
-    saved = {"selector_uri": artifact_uri(dataset.name, path), "selector_sha256": sha256}
+    saved = {"selector_uri": artifact_uri(dataset, path), "selector_sha256": sha256}
     row = _catalogue_row(window, spec, set_id, result, rates) | saved
     overwrite_rows(pa.Table.from_pylist([row]), dataset, "shared_instance_sets", {"shared_set_id": set_id})
     for name, rate in rates.items():

@@ -19,11 +19,11 @@ from datetime import date
 from pathlib import Path
 
 from jobs.cli import StepArgs, add_dataset, run_step
-from jobs.sets.compare import compare_sets
-from jobs.sets.describe import difference_lines, list_lines, show_lines
-from jobs.sets.export import export_set
-from jobs.sets.manage import pin, retire, unpin
-from msr_models.data.shared_sets import read_catalogue
+from msr_models.sets.catalogue import read_catalogue
+from msr_models.sets.compare import compare_sets
+from msr_models.sets.describe import difference_lines, list_lines, show_lines
+from msr_models.sets.export import export_set
+from msr_models.sets.pins import pin, retire, unpin
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError
 

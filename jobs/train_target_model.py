@@ -24,17 +24,17 @@ from pathlib import Path
 import torch
 
 from jobs.cli import StepArgs, progress, run_step
-from jobs.training_rows import publish_runs, runs_exist
 from msr_models.data.layout import smallest_layout
-from msr_models.data.shared_sets import find_shared_set, get_shared_set
 from msr_models.data.window import published_empty
 from msr_models.models.registry import build_model, known_models, parse_options
+from msr_models.sets.catalogue import find_shared_set, get_shared_set
 from msr_models.training.chain import DayPlan, days_to_make_first, plan_day
 from msr_models.training.config import TrainerConfig
 from msr_models.training.device import usable_device
 from msr_models.training.manifest import RunManifest, read_manifest
 from msr_models.training.memory import keep_freed_memory
 from msr_models.training.processes import Processes, join_processes
+from msr_models.training.publish import publish_runs, runs_exist
 from msr_models.training.state import Resume
 from msr_models.training.target import (
     Arm,
@@ -174,7 +174,7 @@ def _train_models(
                 progress(f"{ds} {choice.name}: the same {len(planned)} runs exist, nothing to do")
                 continue
             # Kept until all arms are published: what is interrupted in the last one does not train the others again.
-            resumes = [resume_of(arm, dataset.training.checkpoint_steps) for arm in planned]
+            resumes = [resume_of(dataset, arm) for arm in planned]
             if options.retrain and processes.is_main:
                 _remove(resumes)
             arms = [_train_one(data, arm, processes, r) for arm, r in zip(planned, resumes, strict=True)]

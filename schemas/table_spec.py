@@ -1,8 +1,15 @@
-"""TableSpec: what a Delta table must look like, as data. Engines enforce it, see `jobs/`."""
+"""TableSpec: what a Delta table must look like, as data; the writers in `lake/` enforce it.
+
+Tables whose rows Python handles one by one declare them as a `Row` class, from which the columns follow, so that the
+type checker and the table know the same fields.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from dataclasses import dataclass
+from datetime import datetime
+from types import NoneType
+from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -27,6 +34,45 @@ class Column(_Frozen):
     volatile: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Doc:
+    """What `Annotated` says of a field of a Row beside its type: `type` where the default Arrow type does not fit."""
+
+    text: str
+    type: pa.DataType | None = None
+    volatile: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """Base of typed rows; `table` names the row's table. Fields are `Annotated[type, Doc("...")]`."""
+
+    table: ClassVar[str]
+
+
+_ARROW_TYPES: dict[type, pa.DataType] = {
+    str: pa.string(),
+    int: pa.int64(),
+    float: pa.float64(),
+    bool: pa.bool_(),
+    datetime: pa.timestamp("us", tz="UTC"),
+}
+
+
+def columns_of(row: type[Row]) -> tuple[Column, ...]:
+    """The columns that a Row class declares, in its order; `| None` makes a column nullable."""
+    hints = get_type_hints(row, include_extras=True)
+    return tuple(_column(name, *get_args(hint)) for name, hint in hints.items() if name != "table")
+
+
+def _column(name: str, kind: Any, doc: Doc) -> Column:
+    kinds = set(get_args(kind) or (kind,))
+    nullable = NoneType in kinds
+    (plain,) = kinds - {NoneType}
+    arrow = doc.type or _ARROW_TYPES[plain]
+    return Column(name=name, type=arrow, doc=doc.text, nullable=nullable, volatile=doc.volatile)
+
+
 class Constraint(_Frozen):
     """A Delta CHECK constraint; `sql` must be understood by Spark and DataFusion alike."""
 
@@ -48,6 +94,7 @@ class Expectation(_Frozen):
 class TableSpec(_Frozen):
     """One Delta table at `<lake>/<dataset>/<name>`.
 
+    `written_by` names the command in `jobs/` that writes it, `row` its typed row where there is one.
     `field_columns` says which of the data set's fields become columns beside the fixed ones: `raw` values (x_*),
     `encoded` ids (f_*) or the encoded attributes of `behaviour`s (hist_f_*); `for_dataset` puts them in.
     """
@@ -57,6 +104,8 @@ class TableSpec(_Frozen):
     columns: tuple[Column, ...]
     keys: tuple[str, ...]
     partition_by: tuple[str, ...]
+    written_by: str
+    row: type[Row] | None = None
     constraints: tuple[Constraint, ...] = ()
     expectations: tuple[Expectation, ...] = ()
     field_columns: FieldColumns = "none"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,11 +16,17 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     """One Spark session for all tests: a JVM start is dear. SPARK_REMOTE makes it a Connect client."""
-    from jobs.spark_session import get_session
+    from lake.spark_session import get_session
 
     session = get_session("tests")
     yield session
     session.stop()
+
+
+@pytest.fixture(autouse=True)
+def _log_everything(caplog: pytest.LogCaptureFixture) -> None:
+    """Steps report through logging: `caplog.text` has their lines."""
+    caplog.set_level(logging.INFO)
 
 
 @pytest.fixture

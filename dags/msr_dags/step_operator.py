@@ -154,7 +154,7 @@ def _spark_launch(step: str, module: list[str]) -> tuple[list[str], dict[str, st
     master = _spark_master(connection.host or "local[*]", connection.port)
     if master.startswith("local"):
         return module, {"MSR_SPARK_MASTER": master}
-    # The cluster's knobs and jars are spark-submit's own (spark-defaults.conf), not those of docker/spark-local.conf
+    # The cluster's knobs and jars are spark-submit's own (spark-defaults.conf), not those of scripts/spark-local.conf
     bin_dir = Path(step_python()).parent
     # It looks for Spark's home with the commands on PATH
     environment = {"PYSPARK_PYTHON": step_python(), "PATH": f"{bin_dir}{os.pathsep}{os.environ.get('PATH', '')}"}

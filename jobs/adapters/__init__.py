@@ -10,8 +10,8 @@ from pyspark.sql import functions as F
 
 from jobs.adapters import ali_ccp, ali_express, alimama, files, generated, kuairand, movielens
 from jobs.adapters.raw_log import check_columns, source_error
-from jobs.spark_session import SPARK_ERRORS
 from jobs.transforms.event_time import event_time
+from lake.spark_session import SPARK_ERRORS
 from schemas.dataset_spec import DatasetSpec
 
 # Each gives the log's columns and the adapter's (jobs/transforms/canonical.py); of daily sources those of the day,

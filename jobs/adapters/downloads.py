@@ -10,8 +10,8 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.adapters.files import read_delimited
-from jobs.spark_session import SPARK_ERRORS
 from jobs.transforms.canonical import REFUSED_DETAIL, REFUSED_REASON, SOURCE
+from lake.spark_session import SPARK_ERRORS
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import DatasetSpecError, SourceError
 

@@ -1,4 +1,4 @@
-"""Adapter `movielens`: the files of MovieLens-1M (docker/get_movielens.py), ratings joined with users and movies."""
+"""Adapter `movielens`: the files of MovieLens-1M (scripts/get_movielens.py), ratings joined with users and movies."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _read(spark: SparkSession, folder: str, name: str) -> DataFrame:
     plain = frame.toDF(*[column.split(":")[0] for column in frame.columns])
     if missing := [column for column in COLUMNS[name] if column not in plain.columns]:
         raise SourceError(
-            f"{path} lacks columns {missing}; it has {plain.columns}; fetch the files anew with docker/get_movielens.py"
+            f"{path} lacks columns {missing}; it has {plain.columns}; fetch the files again: scripts/get_movielens.py"
         )
     return plain
 

@@ -45,7 +45,7 @@ def source_error(error: Exception, dataset: DatasetSpec, ds: date) -> MsrError:
     condition = _CONDITION.search(text)  # an engine in this process tells its own classes first
     first_line = " ".join((condition.group() if condition else text).split("\n")[0].split())
     if "PATH_NOT_FOUND" in text:
-        fetch = "fetch it with docker/get_movielens.py" if dataset.source.adapter == "movielens" else "deliver it"
+        fetch = "fetch it with scripts/get_movielens.py" if dataset.source.adapter == "movielens" else "deliver it"
         return SourceError(
             f"the log of {dataset.name} for {ds} is missing: nothing at {path}; {fetch} or mend source.path"
         )

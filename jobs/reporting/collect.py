@@ -11,11 +11,11 @@ from typing import Any
 
 from jobs.reporting.reliability import Reliability, read_reliability
 from jobs.reporting.shared_set import SetSummary, SharedSet, read_sets, read_shared_set
-from jobs.sets.drift import DayDrift, read_drift
-from jobs.sets.usage import Run, read_runs
-from msr_models.data.lake_reader import read_table, table_exists
+from lake.locations import artifact_path
+from lake.reader import read_table, table_exists
+from msr_models.sets.drift import DayDrift, read_drift
+from msr_models.sets.usage import Run, read_runs
 from schemas.dataset_spec import DatasetSpec
-from schemas.locations import artifact_path
 
 ALL_ROWS, MEAN = -1, -2  # beside the scenarios: all rows together, the mean over scenarios
 SELECTED, NO_SHARING, SHARE_ALL = "selected", "mt_backbone", "mt_backbone_s"
@@ -144,7 +144,7 @@ def collect(dataset: DatasetSpec, days: Sequence[date], argument: str | None = N
         runs=runs,
         scores=[_score(row) for row in _rows(dataset, "evaluations", days)],
         reliability=read_reliability(
-            [(r.model, r.ds, arm, artifact_path(dataset.name, r.predictions_uri)) for r, arm in _newest_arms(runs)]
+            [(r.model, r.ds, arm, artifact_path(dataset, r.predictions_uri)) for r, arm in _newest_arms(runs)]
         ),
     )
 
@@ -159,9 +159,9 @@ def _newest_arms(runs: Sequence[Run]) -> list[tuple[Run, str]]:
 
 def _rows(dataset: DatasetSpec, table: str, days: Sequence[date]) -> list[dict[str, Any]]:
     """Rows of a small table as dicts; none where the table does not exist."""
-    if not table_exists(dataset.name, table):
+    if not table_exists(dataset, table):
         return []
-    rows: list[dict[str, Any]] = read_table(dataset.name, table, days=days or None).to_pylist()
+    rows: list[dict[str, Any]] = read_table(dataset, table, days=days or None).to_pylist()
     return rows
 
 

@@ -6,7 +6,7 @@ from html import escape
 
 from jobs.reporting import account_figures, figures, sharing_figures
 from jobs.reporting.collect import ALL_ROWS, ARM_NAMES, NO_SHARING, SELECTED, SHARE_ALL, ReportData
-from jobs.reporting.drift import drift_section
+from jobs.reporting.drift_figures import drift_section
 from jobs.reporting.html import (
     MISSING,
     difference,
@@ -21,8 +21,8 @@ from jobs.reporting.html import (
     table,
     warning,
 )  # fmt: skip
-from jobs.sets.usage import Run
-from schemas.locations import artifact_path
+from lake.locations import artifact_path
+from msr_models.sets.usage import Run
 
 
 def render(data: ReportData) -> str:
@@ -44,7 +44,7 @@ def render_links(names: list[str]) -> str:
 
 def repeat_command(data: ReportData, run: Run) -> str:
     """The command that trains a run again from its manifest."""
-    manifest = artifact_path(data.dataset.name, run.checkpoint_uri).with_name("manifest.json")
+    manifest = artifact_path(data.dataset, run.checkpoint_uri).with_name("manifest.json")
     return f"python -m jobs.train_target_model --dataset {data.argument} --manifest {manifest}"
 
 

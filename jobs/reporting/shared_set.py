@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from msr_models.data.lake_reader import published_days, read_table, table_exists
+from lake.reader import published_days, read_table, table_exists
 from schemas.dataset_spec import DatasetSpec
 
 SCORE_BINS = 40
@@ -66,10 +66,10 @@ class SharedSet:
 
 def read_sets(dataset: DatasetSpec) -> list[SetSummary]:
     """The whole catalogue, oldest window first."""
-    if not table_exists(dataset.name, "shared_instance_sets"):
+    if not table_exists(dataset, "shared_instance_sets"):
         return []
     names = list(SetSummary.__dataclass_fields__)
-    rows = read_table(dataset.name, "shared_instance_sets", columns=names).to_pylist()
+    rows = read_table(dataset, "shared_instance_sets", columns=names).to_pylist()
     return sorted((SetSummary(**row) for row in rows), key=lambda s: (s.window_end, s.shared_set_id))
 
 
@@ -77,13 +77,13 @@ def read_shared_set(dataset: DatasetSpec, sets: Sequence[SetSummary], used: str 
     """The set that the newest runs used, else the newest accepted one; None where there is none with masks."""
     accepted = [s for s in sets if s.status == "accepted"]
     summary = next((s for s in sets if s.shared_set_id == used), accepted[-1] if accepted else None)
-    if summary is None or not table_exists(dataset.name, "shared_instance_masks"):
+    if summary is None or not table_exists(dataset, "shared_instance_masks"):
         return None
     where = {"shared_set_id": summary.shared_set_id}
-    if not published_days(dataset.name, "shared_instance_masks", where):
+    if not published_days(dataset, "shared_instance_masks", where):
         return None
     columns = ["ds", "instance_id", "scenario_id", "shared_score", "is_shared"]
-    every = read_table(dataset.name, "shared_instance_masks", columns=columns, filters=where)
+    every = read_table(dataset, "shared_instance_masks", columns=columns, filters=where)
     is_later = pc.greater(every["ds"], summary.window_end)
     masks, after = every.filter(pc.invert(is_later)), every.filter(is_later)
     labelled = _with_labels(dataset, masks)
@@ -101,10 +101,10 @@ def read_shared_set(dataset: DatasetSpec, sets: Sequence[SetSummary], used: str 
 def _with_labels(dataset: DatasetSpec, masks: pa.Table) -> pa.Table:
     """Mask rows joined to their labels; rows without features fall out."""
     columns = ["ds", "instance_id", "label"]
-    if masks.num_rows == 0 or not table_exists(dataset.name, "scenario_features"):
+    if masks.num_rows == 0 or not table_exists(dataset, "scenario_features"):
         return masks.slice(0, 0).append_column("label", pa.array([], pa.int32()))
     days = [date.fromisoformat(ds) for ds in masks["ds"].unique().to_pylist()]
-    labels = read_table(dataset.name, "scenario_features", columns=columns, days=days)
+    labels = read_table(dataset, "scenario_features", columns=columns, days=days)
     return masks.join(labels, keys=["ds", "instance_id"], join_type="inner")
 
 

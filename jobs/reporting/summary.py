@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from jobs.reporting.collect import ALL_ROWS, NO_SHARING, SELECTED, SHARE_ALL, ReportData
-from jobs.reporting.drift import flag_lines
+from jobs.reporting.drift_figures import flag_lines
 from jobs.reporting.html import difference, number, percent, signed
 
 

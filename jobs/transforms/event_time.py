@@ -18,7 +18,7 @@ _OFFSET_LETTERS = "VzOXxZ"  # of a Spark datetime pattern
 
 
 def event_time(raw: DataFrame, spec: EventTimeSpec) -> Column:
-    """UTC timestamp of each row, null where it cannot be read. Needs a session in UTC (jobs/spark_session.py).
+    """UTC timestamp of each row, null where it cannot be read. Needs a session in UTC (lake/spark_session.py).
 
     Text without an offset is wall-clock time in `spec.time_zone`. Columns that are timestamps already (Parquet) are
     taken as they are. Raises DatasetSpecError where the time zone does not exist.

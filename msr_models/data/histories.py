@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.dataset as pds
 
-from msr_models.data import lake_reader
+from lake import reader as lake_reader
 from msr_models.data.columns import Array, find_in, flat_lists, numbers, places, starts_of
 from schemas.dataset_spec import DatasetSpec
 
@@ -51,7 +51,7 @@ class Histories:
         self, dataset: DatasetSpec, days: Sequence[date], version: int, allocate: Callable[[int], Array]
     ) -> None:
         self._columns = ["user_key", ITEMS, "vocabulary_version"]
-        self._source = lake_reader.open_dataset(dataset.name, TABLE, self._columns, version)
+        self._source = lake_reader.open_dataset(dataset, TABLE, self._columns, version)
         self._items = allocate(1 + count_items(self._source, days))
         self._items[0] = 0
         self._used = 1

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
 from typing import Any
 
-from msr_models.data import lake_reader
+from lake import reader as lake_reader
 from schemas.dataset_spec import STATISTIC_IDS, DatasetSpec
 from schemas.errors import TrainingError
 
@@ -85,7 +85,7 @@ def layout_for(dataset: DatasetSpec, vocabulary_version: str, table_version: int
     Raises TrainingError when that version is not in `vocabularies`.
     """
     rows = lake_reader.read_table(
-        dataset.name,
+        dataset,
         "vocabularies",
         columns=["field", "id"],
         filters={"vocabulary_version": vocabulary_version},

@@ -8,7 +8,8 @@ from datetime import date
 from pathlib import Path
 from typing import Literal
 
-from msr_models.data import histories, lake_reader, reader
+from lake import reader as lake_reader
+from msr_models.data import histories, reader
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
 
@@ -24,8 +25,8 @@ ROW_BYTES = 3 * 8 + 5 * 4 + 2
 def window_bytes(dataset: DatasetSpec, days: Sequence[date], *, versions: Mapping[str, int] | None = None) -> int:
     """Peak memory of `load_window` for these days, from the Delta log and the files' footers."""
     pinned = reader.pin_versions(dataset, None, versions)
-    rows = sum(lake_reader.count_rows(dataset.name, reader.TABLE, days, version=pinned[reader.TABLE]).values())
-    source = lake_reader.open_dataset(dataset.name, histories.TABLE, [histories.ITEMS], pinned[histories.TABLE])
+    rows = sum(lake_reader.count_rows(dataset, reader.TABLE, days, version=pinned[reader.TABLE]).values())
+    source = lake_reader.open_dataset(dataset, histories.TABLE, [histories.ITEMS], pinned[histories.TABLE])
     slots = sum(f.max_values for f in dataset.encoded_fields)
     tensors = rows * (ROW_BYTES + 4 * slots) + 4 * histories.count_items(source, days)
     return int(tensors * LOADING_PEAK) + FIXED_BYTES

@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from msr_models.data import lake_reader
+from lake import reader as lake_reader
 from msr_models.data.columns import Array, numbers, padded_lists
 from msr_models.data.digest import RowDigest, name_of, row_keys
 from msr_models.data.histories import Histories, Sessions
 from msr_models.data.layout import FieldLayout, layout_for, newest_version
-from msr_models.data.masks import Ranks, RankScope
+from msr_models.sets.masks import Ranks, RankScope
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
 
@@ -74,12 +74,12 @@ class WindowReader:
             raise TrainingError(f"a window of {dataset.name} needs at least one day; none was given")
         self.dataset, self.days = dataset, sorted(set(days))
         self.table_versions = pin_versions(dataset, shared_set_id, versions)
-        self.rows_D = lake_reader.count_rows(dataset.name, TABLE, self.days, version=self.table_versions[TABLE])
+        self.rows_D = lake_reader.count_rows(dataset, TABLE, self.days, version=self.table_versions[TABLE])
         _check_days(dataset, self.rows_D)
         fields = dataset.encoded_fields
         self._columns = ["scenario_id", "instance_id", "user_key", "label", "hist_end", "vocabulary_version"]
         self._columns += [f.column for f in fields]
-        self._source = lake_reader.open_dataset(dataset.name, TABLE, self._columns, self.table_versions[TABLE])
+        self._source = lake_reader.open_dataset(dataset, TABLE, self._columns, self.table_versions[TABLE])
         self.histories = Histories(dataset, self.days, self.table_versions["behaviour_sequences"], allocate_items)
         self._ranks: Ranks | None = None
         self._mask_name = (shared_set_id or "", str(rank_scope))
@@ -231,15 +231,15 @@ def pin_versions(dataset: DatasetSpec, shared_set_id: str | None, versions: Mapp
     names = [TABLE, "behaviour_sequences", "vocabularies"]
     names += ["shared_instance_masks"] if shared_set_id else []
     given = versions or {}
-    return {n: given[n] if n in given else lake_reader.table_version(dataset.name, n) for n in names}
+    return {n: given[n] if n in given else lake_reader.table_version(dataset, n) for n in names}
 
 
 def published_empty(dataset: DatasetSpec, ds: date) -> bool:
     """Whether `ds` was published without rows, which the data set must allow."""
-    if not dataset.days.allow_empty or not lake_reader.table_exists(dataset.name, "audits"):
+    if not dataset.days.allow_empty or not lake_reader.table_exists(dataset, "audits"):
         return False
     audit = lake_reader.read_table(
-        dataset.name, "audits", columns=["status", "rows_published"], days=[ds], filters={"table_name": "impressions"}
+        dataset, "audits", columns=["status", "rows_published"], days=[ds], filters={"table_name": "impressions"}
     )
     return (
         bool(audit.num_rows) and audit["status"][0].as_py() == "published" and audit["rows_published"][0].as_py() == 0

@@ -26,9 +26,9 @@ from msr_models.data.batch import Batch
 from msr_models.data.columns import Array
 from msr_models.data.digest import mix, mix_int
 from msr_models.data.gather import gather_items, take
-from msr_models.data.masks import RankScope
 from msr_models.data.memory import require_streamable
 from msr_models.data.reader import Rows, WindowFacts, WindowReader
+from msr_models.sets.masks import RankScope
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
 

@@ -15,8 +15,8 @@ from msr_models.data.batch import Batch
 from msr_models.data.columns import Array, find_in
 from msr_models.data.gather import gather_items, take
 from msr_models.data.layout import FieldLayout
-from msr_models.data.masks import RankScope
 from msr_models.data.reader import Rows, WindowReader, published_empty
+from msr_models.sets.masks import RankScope
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from msr_models.training.files import write_bytes, write_json
+from lake.files import write_bytes, write_json
 from schemas.errors import TrainingError
 
 Arrays = Mapping[str, NDArray[Any]]

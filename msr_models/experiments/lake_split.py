@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from msr_models.data import lake_reader
+from lake import reader as lake_reader
 from msr_models.data.columns import find_in
 from msr_models.data.window import Window
 from msr_models.experiments.split import Split, select_rows
@@ -24,7 +24,7 @@ def lake_split(dataset: DatasetSpec, ds: date | None, name: str) -> Split:
 
     Raises TrainingError where the days before it are not all there.
     """
-    ds = ds or max(lake_reader.published_days(dataset.name, "scenario_features"), default=None)
+    ds = ds or max(lake_reader.published_days(dataset, "scenario_features"), default=None)
     days = None if ds is None else split_days(dataset, ds)
     if ds is None or days is None:
         raise TrainingError(
@@ -48,7 +48,7 @@ def lake_split(dataset: DatasetSpec, ds: date | None, name: str) -> Split:
 
 def _truth(dataset: DatasetSpec, window: Window) -> NDArray[np.bool_] | None:
     """Whether each row is shareable, as only the generator knows; None where its table is not there."""
-    if not lake_reader.table_exists(dataset.name, "generated_truth"):
+    if not lake_reader.table_exists(dataset, "generated_truth"):
         return None
     shareable_N = np.zeros(len(window), dtype=np.bool_)
     for index, ds in enumerate(window.days):
@@ -56,7 +56,7 @@ def _truth(dataset: DatasetSpec, window: Window) -> NDArray[np.bool_] | None:
         if not len(here):
             continue
         columns = ["instance_id", "is_shareable"]
-        truth = lake_reader.read_table(dataset.name, "generated_truth", columns=columns, days=[ds])
+        truth = lake_reader.read_table(dataset, "generated_truth", columns=columns, days=[ds])
         truth = truth.take(pc.sort_indices(truth["instance_id"]))
         place = find_in(_numpy(truth["instance_id"]), window.instance_id_N.numpy()[here])
         if (place < 0).any():

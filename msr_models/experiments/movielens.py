@@ -95,7 +95,7 @@ def _read(folder: Path) -> _Ratings:
 
 def _read_file(path: Path, columns: tuple[str, ...]) -> dict[str, pa.ChunkedArray]:
     """Columns of one tab-separated file whose header is `name:type`, as strings."""
-    fix = "fetch the files with docker/get_movielens.py FOLDER and give path=FOLDER"
+    fix = "fetch the files with scripts/get_movielens.py FOLDER and give path=FOLDER"
     try:
         with path.open(encoding="utf-8") as file:
             header = file.readline().rstrip("\r\n").split("\t")

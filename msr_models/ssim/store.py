@@ -15,13 +15,13 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from lake.files import write_bytes, write_json
 from msr_models.data.layout import FieldLayout
 from msr_models.data.window import Window
 from msr_models.ssim.ranks import rank_pct
 from msr_models.ssim.scoring import score_rows
 from msr_models.ssim.search import SearchResult
 from msr_models.ssim.selector import Selector
-from msr_models.training.files import write_bytes, write_json
 from schemas.errors import SharedSetError
 from schemas.pipeline_spec import SearchSpec
 

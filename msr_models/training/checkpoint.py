@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
+from lake.files import write_bytes, write_json
 from msr_models.data.layout import FieldLayout
 from msr_models.models.base import MultiScenarioModel
 from msr_models.models.registry import build_model
-from msr_models.training.files import write_bytes, write_json
 from schemas.errors import TrainingError
 
 FORMAT = 1

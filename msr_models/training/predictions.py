@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lake.files import write_bytes
 from msr_models.evaluation.blocks import Floats
-from msr_models.training.files import write_bytes
 from schemas.errors import TrainingError
 
 if TYPE_CHECKING:  # readers of predictions need no torch

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from msr_models.data import lake_reader
+from lake import reader as lake_reader
+from lake.locations import artifact_path
 from msr_models.training.manifest import RunManifest, parse_manifest
 from schemas.dataset_spec import DatasetSpec
-from schemas.locations import artifact_path
 
 _COLUMNS = ["run_id", "is_selected", "manifest", "checkpoint_uri", "checkpoint_sha256", "predictions_uri"]
 
@@ -38,18 +38,18 @@ def recorded_runs(dataset: DatasetSpec, ds: date, model: str) -> list[RecordedRu
 
     Raises TrainingError for a manifest of another format.
     """
-    if not lake_reader.table_exists(dataset.name, "training_runs"):
+    if not lake_reader.table_exists(dataset, "training_runs"):
         return []
     rows = lake_reader.read_table(
-        dataset.name, "training_runs", columns=_COLUMNS, days=[ds], filters={"model": model}
+        dataset, "training_runs", columns=_COLUMNS, days=[ds], filters={"model": model}
     ).to_pylist()
     runs = [
         RecordedRun(
             manifest=parse_manifest(row["manifest"], f"the manifest of run {row['run_id']} in training_runs"),
             is_selected=row["is_selected"],
-            checkpoint=artifact_path(dataset.name, row["checkpoint_uri"]),
+            checkpoint=artifact_path(dataset, row["checkpoint_uri"]),
             checkpoint_sha256=row["checkpoint_sha256"],
-            predictions=artifact_path(dataset.name, row["predictions_uri"]),
+            predictions=artifact_path(dataset, row["predictions_uri"]),
         )
         for row in rows
     ]

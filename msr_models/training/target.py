@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 
+from lake.locations import artifacts_dir
 from msr_models.data.source import ResidentRows
 from msr_models.data.window import Window
 from msr_models.evaluation.metrics import logloss, mean_scenario_auc
@@ -32,7 +33,6 @@ from msr_models.training.trainer import TrainResult, predict, train, validate
 from msr_models.training.warm_start import build_from_checkpoint
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
-from schemas.locations import artifacts_dir
 from schemas.pipeline_spec import ModelChoice
 
 Progress = Callable[[str], None]
@@ -139,7 +139,7 @@ def train_arm(
         dataset=planned.dataset,
         vocabulary_version=data.vocabulary_version,
     )
-    model = _first_weights(card, planned).to(planned.device)
+    model = _first_weights(data.dataset, card, planned).to(planned.device)
     training = data.training_rows(planned.ratio)
     if training.num_rows or planned.predecessor is None:
         result = train(
@@ -173,11 +173,11 @@ def _trainer_config(planned: RunManifest) -> TrainerConfig:
     return TrainerConfig(**planned.trainer)
 
 
-def _first_weights(card: ModelCard, planned: RunManifest) -> MultiScenarioModel:
+def _first_weights(dataset: DatasetSpec, card: ModelCard, planned: RunManifest) -> MultiScenarioModel:
     before = planned.predecessor
     if before is None:
         return build_model(card.model, card.options, card.layout, card.num_scenarios, card.seed)
-    path = run_folder(artifacts_dir(planned.dataset), before.run_id) / "weights.pt"
+    path = run_folder(artifacts_dir(dataset), before.run_id) / "weights.pt"
     try:
         return build_from_checkpoint(card, path, before.checkpoint_sha256)
     except TrainingError as error:
@@ -216,8 +216,8 @@ def run_folder(artifacts: Path, run_id: str) -> Path:
     return artifacts / "runs" / run_id
 
 
-def resume_of(planned: RunManifest, every_steps: int) -> Resume:
+def resume_of(dataset: DatasetSpec, planned: RunManifest) -> Resume:
     """Where an arm keeps its state while it trains, beside the runs: of this run, code, libraries and device alone."""
     made_by = [planned.code_version, dict(planned.package_versions), planned.device]
-    path = artifacts_dir(planned.dataset) / "resume" / f"{planned.run_id}.pt"
-    return Resume(path, f"{planned.run_id} {json.dumps(made_by, sort_keys=True)}", every_steps)
+    path = artifacts_dir(dataset) / "resume" / f"{planned.run_id}.pt"
+    return Resume(path, f"{planned.run_id} {json.dumps(made_by, sort_keys=True)}", dataset.training.checkpoint_steps)

@@ -1,24 +1,35 @@
 """Accounts of one table's day: rows in, published, quarantined, and what its expectations said."""
 
-import pyarrow as pa
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
-from schemas.table_spec import Column, Constraint, TableSpec
+from schemas.table_spec import Constraint, Doc, Row, TableSpec, columns_of
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Audit(Row):
+    """A row of `audits`."""
+
+    table: ClassVar[str] = "audits"
+
+    table_name: Annotated[str, Doc("the audited table")]
+    ds: Annotated[str, Doc("the audited day")]
+    status: Annotated[str, Doc("published or failed")]
+    rows_in: Annotated[int, Doc("rows that came in")]
+    rows_published: Annotated[int, Doc("rows committed (0 where the audit failed)")]
+    rows_quarantined: Annotated[int, Doc("rows refused, kept in quarantine")]
+    rows_per_scenario: Annotated[str, Doc("JSON: scenario name -> rows published")]
+    quarantine_reasons: Annotated[str, Doc("JSON: reason -> rows")]
+    warnings: Annotated[str, Doc("JSON list: expectations of severity warn that did not hold")]
+    failures: Annotated[str, Doc("JSON list: expectations of severity fail that did not hold")]
+
 
 TABLE = TableSpec(
     name="audits",
     doc=__doc__,
-    columns=(
-        Column(name="table_name", type=pa.string(), doc="the audited table"),
-        Column(name="ds", type=pa.string(), doc="the audited day"),
-        Column(name="status", type=pa.string(), doc="published or failed"),
-        Column(name="rows_in", type=pa.int64(), doc="rows that came in"),
-        Column(name="rows_published", type=pa.int64(), doc="rows committed (0 where the audit failed)"),
-        Column(name="rows_quarantined", type=pa.int64(), doc="rows refused, kept in quarantine"),
-        Column(name="rows_per_scenario", type=pa.string(), doc="JSON: scenario name -> rows published"),
-        Column(name="quarantine_reasons", type=pa.string(), doc="JSON: reason -> rows"),
-        Column(name="warnings", type=pa.string(), doc="JSON list: expectations of severity warn that did not hold"),
-        Column(name="failures", type=pa.string(), doc="JSON list: expectations of severity fail that did not hold"),
-    ),
+    row=Audit,
+    columns=columns_of(Audit),
+    written_by="ingest_impressions",
     keys=("table_name", "ds"),
     partition_by=("table_name", "ds"),
     constraints=(

@@ -16,6 +16,7 @@ TABLE = TableSpec(
         Column(name="hist_event_ts", type=pa.list_(pa.int64()), doc="time of each, microseconds UTC, ascending"),
         Column(name="vocabulary_version", type=pa.string(), doc="version that the ids were made with"),
     ),
+    written_by="build_behaviour_sequences",
     keys=("ds", "user_key"),
     partition_by=("ds",),
     field_columns="behaviour",

@@ -13,6 +13,7 @@ TABLE = TableSpec(
         Column(name="click_probability", type=pa.float64(), doc="probability that the label was drawn from"),
         Column(name="is_shareable", type=pa.bool_(), doc="the row's lesson holds in every scenario"),
     ),
+    written_by="ingest_impressions",
     keys=("ds", "instance_id"),
     partition_by=("ds",),
 )

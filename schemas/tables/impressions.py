@@ -17,6 +17,7 @@ TABLE = TableSpec(
         Column(name="label", type=pa.int32(), doc="1 = positive, 0 = negative"),
         Column(name="value", type=pa.float64(), nullable=True, doc="value of the event where the log has one"),
     ),
+    written_by="ingest_impressions",
     keys=("ds", "instance_id"),
     partition_by=("ds",),
     field_columns="raw",

@@ -14,6 +14,7 @@ TABLE = TableSpec(
         Column(name="raw_record", type=pa.string(), doc="the record as JSON"),
         Column(name="source", type=pa.string(), doc="file or generator that it came from"),
     ),
+    written_by="ingest_impressions",
     keys=(),
     partition_by=("ds",),
 )

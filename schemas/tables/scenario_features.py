@@ -22,6 +22,7 @@ TABLE = TableSpec(
         ),
         Column(name="vocabulary_version", type=pa.string(), doc="version that the ids were made with"),
     ),
+    written_by="build_scenario_features",
     keys=("ds", "instance_id"),
     partition_by=("ds", "scenario_id"),
     field_columns="encoded",

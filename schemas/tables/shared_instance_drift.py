@@ -1,37 +1,42 @@
 """How one day's scores under one shared-instance set differ from those of the set's own window."""
 
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
 import pyarrow as pa
 
-from schemas.table_spec import Column, Constraint, TableSpec
+from schemas.table_spec import Constraint, Doc, Row, TableSpec, columns_of
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Drift(Row):
+    """A row of `shared_instance_drift`."""
+
+    table: ClassVar[str] = "shared_instance_drift"
+
+    ds: Annotated[str, Doc("day scored, outside the set's window")]
+    shared_set_id: Annotated[str, Doc("set")]
+    scenario_id: Annotated[int, Doc("scenario, -1 for all rows", type=pa.int32())]
+    rows: Annotated[int, Doc("rows of the day")]
+    share_rate: Annotated[float | None, Doc("share of them with is_shared; null: no rows")]
+    window_share_rate: Annotated[float | None, Doc("the same of the set's window")]
+    psi: Annotated[
+        float | None,
+        Doc("population stability index over the deciles of the window's scores; null: a side is empty"),
+    ]
+    is_drifted: Annotated[
+        bool,
+        Doc("psi or share rate past chance and past the limits at scoring time"),
+    ]
+    window_rows: Annotated[int | None, Doc("rows of the set's window; null: not known, is_drifted stands")]
+
 
 TABLE = TableSpec(
     name="shared_instance_drift",
     doc=__doc__,
-    columns=(
-        Column(name="ds", type=pa.string(), doc="day scored, outside the set's window"),
-        Column(name="shared_set_id", type=pa.string(), doc="set"),
-        Column(name="scenario_id", type=pa.int32(), doc="scenario, -1 for all rows"),
-        Column(name="rows", type=pa.int64(), doc="rows of the day"),
-        Column(name="share_rate", type=pa.float64(), nullable=True, doc="share of them with is_shared; null: no rows"),
-        Column(name="window_share_rate", type=pa.float64(), nullable=True, doc="the same of the set's window"),
-        Column(
-            name="psi",
-            type=pa.float64(),
-            nullable=True,
-            doc="population stability index over the deciles of the window's scores; null where a side has no rows",
-        ),
-        Column(
-            name="is_drifted",
-            type=pa.bool_(),
-            doc="psi or share rate past chance and past the limits that search had then; readers ask the limits of now",
-        ),
-        Column(
-            name="window_rows",
-            type=pa.int64(),
-            nullable=True,
-            doc="rows of the set's window, for what chance explains; null: not known, is_drifted stands",
-        ),
-    ),
+    row=Drift,
+    columns=columns_of(Drift),
+    written_by="score_shared_instances",
     keys=("shared_set_id", "ds", "scenario_id"),
     partition_by=("shared_set_id", "ds"),
     constraints=(

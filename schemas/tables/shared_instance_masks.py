@@ -29,6 +29,7 @@ TABLE = TableSpec(
             "the day is scored again; null: not known",
         ),
     ),
+    written_by="score_shared_instances",
     keys=("shared_set_id", "ds", "instance_id"),
     partition_by=("shared_set_id", "ds"),
     constraints=(

@@ -3,18 +3,30 @@
 A function of the day and of this table's content, never of a clock, so that a rerun of any day finds the same set.
 """
 
-import pyarrow as pa
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, ClassVar
 
-from schemas.table_spec import Column, TableSpec
+from schemas.table_spec import Doc, Row, TableSpec, columns_of
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pin(Row):
+    """A row of `shared_instance_pins`."""
+
+    table: ClassVar[str] = "shared_instance_pins"
+
+    from_ds: Annotated[str, Doc("first training day that the record holds for")]
+    shared_set_id: Annotated[str | None, Doc("set; null: from here on the newest again")]
+    recorded_at: Annotated[datetime, Doc("clock", volatile=True)]
+
 
 TABLE = TableSpec(
     name="shared_instance_pins",
     doc=__doc__,
-    columns=(
-        Column(name="from_ds", type=pa.string(), doc="first training day that the record holds for"),
-        Column(name="shared_set_id", type=pa.string(), nullable=True, doc="set; null: from here on the newest again"),
-        Column(name="recorded_at", type=pa.timestamp("us", tz="UTC"), doc="clock", volatile=True),
-    ),
+    row=Pin,
+    columns=columns_of(Pin),
+    written_by="shared_sets",
     keys=("from_ds",),
     partition_by=(),
 )

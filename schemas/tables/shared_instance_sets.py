@@ -1,38 +1,50 @@
 """One search for shared instances (SSIM). Immutable: a new search makes a new id; only `status` may move to retired."""
 
-import pyarrow as pa
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, ClassVar
 
-from schemas.table_spec import Column, Constraint, TableSpec
+from schemas.table_spec import Constraint, Doc, Row, TableSpec, columns_of
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SharedSet(Row):
+    """A row of `shared_instance_sets`."""
+
+    table: ClassVar[str] = "shared_instance_sets"
+
+    shared_set_id: Annotated[str, Doc("<source>-<window end>-<hash of inputs>")]
+    dataset: Annotated[str, Doc("data set")]
+    window_start: Annotated[str, Doc("first day searched")]
+    window_end: Annotated[str, Doc("last day searched; a day D may use the set when this is < D")]
+    source_backbone: Annotated[str, Doc("model the selector was trained with")]
+    objective: Annotated[str, Doc("reference or joint, see msr_models/ssim")]
+    kl_weight: Annotated[float, Doc("lambda of eq. 15")]
+    threshold: Annotated[float, Doc("epsilon of eq. 10 at the end of the search")]
+    gate_estimator: Annotated[str, Doc("gradient of S(.) in eq. 10")]
+    kl_form: Annotated[str, Doc("form of eq. 14")]
+    seed: Annotated[int, Doc("seed")]
+    config: Annotated[str, Doc("JSON: the whole search configuration")]
+    table_versions: Annotated[str, Doc("JSON: Delta version of every table", volatile=True)]
+    window_fingerprint: Annotated[str, Doc("hash of the rows searched, whatever the file layout")]
+    vocabulary_version: Annotated[str, Doc("newest version in the window")]
+    selector_uri: Annotated[str, Doc("saved selector below the artifacts", volatile=True)]
+    selector_sha256: Annotated[str, Doc("checksum of that file")]
+    share_rate: Annotated[float, Doc("share of window rows with is_shared")]
+    share_rates: Annotated[str, Doc("JSON: per scenario name and label -> share rate")]
+    validation_metrics: Annotated[str, Doc("JSON: of the source backbone after the search")]
+    code_version: Annotated[str, Doc("git commit or package version", volatile=True)]
+    created_at: Annotated[datetime, Doc("clock", volatile=True)]
+    status: Annotated[str, Doc("accepted, rejected or retired")]
+    status_reason: Annotated[str, Doc("why; accepted: scenarios sharing 0 % or 100 %, else empty")]
+
 
 TABLE = TableSpec(
     name="shared_instance_sets",
     doc=__doc__,
-    columns=(
-        Column(name="shared_set_id", type=pa.string(), doc="<source>-<window end>-<hash of inputs>"),
-        Column(name="dataset", type=pa.string(), doc="data set"),
-        Column(name="window_start", type=pa.string(), doc="first day searched"),
-        Column(name="window_end", type=pa.string(), doc="last day searched; a day D may use the set when this is < D"),
-        Column(name="source_backbone", type=pa.string(), doc="model the selector was trained with"),
-        Column(name="objective", type=pa.string(), doc="reference or joint, see msr_models/ssim"),
-        Column(name="kl_weight", type=pa.float64(), doc="lambda of eq. 15"),
-        Column(name="threshold", type=pa.float64(), doc="epsilon of eq. 10 at the end of the search"),
-        Column(name="gate_estimator", type=pa.string(), doc="gradient of S(.) in eq. 10"),
-        Column(name="kl_form", type=pa.string(), doc="form of eq. 14"),
-        Column(name="seed", type=pa.int64(), doc="seed"),
-        Column(name="config", type=pa.string(), doc="JSON: the whole search configuration"),
-        Column(name="table_versions", type=pa.string(), doc="JSON: Delta version of every table", volatile=True),
-        Column(name="window_fingerprint", type=pa.string(), doc="hash of the rows searched, whatever the file layout"),
-        Column(name="vocabulary_version", type=pa.string(), doc="newest version in the window"),
-        Column(name="selector_uri", type=pa.string(), doc="saved selector below the artifacts", volatile=True),
-        Column(name="selector_sha256", type=pa.string(), doc="checksum of that file"),
-        Column(name="share_rate", type=pa.float64(), doc="share of window rows with is_shared"),
-        Column(name="share_rates", type=pa.string(), doc="JSON: per scenario name and label -> share rate"),
-        Column(name="validation_metrics", type=pa.string(), doc="JSON: of the source backbone after the search"),
-        Column(name="code_version", type=pa.string(), doc="git commit or package version", volatile=True),
-        Column(name="created_at", type=pa.timestamp("us", tz="UTC"), doc="clock", volatile=True),
-        Column(name="status", type=pa.string(), doc="accepted, rejected or retired"),
-        Column(name="status_reason", type=pa.string(), doc="why; accepted: scenarios sharing 0 % or 100 %, else empty"),
-    ),
+    row=SharedSet,
+    columns=columns_of(SharedSet),
+    written_by="search_shared_instances",
     keys=("shared_set_id",),
     partition_by=(),
     constraints=(

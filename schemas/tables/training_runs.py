@@ -1,36 +1,46 @@
 """One trained model (one arm and ratio) of one day, with the manifest that repeats it."""
 
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, ClassVar
+
 import pyarrow as pa
 
-from schemas.table_spec import Column, Constraint, TableSpec
+from schemas.table_spec import Constraint, Doc, Row, TableSpec, columns_of
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingRun(Row):
+    """A row of `training_runs`."""
+
+    table: ClassVar[str] = "training_runs"
+
+    ds: Annotated[str, Doc("test day; the model was trained on days before it")]
+    model: Annotated[str, Doc("registered model name")]
+    run_id: Annotated[str, Doc("<model>-<ds>-<hash of the manifest's inputs>")]
+    arm: Annotated[str, Doc("mt_backbone (r = 0), mt_backbone_s (r = 1) or ssim")]
+    ratio: Annotated[float, Doc("share of instances shared, r of eq. 16")]
+    is_selected: Annotated[bool, Doc("the ratio that validation chose")]
+    shared_set_id: Annotated[str | None, Doc("set, null where no set was read")]
+    seed: Annotated[int, Doc("seed")]
+    validation_auc: Annotated[float | None, Doc("mean AUC over scenarios on validation")]
+    validation_logloss: Annotated[float, Doc("logloss on validation")]
+    epochs: Annotated[int, Doc("epochs of the kept weights", type=pa.int32())]
+    train_rows: Annotated[int, Doc("rows trained on: of new days only after a warm start")]
+    manifest: Annotated[str, Doc("JSON: all that is needed to repeat the run", volatile=True)]
+    checkpoint_uri: Annotated[str, Doc("weights below the artifacts", volatile=True)]
+    checkpoint_sha256: Annotated[str, Doc("checksum of the weights file")]
+    predictions_uri: Annotated[str, Doc("Parquet: validation and test rows", volatile=True)]
+    train_seconds: Annotated[float, Doc("wall time", volatile=True)]
+    created_at: Annotated[datetime, Doc("clock", volatile=True)]
+
 
 TABLE = TableSpec(
     name="training_runs",
     doc=__doc__,
-    columns=(
-        Column(name="ds", type=pa.string(), doc="test day; the model was trained on days before it"),
-        Column(name="model", type=pa.string(), doc="registered model name"),
-        Column(name="run_id", type=pa.string(), doc="<model>-<ds>-<hash of the manifest's inputs>"),
-        Column(name="arm", type=pa.string(), doc="mt_backbone (r = 0), mt_backbone_s (r = 1) or ssim"),
-        Column(name="ratio", type=pa.float64(), doc="share of instances shared, r of eq. 16"),
-        Column(name="is_selected", type=pa.bool_(), doc="the ratio that validation chose"),
-        Column(name="shared_set_id", type=pa.string(), nullable=True, doc="set, null where no set was read"),
-        Column(name="seed", type=pa.int64(), doc="seed"),
-        Column(name="validation_auc", type=pa.float64(), nullable=True, doc="mean AUC over scenarios on validation"),
-        Column(name="validation_logloss", type=pa.float64(), doc="logloss on validation"),
-        Column(name="epochs", type=pa.int32(), doc="epochs of the kept weights"),
-        Column(
-            name="train_rows",
-            type=pa.int64(),
-            doc="rows trained on: of new days only after a warm start",
-        ),
-        Column(name="manifest", type=pa.string(), doc="JSON: all that is needed to repeat the run", volatile=True),
-        Column(name="checkpoint_uri", type=pa.string(), doc="weights below the artifacts", volatile=True),
-        Column(name="checkpoint_sha256", type=pa.string(), doc="checksum of the weights file"),
-        Column(name="predictions_uri", type=pa.string(), doc="Parquet: validation and test rows", volatile=True),
-        Column(name="train_seconds", type=pa.float64(), doc="wall time", volatile=True),
-        Column(name="created_at", type=pa.timestamp("us", tz="UTC"), doc="clock", volatile=True),
-    ),
+    row=TrainingRun,
+    columns=columns_of(TrainingRun),
+    written_by="train_target_model",
     keys=("run_id",),
     partition_by=("ds", "model"),
     constraints=(

@@ -14,6 +14,7 @@ TABLE = TableSpec(
         Column(name="id", type=pa.int32(), doc="1 .. n within the field; 0 is out of vocabulary and not stored"),
         Column(name="first_version", type=pa.string(), doc="the version that introduced the value"),
     ),
+    written_by="build_vocabularies",
     keys=("vocabulary_version", "field", "id"),
     partition_by=("vocabulary_version",),
     constraints=(Constraint(name="id_is_positive", sql="id >= 1"),),

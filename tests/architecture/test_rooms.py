@@ -1,4 +1,4 @@
-"""Who may import whom: dags -> jobs (by command line only) -> transforms | msr_models -> schemas."""
+"""Who may import whom: dags -> jobs (by command line only) -> transforms | msr_models -> lake -> schemas."""
 
 from __future__ import annotations
 
@@ -36,6 +36,18 @@ def test_schemas_import_nothing_of_ours_and_no_engine(path: Path) -> None:
     assert tops(path) - STDLIB <= allowed
 
 
+@pytest.mark.parametrize("path", python_files("lake"), ids=ids)
+def test_the_lake_imports_schemas_only_and_no_torch(path: Path) -> None:
+    forbidden = TORCH | {"airflow", "jobs", "msr_models", "dags", "msr_dags", "tests", "benchmarks"}
+    assert not tops(path) & forbidden
+    assert path.name.startswith("spark_") or not tops(path) & SPARK, "only the spark_* modules load Spark"
+
+
+@pytest.mark.parametrize("path", python_files("msr_models/sets"), ids=ids)
+def test_the_life_of_a_shared_set_needs_no_torch(path: Path) -> None:
+    assert not reached_from(module_name(path)) & TORCH
+
+
 @pytest.mark.parametrize("path", python_files("msr_models"), ids=ids)
 def test_models_know_neither_spark_nor_airflow_nor_steps(path: Path) -> None:
     assert not tops(path) & (SPARK | {"airflow", "jobs", "dags", "tests", "benchmarks"})
@@ -53,9 +65,8 @@ def test_transforms_know_neither_models_nor_the_lake(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", python_files("dags"), ids=ids)
-def test_dags_import_airflow_and_the_standard_library_only(path: Path) -> None:
-    allowed = {"airflow", "msr_dags", "yaml"}  # yaml comes with Airflow
-    assert tops(path) - STDLIB <= allowed
+def test_dags_import_airflow_and_schemas_only(path: Path) -> None:
+    assert tops(path) - STDLIB <= {"airflow", "msr_dags", "schemas"}
 
 
 @pytest.mark.parametrize("module", steps())

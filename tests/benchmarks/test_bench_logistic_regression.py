@@ -10,9 +10,9 @@ import pyarrow as pa
 import pytest
 
 from benchmarks.bench_logistic_regression import column_sizes, encode, measure_day, read_day_rows, table_lines
-from jobs.arrow_lake import overwrite_partition
 from jobs.reporting.collect import MEAN, collect
-from msr_models.data.lake_reader import read_table
+from lake.arrow_writer import overwrite_partition
+from lake.reader import read_table
 from schemas.errors import TrainingError
 from schemas.load_dataset import load_dataset
 from schemas.tables import get_table
@@ -36,7 +36,7 @@ def write_behaviours() -> None:
         columns |= {c.name: lists for c in spec.columns if c.name not in columns}
         rows = pa.table(columns).select(spec.column_names)
         overwrite_partition(rows, GENERATED, "behaviour_sequences", {"ds": f"{day}"})
-        features = read_table("generated", "scenario_features", days=[day])
+        features = read_table(GENERATED, "scenario_features", days=[day])
         half = pa.array((features["user_key"].to_numpy() % 30) // 2, pa.int32())
         features = features.set_column(features.column_names.index("hist_end"), "hist_end", half)
         overwrite_partition(features, GENERATED, "scenario_features", {"ds": f"{day}"})

@@ -29,7 +29,7 @@ def test_an_image_copies_what_exists_and_only_runs_the_shared_set_up(dockerfile)
             assert (ROOT / source).exists(), source
     (run,) = instructions(dockerfile, "RUN")
     script, part = run.split()
-    assert script == "docker/setup.sh"
+    assert script == "scripts/setup.sh"
     assert re.search(rf"^ +[a-z |]*\b{part}\b[a-z |]*\)", (ROOT / script).read_text(), flags=re.MULTILINE), part
 
 
@@ -57,7 +57,7 @@ def test_compose_builds_these_images_and_opens_ports_on_loopback_only():
     assert len(lakes) == 1
 
 
-@pytest.mark.parametrize("script", sorted((ROOT / "docker").glob("*.sh")), ids=lambda p: p.name)
+@pytest.mark.parametrize("script", sorted((ROOT / "scripts").glob("*.sh")), ids=lambda p: p.name)
 def test_shell_scripts_parse(script):
     subprocess.run(["bash", "-n", str(script)], check=True)
 

@@ -13,10 +13,10 @@ import pytest
 
 from jobs.cli import StepArgs
 from jobs.hash_tables import ContentHash, hash_lake
-from msr_models.data.lake_reader import published_days, read_table
+from lake.reader import published_days, read_table
 from schemas.load_dataset import load_dataset
 from schemas.tables import table_names
-from tests.support.tiny_log import DAYS, FEATURE_DAYS, NAME, ROWS, TEST_DAY, write_log
+from tests.support.tiny_log import DAYS, FEATURE_DAYS, ROWS, TEST_DAY, write_log
 
 pytestmark = [pytest.mark.slow, pytest.mark.spark, pytest.mark.usefixtures("spark")]
 
@@ -62,27 +62,27 @@ def log(module_lake: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_rows_in_are_published_or_quarantined(log: Path) -> None:
-    audits = read_table(NAME, "audits", filters={"table_name": "impressions"}).to_pylist()
+    audits = read_table(load_dataset(str(log)), "audits", filters={"table_name": "impressions"}).to_pylist()
     assert sorted(a["ds"] for a in audits) == [str(d) for d in DAYS]
     for audit in audits:
         day = [date.fromisoformat(audit["ds"])]
         assert audit["rows_in"] == ROWS
-        assert read_table(NAME, "impressions", days=day).num_rows == audit["rows_published"]
-        assert read_table(NAME, "quarantine", days=day).num_rows == audit["rows_quarantined"] > 0
+        assert read_table(load_dataset(str(log)), "impressions", days=day).num_rows == audit["rows_published"]
+        assert read_table(load_dataset(str(log)), "quarantine", days=day).num_rows == audit["rows_quarantined"] > 0
         assert sum(json.loads(audit["quarantine_reasons"]).values()) == audit["rows_quarantined"]
 
 
 def test_every_published_impression_has_features(log: Path) -> None:
-    assert published_days(NAME, "scenario_features") == set(FEATURE_DAYS)
+    assert published_days(load_dataset(str(log)), "scenario_features") == set(FEATURE_DAYS)
     for day in FEATURE_DAYS:
-        impressions = read_table(NAME, "impressions", columns=["instance_id"], days=[day])
-        features = read_table(NAME, "scenario_features", columns=["instance_id"], days=[day])
+        impressions = read_table(load_dataset(str(log)), "impressions", columns=["instance_id"], days=[day])
+        features = read_table(load_dataset(str(log)), "scenario_features", columns=["instance_id"], days=[day])
         assert sorted(features["instance_id"].to_pylist()) == sorted(impressions["instance_id"].to_pylist())
     run("audit_tables", log, FEATURE_DAYS)
 
 
 def test_the_run_is_evaluated_per_scenario_and_reported(log: Path, module_lake: Path) -> None:
-    rows = read_table(NAME, "evaluations", days=[TEST_DAY]).to_pylist()
+    rows = read_table(load_dataset(str(log)), "evaluations", days=[TEST_DAY]).to_pylist()
     tested = [r for r in rows if r["split"] == "test"]
     assert {r["scenario"] for r in tested} == {"home", "feed", "cart", "ads", "all"}
     assert {r["ratio"] for r in tested} == {0.0, 0.3, 1.0}
@@ -122,7 +122,7 @@ def test_the_future_moves_neither_features_nor_sets_nor_metrics(
     assert [h for h in found if _is_up_to(h, TEST_DAY)] == expected
     assert {h.table for h in expected} == set(tables)
     # and the future did change, else this proves nothing
-    leaked = read_table(NAME, "impressions", columns=["item_id"], days=[future])
+    leaked = read_table(load_dataset(str(log)), "impressions", columns=["item_id"], days=[future])
     assert set(leaked["item_id"].to_pylist()) == {"leak-0", "leak-1"}
 
 

@@ -12,7 +12,7 @@ import pytest
 from jobs import build_behaviour_sequences, build_scenario_features, build_vocabularies
 from jobs.cli import StepArgs
 from jobs.hash_tables import hash_lake
-from msr_models.data.lake_reader import read_table
+from lake.reader import read_table
 from schemas.dataset_spec import DatasetSpec
 from tests.support.random_log import START, Rows, publish_day, publish_days, random_dataset, random_day
 
@@ -75,11 +75,11 @@ def _planted(ds: date) -> Rows:
 
 def _seen(dataset: DatasetSpec) -> dict[int, tuple[Any, ...]]:
     """instance_id -> the impression's ids and the behaviours that it sees, without its own label."""
-    sequences = read_table(dataset.name, "behaviour_sequences", days=[DAY]).to_pylist()
+    sequences = read_table(dataset, "behaviour_sequences", days=[DAY]).to_pylist()
     histories = {row["user_key"]: row for row in sequences}
     ids = [field.column for field in dataset.encoded_fields]
     seen = {}
-    for row in read_table(dataset.name, "scenario_features", days=[DAY]).to_pylist():
+    for row in read_table(dataset, "scenario_features", days=[DAY]).to_pylist():
         end = row["hist_end"]
         window = slice(max(0, end - dataset.sequence.max_length), end)
         seen[row["instance_id"]] = (

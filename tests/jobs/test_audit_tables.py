@@ -13,9 +13,9 @@ import pytest
 from pyspark.sql import SparkSession
 
 from jobs import audit_tables, build_scenario_features
-from jobs.arrow_lake import overwrite_partition
 from jobs.cli import StepArgs
-from msr_models.data.lake_reader import read_table
+from lake.arrow_writer import overwrite_partition
+from lake.reader import read_table
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import AuditFailedError
 from schemas.tables import get_table
@@ -40,7 +40,7 @@ def dataset(spark: SparkSession, module_lake: Path) -> DatasetSpec:
 
 
 def rows_of(dataset: DatasetSpec, table: str) -> list[dict[str, Any]]:
-    return read_table(dataset.name, table, days=[DAY]).to_pylist()
+    return read_table(dataset, table, days=[DAY]).to_pylist()
 
 
 def rewrite(dataset: DatasetSpec, table: str, rows: list[dict[str, Any]]) -> None:

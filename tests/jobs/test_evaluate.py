@@ -13,10 +13,10 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from jobs import evaluate, train_target_model
 from jobs.cli import StepArgs
-from msr_models.data import lake_reader
+from lake import reader as lake_reader
+from lake.locations import artifact_path
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
-from schemas.locations import artifact_path
 from tests.support.tiny_lake import tiny_dataset, write_masks, write_shared_set, write_tiny_lake
 
 DAYS = [date(2026, 1, d) for d in (2, 3, 4, 5)]
@@ -28,7 +28,7 @@ def run(spec: DatasetSpec, ds: date, model: str | None = None) -> None:
 
 
 def table(spec: DatasetSpec) -> list[dict[str, Any]]:
-    rows = lake_reader.read_table(spec.name, "evaluations").to_pylist()
+    rows = lake_reader.read_table(spec, "evaluations").to_pylist()
     return sorted(rows, key=lambda r: (r["ratio"], r["split"], r["scenario_id"]))
 
 
@@ -50,9 +50,9 @@ def spec(module_lake: Path) -> DatasetSpec:
 def _without_scenario(spec: DatasetSpec, ds: date, scenario: int) -> None:
     import pyarrow.compute as pc
 
-    from jobs.arrow_lake import overwrite_partition
+    from lake.arrow_writer import overwrite_partition
 
-    rows = lake_reader.read_table(spec.name, "scenario_features", days=[ds])
+    rows = lake_reader.read_table(spec, "scenario_features", days=[ds])
     overwrite_partition(
         rows.filter(pc.not_equal(rows["scenario_id"], scenario)), spec, "scenario_features", {"ds": str(ds)}
     )
@@ -64,9 +64,9 @@ def test_rows_per_run_split_and_scenario_equal_scikit_learn(
     run(spec, DS)
     rows = table(spec)
     assert len(rows) == 3 * 2 * 5
-    runs = {r["run_id"]: r for r in lake_reader.read_table(spec.name, "training_runs").to_pylist()}
+    runs = {r["run_id"]: r for r in lake_reader.read_table(spec, "training_runs").to_pylist()}
     for row in rows:
-        predictions = pq.read_table(artifact_path(spec.name, runs[row["run_id"]]["predictions_uri"])).to_pandas()
+        predictions = pq.read_table(artifact_path(spec, runs[row["run_id"]]["predictions_uri"])).to_pandas()
         mine = predictions[predictions.split == row["split"]]
         if row["scenario_id"] >= 0:
             mine = mine[mine.scenario_id == row["scenario_id"]]
@@ -104,9 +104,7 @@ def test_no_runs(spec: DatasetSpec, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_lost_predictions_are_one_error(spec: DatasetSpec) -> None:
-    path = artifact_path(
-        spec.name, lake_reader.read_table(spec.name, "training_runs").to_pylist()[0]["predictions_uri"]
-    )
+    path = artifact_path(spec, lake_reader.read_table(spec, "training_runs").to_pylist()[0]["predictions_uri"])
     data = path.read_bytes()
     try:
         path.write_bytes(data[:100])

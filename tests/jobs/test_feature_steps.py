@@ -11,10 +11,10 @@ import pytest
 from pyspark.sql import SparkSession
 
 from jobs import audit_tables, build_behaviour_sequences, build_scenario_features, build_vocabularies
-from jobs.arrow_lake import overwrite_partition
 from jobs.cli import StepArgs
 from jobs.hash_tables import hash_lake
-from msr_models.data.lake_reader import published_days, read_table
+from lake.arrow_writer import overwrite_partition
+from lake.reader import published_days, read_table
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TableError
 from tests.support import feature_oracle as oracle
@@ -50,7 +50,7 @@ def log(spark: SparkSession, module_lake: Path, dataset: DatasetSpec) -> oracle.
 def test_vocabularies_are_those_of_days_in_order(log: oracle.Log, dataset: DatasetSpec, ds: date) -> None:
     version = dataset.vocabulary_version(ds)
     assert version is not None
-    rows = read_table(dataset.name, "vocabularies", filters={"vocabulary_version": version}).to_pylist()
+    rows = read_table(dataset, "vocabularies", filters={"vocabulary_version": version}).to_pylist()
     ids, edges = oracle.vocabulary(dataset, log, ds)
     for field in dataset.fields:
         actual = {row["value"]: row["id"] for row in rows if row["field"] == field.name}
@@ -69,17 +69,17 @@ def test_a_data_set_that_keeps_no_behaviours_has_users_without_any(spark: SparkS
     dataset = dataset.model_copy(update={"sequence": dataset.sequence.model_copy(update={"max_length": 0})})
     log = publish_days(dataset, DAYS)
     run(build_scenario_features.step, dataset, [FEATURE_DAYS[-1]])
-    rows = read_table(dataset.name, "behaviour_sequences", days=[FEATURE_DAYS[-1]]).to_pylist()
+    rows = read_table(dataset, "behaviour_sequences", days=[FEATURE_DAYS[-1]]).to_pylist()
     assert {row["user_id"] for row in rows} == {row["user_id"] for row in log[FEATURE_DAYS[-1]]}
     assert all(value == [] for row in rows for name, value in row.items() if name.startswith("hist_"))
-    features = read_table(dataset.name, "scenario_features", columns=["hist_end"], days=[FEATURE_DAYS[-1]])
+    features = read_table(dataset, "scenario_features", columns=["hist_end"], days=[FEATURE_DAYS[-1]])
     assert set(features["hist_end"].to_pylist()) == {0} and len(features) == len(log[FEATURE_DAYS[-1]])
     run(audit_tables.step, dataset, [FEATURE_DAYS[-1]])
 
 
 @pytest.mark.parametrize("ds", FEATURE_DAYS)
 def test_sequences_are_those_of_slow_python(log: oracle.Log, dataset: DatasetSpec, ds: date) -> None:
-    rows = read_table(dataset.name, "behaviour_sequences", days=[ds]).to_pylist()
+    rows = read_table(dataset, "behaviour_sequences", days=[ds]).to_pylist()
     columns = {"ts": "hist_event_ts", "item": "hist_item_ids", "scenario": "hist_scenario_ids", "city": "hist_f_city"}
     actual = {
         row["user_id"]: [
@@ -97,7 +97,7 @@ def test_sequences_are_those_of_slow_python(log: oracle.Log, dataset: DatasetSpe
 
 @pytest.mark.parametrize("ds", FEATURE_DAYS)
 def test_features_are_those_of_slow_python(log: oracle.Log, dataset: DatasetSpec, ds: date) -> None:
-    rows = {row["instance_id"]: row for row in read_table(dataset.name, "scenario_features", days=[ds]).to_pylist()}
+    rows = {row["instance_id"]: row for row in read_table(dataset, "scenario_features", days=[ds]).to_pylist()}
     expected = oracle.features(dataset, log, ds)
     encoded = [f.column for f in dataset.encoded_fields] + ["hist_end"]
     assert {n: {c: row[c] for c in encoded} for n, row in rows.items()} == expected
@@ -111,9 +111,9 @@ def test_features_are_those_of_slow_python(log: oracle.Log, dataset: DatasetSpec
 
 def test_user_key_names_the_row_of_the_sequences(log: oracle.Log, dataset: DatasetSpec) -> None:
     ds = FEATURE_DAYS[-1]
-    sequences = read_table(dataset.name, "behaviour_sequences", days=[ds]).to_pylist()
+    sequences = read_table(dataset, "behaviour_sequences", days=[ds]).to_pylist()
     users = {row["user_key"]: row["user_id"] for row in sequences}
-    features = read_table(dataset.name, "scenario_features", days=[ds], columns=["instance_id", "user_key"]).to_pylist()
+    features = read_table(dataset, "scenario_features", days=[ds], columns=["instance_id", "user_key"]).to_pylist()
     expected = {row["instance_id"]: row["user_id"] for row in log[ds]}
     assert {row["instance_id"]: users[row["user_key"]] for row in features} == expected
 
@@ -127,7 +127,7 @@ def test_a_range_again_changes_nothing(
     assert list(hash_lake(dataset, TABLES, [])) == before
     out = capsys.readouterr().out
     assert "stays as it is" in out and "nothing to do" in out and "OOV user" in out
-    assert published_days(dataset.name, "scenario_features") == set(FEATURE_DAYS)
+    assert published_days(dataset, "scenario_features") == set(FEATURE_DAYS)
 
 
 def test_a_published_vocabulary_stays_when_its_days_change(spark: SparkSession, lake: Path) -> None:
@@ -149,10 +149,10 @@ def test_sequences_of_other_impressions_are_refused(spark: SparkSession, lake: P
     command = rf"jobs\.build_behaviour_sequences --dataset random_log --ds {ds}"
     with pytest.raises(TableError, match=f"1 impressions of {ds} .*{command}"):
         run(build_scenario_features.step, dataset, [ds])
-    assert published_days(dataset.name, "scenario_features") == set()
-    rows = read_table(dataset.name, "behaviour_sequences", days=[ds])
+    assert published_days(dataset, "scenario_features") == set()
+    rows = read_table(dataset, "behaviour_sequences", days=[ds])
     position = rows.schema.get_field_index("vocabulary_version")
     stale = rows.set_column(position, "vocabulary_version", [["other"] * len(rows)])
     overwrite_partition(stale, dataset, "behaviour_sequences", {"ds": str(ds)})
     run(build_scenario_features.step, dataset, [ds])  # of another vocabulary: made again, now with the late user
-    assert len(read_table(dataset.name, "scenario_features", days=[ds])) == len(random_day(ds)) + 1
+    assert len(read_table(dataset, "scenario_features", days=[ds])) == len(random_day(ds)) + 1

@@ -11,9 +11,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from jobs.arrow_lake import overwrite_partition
 from jobs.hash_tables import hash_lake, hash_rows
-from msr_models.data.lake_reader import open_table
+from lake.arrow_writer import overwrite_partition
+from lake.reader import open_table
 from schemas.load_dataset import load_dataset
 from schemas.table_spec import Column, TableSpec
 from schemas.tables import get_table
@@ -111,7 +111,7 @@ def test_a_rewrite_and_a_compaction_keep_a_days_hash(lake: Path) -> None:
     write("2026-01-02", [4])
     before = hashes()
     write("2026-01-01", [3, 1, 2])
-    open_table("generated", "shared_instance_masks").optimize.compact()
+    open_table(GENERATED, "shared_instance_masks").optimize.compact()
     assert hashes() == before
     assert hashes([date(2026, 1, 2)]) == {"2026-01-02": before["2026-01-02"]}
     write("2026-01-02", [4], score=0.75)

@@ -15,19 +15,20 @@ from pyspark.sql import functions as F
 
 from jobs import ingest_impressions
 from jobs.adapters import read_raw
+from jobs.auditing.expectations import run_expectations
 from jobs.cli import StepArgs
-from jobs.expectations import run_expectations
 from jobs.ingest_impressions import ensure_ingested, ingest_day
 from jobs.transforms import canonical
-from msr_models.data.lake_reader import read_table
+from lake.reader import read_table
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import AuditFailedError, SourceError, TableError
 from schemas.table_spec import Expectation
 from schemas.tables import get_table
-from tests.support.own_log import DAY, GOOD, own_dataset, write_csv
+from tests.support.own_log import DAY, GOOD, own_dataset, spec, write_csv
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
 DS = date.fromisoformat(DAY)
+OWN = DatasetSpec.model_validate(spec())
 MIXED = [
     GOOD,
     GOOD,
@@ -40,7 +41,7 @@ MIXED = [
 
 
 def contents(table: str) -> list[dict[str, Any]]:
-    return sorted(read_table("own", table).to_pylist(), key=str)
+    return sorted(read_table(OWN, table).to_pylist(), key=str)
 
 
 def audit_row(ds: str = DAY) -> dict[str, Any]:
@@ -138,8 +139,8 @@ def test_the_generated_log_keeps_its_truth_beside_it(
 ) -> None:
     ds = generated_dataset.days.start
     ingest_day(spark, generated_dataset, ds)
-    truth = read_table(generated_dataset.name, "generated_truth")
-    impressions = read_table(generated_dataset.name, "impressions")
+    truth = read_table(generated_dataset, "generated_truth")
+    impressions = read_table(generated_dataset, "impressions")
     assert set(truth["instance_id"].to_pylist()) == set(impressions["instance_id"].to_pylist())
     assert truth.num_rows == impressions.num_rows < generated_dataset.source.generator.rows_per_day
     clicks = {row["instance_id"]: row["label"] for row in impressions.to_pylist()}

@@ -13,7 +13,6 @@ import pytest
 from deltalake import write_deltalake
 
 from jobs import maintain_tables
-from jobs.arrow_lake import overwrite_partition
 from jobs.cli import StepArgs
 from jobs.hash_tables import hash_lake
 from jobs.maintain_tables import (
@@ -23,10 +22,11 @@ from jobs.maintain_tables import (
     pinned_versions,
     remove_stale_states,
 )
-from msr_models.data.lake_reader import open_table, read_table, table_version
+from lake.arrow_writer import overwrite_partition
+from lake.locations import artifacts_dir
+from lake.reader import open_table, read_table, table_version
 from schemas.errors import TableError
 from schemas.load_dataset import load_dataset
-from schemas.locations import artifacts_dir
 from tests.support.report_lake import training_run, write_run
 
 GENERATED = load_dataset("generated")
@@ -38,55 +38,55 @@ def write(detail: str) -> int:
     """Overwrite the day; returns the version that holds it."""
     rows = pa.table({"ds": [DAY], "reason": ["r"], "detail": [detail], "raw_record": ["{}"], "source": ["s"]})
     overwrite_partition(rows, GENERATED, TABLE, {"ds": DAY})
-    return table_version("generated", TABLE)
+    return table_version(GENERATED, TABLE)
 
 
 def details(version: int) -> list[str]:
-    return read_table("generated", TABLE, columns=["detail"], version=version)["detail"].to_pylist()
+    return read_table(GENERATED, TABLE, columns=["detail"], version=version)["detail"].to_pylist()
 
 
 def test_a_pinned_version_survives_and_an_unpinned_one_goes(lake: Path) -> None:
     unpinned, pinned, tested, newest = write("first"), write("second"), write("third"), write("fourth")
     write_run(GENERATED, training_run(DAY, table_versions={TABLE: pinned}, test_table_versions={TABLE: tested}))
     before = list(hash_lake(GENERATED, [TABLE], []))
-    versions = pinned_versions("generated")
+    versions = pinned_versions(GENERATED)
     assert versions == {TABLE: {pinned, tested}}
 
-    done = maintain_table("generated", TABLE, pinned=versions[TABLE], retention_hours=0)
+    done = maintain_table(GENERATED, TABLE, pinned=versions[TABLE], retention_hours=0)
 
     assert done.deleted == 1
     assert [*details(pinned), *details(tested), *details(newest)] == ["second", "third", "fourth"]
     with pytest.raises(Exception, match=r"(?i)not found|no such file"):
         details(unpinned)
     assert list(hash_lake(GENERATED, [TABLE], [])) == before
-    assert open_table("generated", TABLE).metadata().configuration[LOG_RETENTION_KEY] == LOG_RETENTION
+    assert open_table(GENERATED, TABLE).metadata().configuration[LOG_RETENTION_KEY] == LOG_RETENTION
 
 
 def test_recent_versions_stay_within_the_retention(lake: Path) -> None:
     first = write("first")
     write("second")
-    assert maintain_table("generated", TABLE, pinned=set(), retention_hours=1).deleted == 0
+    assert maintain_table(GENERATED, TABLE, pinned=set(), retention_hours=1).deleted == 0
     assert details(first) == ["first"]
 
 
 def test_a_dry_run_changes_nothing(lake: Path) -> None:
     first, second = write("first"), write("second")
-    done = maintain_table("generated", TABLE, pinned=set(), retention_hours=0, dry_run=True)
+    done = maintain_table(GENERATED, TABLE, pinned=set(), retention_hours=0, dry_run=True)
     assert done.deleted == 1
-    assert details(first) == ["first"] and table_version("generated", TABLE) == second
+    assert details(first) == ["first"] and table_version(GENERATED, TABLE) == second
 
 
 def test_small_files_are_compacted_and_a_second_run_does_nothing(lake: Path) -> None:
     write("first")
-    table = open_table("generated", TABLE)
+    table = open_table(GENERATED, TABLE)
     rows = table.to_pyarrow_table()
     for _ in range(3):
         write_deltalake(table.table_uri, rows, mode="append")
     before = list(hash_lake(GENERATED, [TABLE], []))
-    done = maintain_table("generated", TABLE, pinned=set(), retention_hours=0)
+    done = maintain_table(GENERATED, TABLE, pinned=set(), retention_hours=0)
     assert (done.files_before, done.files_after) == (4, 1)
     assert list(hash_lake(GENERATED, [TABLE], [])) == before
-    again = maintain_table("generated", TABLE, pinned=set(), retention_hours=0)
+    again = maintain_table(GENERATED, TABLE, pinned=set(), retention_hours=0)
     assert (again.files_before, again.files_after, again.deleted) == (1, 1, 0)
 
 
@@ -95,14 +95,14 @@ def test_a_killed_writers_file_goes_once_it_is_old(lake: Path) -> None:
     folder = next((lake / "generated" / TABLE).glob("ds=*"))
     orphan = folder / "part-orphan.parquet"
     orphan.write_bytes(b"half a file")
-    assert maintain_table("generated", TABLE, pinned=set(), retention_hours=1).deleted == 0 and orphan.exists()
+    assert maintain_table(GENERATED, TABLE, pinned=set(), retention_hours=1).deleted == 0 and orphan.exists()
     os.utime(orphan, (0, 0))
-    assert maintain_table("generated", TABLE, pinned=set(), retention_hours=1).deleted == 1 and not orphan.exists()
+    assert maintain_table(GENERATED, TABLE, pinned=set(), retention_hours=1).deleted == 1 and not orphan.exists()
 
 
 def test_states_of_trainings_that_never_went_on_go_once_they_are_old(lake: Path) -> None:
     write("first")
-    folder = artifacts_dir("generated") / "resume"
+    folder = artifacts_dir(GENERATED) / "resume"
     folder.mkdir(parents=True)
     old, partial, young, other = (folder / name for name in ("old.pt", ".old.pt.host-1.partial", "new.pt", "notes"))
     for path in (old, partial, young, other):
@@ -134,7 +134,7 @@ def _no_folder(_: str) -> Path:
 def test_an_unreadable_manifest_stops_everything(lake: Path) -> None:
     write_run(GENERATED, training_run(DAY, manifest="{}"))
     with pytest.raises(TableError, match="nothing was deleted"):
-        pinned_versions("generated")
+        pinned_versions(GENERATED)
 
 
 def test_the_command_reports_every_table(lake: Path) -> None:

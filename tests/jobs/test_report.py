@@ -14,14 +14,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from jobs.arrow_lake import overwrite_partition
 from jobs.report import write_report
 from jobs.reporting import svg
 from jobs.reporting.collect import ALL_ROWS, MEAN, NO_SHARING, SELECTED, SHARE_ALL, ReportData, collect
 from jobs.reporting.page import render
 from jobs.reporting.reliability import bin_means
 from jobs.reporting.summary import summarise
-from msr_models.data.lake_reader import read_table
+from lake.arrow_writer import overwrite_partition
+from lake.reader import read_table
 from schemas.load_dataset import load_dataset
 from schemas.tables import get_table
 from tests.support.report_lake import (
@@ -99,7 +99,7 @@ def test_every_picture_is_valid_and_says_what_it_shows(data: ReportData) -> None
 
 
 def test_the_numbers_are_those_of_the_tables(data: ReportData) -> None:
-    rows = read_table("generated", "evaluations", days=[day(10)]).to_pylist()
+    rows = read_table(GENERATED, "evaluations", days=[day(10)]).to_pylist()
     auc = {(r["arm"], r["is_selected"], r["scenario_id"]): r["auc"] for r in rows if r["split"] == "test"}
     assert data.auc(MODEL, "2026-01-10", NO_SHARING, 0) == auc["mt_backbone", False, 0]
     assert data.auc(MODEL, "2026-01-10", SELECTED, 3) == auc["ssim", True, 3]
@@ -118,8 +118,8 @@ def test_a_scenario_without_auc_is_left_out_of_means_and_counted(data: ReportDat
 
 def test_share_rates_are_counted_from_masks_and_labels(data: ReportData) -> None:
     assert data.shared is not None and data.shared.unlabelled_rows == 0
-    masks = read_table("generated", "shared_instance_masks").to_pandas()
-    features = read_table("generated", "scenario_features", columns=["ds", "instance_id", "label"]).to_pandas()
+    masks = read_table(GENERATED, "shared_instance_masks").to_pandas()
+    features = read_table(GENERATED, "scenario_features", columns=["ds", "instance_id", "label"]).to_pandas()
     joined = masks.merge(features, on=["ds", "instance_id"])
     for k, share in enumerate(data.shared.shares):
         own = joined[joined.scenario_id == k]
@@ -197,7 +197,7 @@ def test_days_that_drifted_are_shown_with_their_figures(lake: Path) -> None:
 
 def test_a_failed_audit_and_warnings_are_shown(lake: Path) -> None:
     write_audits(GENERATED, [day(1), day(2)])
-    failed = read_table("generated", "audits", days=[day(1)]).to_pylist()[0] | {
+    failed = read_table(GENERATED, "audits", days=[day(1)]).to_pylist()[0] | {
         "table_name": "scenario_features",
         "status": "failed",
         "failures": '[{"expectation": "keys_unique", "rows": 3}]',

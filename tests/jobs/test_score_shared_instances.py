@@ -14,14 +14,14 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from jobs import score_shared_instances, search_shared_instances
-from jobs.arrow_lake import overwrite_partition
 from jobs.cli import StepArgs
-from msr_models.data import lake_reader
-from msr_models.data.shared_sets import find_shared_set
+from lake import reader as lake_reader
+from lake.arrow_writer import overwrite_partition
+from lake.locations import artifact_path, table_uri
 from msr_models.data.window import load_window
+from msr_models.sets.catalogue import find_shared_set
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError
-from schemas.locations import artifact_path, table_uri
 from schemas.tables import get_table
 from tests.support.set_tables import clear_partition
 from tests.support.tiny_lake import tiny_dataset, tiny_day, write_shared_set, write_tiny_lake
@@ -63,12 +63,12 @@ def searched(lake: Path) -> tuple[DatasetSpec, str]:
 def masks(spec: DatasetSpec) -> pa.Table:
     """Content columns: what a day was scored from is not what came out."""
     columns = get_table("shared_instance_masks").content_columns
-    rows = lake_reader.read_table(spec.name, "shared_instance_masks", columns=columns)
+    rows = lake_reader.read_table(spec, "shared_instance_masks", columns=columns)
     return rows.sort_by([("ds", "ascending"), ("instance_id", "ascending")])
 
 
 def scored_days(spec: DatasetSpec) -> set[date]:
-    return lake_reader.published_days(spec.name, "shared_instance_masks")
+    return lake_reader.published_days(spec, "shared_instance_masks")
 
 
 def test_the_training_window_of_the_day_is_scored_and_no_more(searched: tuple[DatasetSpec, str]) -> None:
@@ -85,9 +85,9 @@ def test_the_training_window_of_the_day_is_scored_and_no_more(searched: tuple[Da
 def test_again_in_another_order_or_day_by_day_gives_the_same(searched: tuple[DatasetSpec, str]) -> None:
     spec, set_id = searched
     score(spec, DS)
-    expected, version = masks(spec), lake_reader.table_version(spec.name, "shared_instance_masks")
+    expected, version = masks(spec), lake_reader.table_version(spec, "shared_instance_masks")
     score(spec, DS)
-    assert lake_reader.table_version(spec.name, "shared_instance_masks") == version, "nothing was left to do"
+    assert lake_reader.table_version(spec, "shared_instance_masks") == version, "nothing was left to do"
     for day in LATER:
         clear_partition(spec, "shared_instance_masks", {"shared_set_id": set_id, "ds": str(day)})
     assert scored_days(spec) == set(WINDOW)
@@ -103,7 +103,7 @@ def test_scoring_a_searched_day_again_gives_the_masks_of_the_search(searched: tu
     clear_partition(spec, "shared_instance_masks", {"shared_set_id": set_id, "ds": str(WINDOW[1])})
     score(spec, LATER[0])
     assert masks(spec).equals(expected)
-    assert not lake_reader.table_exists(spec.name, "shared_instance_drift"), "a day of the window is no later day"
+    assert not lake_reader.table_exists(spec, "shared_instance_drift"), "a day of the window is no later day"
 
 
 def test_a_day_whose_features_were_built_again_with_other_rows_is_scored_again(
@@ -133,7 +133,7 @@ def test_a_changed_selector_stops_the_step(searched: tuple[DatasetSpec, str]) ->
     spec, _ = searched
     found = find_shared_set(spec, DS)
     assert found is not None
-    path = artifact_path(spec.name, found.selector_uri)
+    path = artifact_path(spec, found.selector_uri)
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(SharedSetError, match="sha256"):
         score(spec, DS)
@@ -147,7 +147,7 @@ def test_files_and_their_order_do_not_decide_a_days_masks(searched: tuple[Datase
     expected = masks(spec)
     for day in LATER:
         features, _ = tiny_day(spec, day, ROWS)
-        uri = table_uri(spec.name, "scenario_features")
+        uri = table_uri(spec, "scenario_features")
         DeltaTable(uri).delete(f"ds = '{day}'")
         columns = DeltaTable(uri).to_pyarrow_dataset().schema.names
         for start in range(7):

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from jobs import search_shared_instances
-from msr_models.data import lake_reader
+from lake import reader as lake_reader
 from schemas.dataset_spec import DatasetSpec
 from schemas.tables import get_table
 from tests.support.set_tables import clear_partition
@@ -42,7 +42,7 @@ def spec(module_lake: Path) -> DatasetSpec:
 
 @pytest.fixture(scope="module")
 def set_id(spec: DatasetSpec) -> str:
-    (found,) = lake_reader.read_table(spec.name, "shared_instance_sets")["shared_set_id"].to_pylist()
+    (found,) = lake_reader.read_table(spec, "shared_instance_sets")["shared_set_id"].to_pylist()
     return str(found)
 
 
@@ -70,7 +70,7 @@ def tables(spec: DatasetSpec) -> dict[str, pa.Table]:
     for name in TABLES:
         keys = [(key, "ascending") for key in get_table(name).keys]
         columns = get_table(name).content_columns
-        found[name] = lake_reader.read_table(spec.name, name, columns=columns).sort_by(keys)
+        found[name] = lake_reader.read_table(spec, name, columns=columns).sort_by(keys)
     return found
 
 

@@ -23,15 +23,15 @@ import yaml
 
 from jobs import needs_search, search_shared_instances
 from jobs.cli import StepArgs
-from jobs.sets.describe import show_lines
-from msr_models.data import lake_reader
-from msr_models.data.shared_sets import find_shared_set
+from lake import reader as lake_reader
+from lake.locations import artifact_path
 from msr_models.data.window import load_window
+from msr_models.sets.catalogue import find_shared_set
+from msr_models.sets.describe import show_lines
 from msr_models.ssim.ranks import rank_pct
 from msr_models.ssim.store import load_scorer
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
-from schemas.locations import artifact_path
 from schemas.tables import get_table
 from tests.support.tiny_lake import tiny_dataset, write_tiny_lake
 
@@ -59,7 +59,7 @@ def search(spec: DatasetSpec, *days: date, **options: Any) -> None:
 def rows_of(spec: DatasetSpec, table: str) -> pa.Table:
     """Content columns in the order of the keys."""
     found = get_table(table)
-    rows = lake_reader.read_table(spec.name, table, columns=found.content_columns)
+    rows = lake_reader.read_table(spec, table, columns=found.content_columns)
     return rows.sort_by([(key, "ascending") for key in found.keys])
 
 
@@ -72,13 +72,13 @@ def spec(module_lake: Path) -> DatasetSpec:
 
 
 def test_the_set_is_accepted_and_described(spec: DatasetSpec) -> None:
-    (row,) = lake_reader.read_table(spec.name, "shared_instance_sets").to_pylist()
+    (row,) = lake_reader.read_table(spec, "shared_instance_sets").to_pylist()
     assert (row["status"], row["status_reason"]) == ("accepted", "")
     assert (row["window_start"], row["window_end"]) == ("2026-01-02", "2026-01-04")
     assert row["shared_set_id"].startswith("shared_bottom-20260104-")
     assert json.loads(row["config"])["hidden"] == [16, 8]
     assert set(json.loads(row["table_versions"])) >= {"scenario_features", "behaviour_sequences", "vocabularies"}
-    path = artifact_path(spec.name, row["selector_uri"])
+    path = artifact_path(spec, row["selector_uri"])
     assert hashlib.sha256(path.read_bytes()).hexdigest() == row["selector_sha256"]
     assert json.loads(row["validation_metrics"])["rows"] > 0
     assert json.loads(path.with_suffix(".json").read_text())["curves"]
@@ -104,10 +104,10 @@ def test_every_window_row_has_one_mask_and_rates_add_up(spec: DatasetSpec) -> No
 
 
 def test_a_second_search_leaves_the_set_alone(spec: DatasetSpec, capsys: pytest.CaptureFixture[str]) -> None:
-    before = {t: lake_reader.table_version(spec.name, t) for t in ("shared_instance_sets", "shared_instance_masks")}
+    before = {t: lake_reader.table_version(spec, t) for t in ("shared_instance_sets", "shared_instance_masks")}
     search(spec, DS)
     assert "exists, nothing to do" in capsys.readouterr().out
-    assert before == {t: lake_reader.table_version(spec.name, t) for t in before}
+    assert before == {t: lake_reader.table_version(spec, t) for t in before}
 
 
 def test_another_seed_or_setting_is_another_set_but_a_due_date_is_not(spec: DatasetSpec) -> None:
@@ -184,9 +184,9 @@ def test_a_rejected_set_is_kept_with_its_reason_and_curves_and_never_found(
     spec = tiny_dataset(scenarios=("only",), search=SEARCH)
     write_tiny_lake(spec, DAYS, rows_per_day=ROWS)
     search(spec, DS)
-    (row,) = lake_reader.read_table(spec.name, "shared_instance_sets").to_pylist()
+    (row,) = lake_reader.read_table(spec, "shared_instance_sets").to_pylist()
     assert (row["status"], row["status_reason"]) == ("rejected", "one scenario only: there is none to share with")
-    curves = artifact_path(spec.name, row["selector_uri"]).with_suffix(".json")
+    curves = artifact_path(spec, row["selector_uri"]).with_suffix(".json")
     assert f"REJECTED: one scenario only: there is none to share with (curves: {curves})" in capsys.readouterr().out
     shown = "\n".join(show_lines(spec, row["shared_set_id"])).split("curves of the search\n")[1]
     (last,) = [r for r in json.loads(curves.read_text())["curves"] if (r["phase"], r["epoch"]) == ("gate", 2)]
@@ -270,9 +270,9 @@ def test_a_set_that_another_process_made_meanwhile_is_not_mixed_with_ones_own(
     monkeypatch.setattr(search_shared_instances, "run_search", slower)
     search(spec, DS)
     assert "was made by another process meanwhile" in capsys.readouterr().out
-    (row,) = lake_reader.read_table(spec.name, "shared_instance_sets").to_pylist()
+    (row,) = lake_reader.read_table(spec, "shared_instance_sets").to_pylist()
     masks = rows_of(spec, "shared_instance_masks")
-    scorer = load_scorer(artifact_path(spec.name, row["selector_uri"]), row["selector_sha256"])
+    scorer = load_scorer(artifact_path(spec, row["selector_uri"]), row["selector_sha256"])
     assert masks["rank_pct"].to_pylist() == scorer.masks(load_window(spec, DAYS))["rank_pct"].to_pylist()
 
 
@@ -282,7 +282,7 @@ def test_of_several_processes_under_a_launcher_the_first_searches(lake: Path, mo
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
     search(spec, DS)
-    assert not lake_reader.table_exists(spec.name, "shared_instance_sets")
+    assert not lake_reader.table_exists(spec, "shared_instance_sets")
     monkeypatch.setenv("RANK", "0")
     search(spec, DS)
     assert rows_of(spec, "shared_instance_sets").num_rows == 1

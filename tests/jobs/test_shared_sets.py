@@ -15,10 +15,10 @@ import pytest
 import yaml
 
 from jobs import shared_sets
-from jobs.arrow_lake import overwrite_rows
 from jobs.shared_sets import add_arguments, run_command
-from msr_models.data import lake_reader
-from msr_models.data.shared_sets import find_shared_set
+from lake import reader as lake_reader
+from lake.arrow_writer import overwrite_rows
+from msr_models.sets.catalogue import find_shared_set
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError
 from tests.support.report_lake import training_run, write_run
@@ -143,7 +143,7 @@ def test_show_has_share_rates_per_scenario_and_label(spec: DatasetSpec) -> None:
         "home": {"all": 0.25, "label_0": 0.2, "label_1": 0.3},
         "ads": {"all": 0.5, "label_0": None, "label_1": 0.5},
     }
-    table = lake_reader.read_table(spec.name, "shared_instance_sets", filters={"shared_set_id": "late"})
+    table = lake_reader.read_table(spec, "shared_instance_sets", filters={"shared_set_id": "late"})
     (row,) = table.to_pylist()
     rewrite(spec, row | {"share_rates": json.dumps(rates)})
     lines = [line.split() for line in command(spec, "show", "late").splitlines()]
@@ -202,11 +202,11 @@ def test_a_pin_in_the_past_names_the_trained_days_that_a_rerun_would_change(spec
     ],
 )
 def test_mistakes_change_nothing(spec: DatasetSpec, words: list[str], message: str) -> None:
-    before = lake_reader.table_version(spec.name, "shared_instance_sets")
+    before = lake_reader.table_version(spec, "shared_instance_sets")
     with pytest.raises(SharedSetError, match=message):
         command(spec, *words)
-    assert lake_reader.table_version(spec.name, "shared_instance_sets") == before
-    assert not lake_reader.table_exists(spec.name, "shared_instance_pins")
+    assert lake_reader.table_version(spec, "shared_instance_sets") == before
+    assert not lake_reader.table_exists(spec, "shared_instance_pins")
     assert not Path("x").exists()
 
 
@@ -215,10 +215,10 @@ def test_a_retired_set_is_never_found_and_says_so_when_named(spec: DatasetSpec) 
     assert used_sets(spec, 7, 10) == ["early", "early"]
     with pytest.raises(SharedSetError, match=r"late was retired \(labels were late\)"):
         command(spec, "pin", "late", "--from", D[9])
-    version = lake_reader.table_version(spec.name, "shared_instance_sets")
+    version = lake_reader.table_version(spec, "shared_instance_sets")
     assert "is retired already (labels were late), nothing to do" in command(spec, "retire", "late")
-    assert lake_reader.table_version(spec.name, "shared_instance_sets") == version
-    assert lake_reader.read_table(spec.name, "shared_instance_sets").num_rows == 4
+    assert lake_reader.table_version(spec, "shared_instance_sets") == version
+    assert lake_reader.read_table(spec, "shared_instance_sets").num_rows == 4
 
 
 def test_retiring_a_set_that_runs_use_or_that_is_pinned_is_refused(spec: DatasetSpec) -> None:
@@ -244,7 +244,7 @@ def test_export_writes_masks_by_day_and_the_row_and_never_over_files(spec: Datas
     columns = ["instance_id", "scenario_id", "shared_score", "rank_pct", "rank_pct_scenario", "is_shared"]
     sort = [("rank_pct", "ascending"), ("instance_id", "ascending")]
     expected = lake_reader.read_table(
-        spec.name, "shared_instance_masks", columns=columns, filters={"shared_set_id": "early"}
+        spec, "shared_instance_masks", columns=columns, filters={"shared_set_id": "early"}
     )
     assert found.select(columns).sort_by(sort).equals(expected.sort_by(sort))
     assert {str(ds) for ds in found["ds"].to_pylist()} == {"2026-01-02", "2026-01-03", "2026-01-04"}

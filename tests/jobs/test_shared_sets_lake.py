@@ -14,11 +14,11 @@ import pytest
 from jobs import score_shared_instances, search_shared_instances, train_target_model
 from jobs.cli import StepArgs
 from jobs.shared_sets import add_arguments, run_command
-from msr_models.data import lake_reader
+from lake import reader as lake_reader
+from lake.locations import artifact_path
 from msr_models.ssim.store import load_scorer
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError
-from schemas.locations import artifact_path
 from tests.support.tiny_lake import SMALL_SEARCH, tiny_dataset, write_tiny_lake
 
 pytestmark = pytest.mark.slow
@@ -62,7 +62,7 @@ def run(module: ModuleType, spec: DatasetSpec, day: int, *words: str) -> None:
 
 def trained(spec: DatasetSpec, day: int) -> list[tuple[float, str | None, str]]:
     """(ratio, set, run) of a day's runs."""
-    rows = lake_reader.read_table(spec.name, "training_runs", days=[D[day]]).to_pylist()
+    rows = lake_reader.read_table(spec, "training_runs", days=[D[day]]).to_pylist()
     return sorted((row["ratio"], row["shared_set_id"], row["run_id"]) for row in rows)
 
 
@@ -97,7 +97,7 @@ def test_a_named_set_is_trained_with(spec: DatasetSpec, sets: tuple[str, str]) -
 
 
 def test_every_ratio_of_the_grid_is_recorded_with_its_validation(spec: DatasetSpec, sets: tuple[str, str]) -> None:
-    rows = lake_reader.read_table(spec.name, "training_runs", days=[D[5]]).to_pylist()
+    rows = lake_reader.read_table(spec, "training_runs", days=[D[5]]).to_pylist()
     assert sorted(row["ratio"] for row in rows) == list(spec.training.ratios)
     best = max(rows, key=lambda row: (row["validation_auc"], -row["ratio"]))
     assert [row["run_id"] for row in rows if row["is_selected"]] == [best["run_id"]]
@@ -109,7 +109,7 @@ def test_people_find_what_the_search_wrote(spec: DatasetSpec, sets: tuple[str, s
     lines = {line.split()[0]: line.split() for line in command(spec, "list").splitlines()}
     assert list(lines) == ["id", *sets] and lines[sets[0]][5] == "accepted"
     shown = command(spec, "show", sets[0])
-    row = lake_reader.read_table(spec.name, "shared_instance_sets", filters={"shared_set_id": sets[0]}).to_pylist()[0]
+    row = lake_reader.read_table(spec, "shared_instance_sets", filters={"shared_set_id": sets[0]}).to_pylist()[0]
     for name, rates in json.loads(row["share_rates"]).items():
         assert [name, *(f"{rates[part]:.1%}" for part in ("all", "label_0", "label_1"))] in [
             line.split() for line in shown.splitlines()
@@ -124,8 +124,8 @@ def test_people_find_what_the_search_wrote(spec: DatasetSpec, sets: tuple[str, s
     kept = json.loads((out / "catalogue.json").read_text())
     masks = pds.dataset(out / "masks", partitioning="hive").to_table()
     where = {"shared_set_id": sets[0]}
-    assert masks.num_rows == lake_reader.read_table(spec.name, "shared_instance_masks", filters=where).num_rows
-    assert load_scorer(artifact_path(spec.name, kept["selector_uri"]), kept["selector_sha256"]).shared_set_id == sets[0]
+    assert masks.num_rows == lake_reader.read_table(spec, "shared_instance_masks", filters=where).num_rows
+    assert load_scorer(artifact_path(spec, kept["selector_uri"]), kept["selector_sha256"]).shared_set_id == sets[0]
 
 
 def test_pins_and_retiring_decide_what_the_next_training_uses(spec: DatasetSpec, sets: tuple[str, str]) -> None:

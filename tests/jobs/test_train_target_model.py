@@ -20,13 +20,13 @@ import torch
 import yaml
 
 from jobs import train_target_model
-from jobs.arrow_lake import overwrite_partition
 from jobs.cli import StepArgs
-from msr_models.data import lake_reader
+from lake import reader as lake_reader
+from lake.arrow_writer import overwrite_partition
+from lake.locations import artifact_path, artifacts_dir
 from msr_models.training.checkpoint import load_checkpoint
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError, TrainingError
-from schemas.locations import artifact_path, artifacts_dir
 from schemas.tables import get_table
 from tests.support.tiny_lake import tiny_dataset, tiny_day, write_masks, write_shared_set, write_tiny_lake
 
@@ -57,13 +57,13 @@ def run(spec: DatasetSpec, *days: date, **options: Any) -> None:
 
 
 def runs(spec: DatasetSpec, model: str = "shared_bottom") -> list[dict[str, Any]]:
-    rows = lake_reader.read_table(spec.name, "training_runs", filters={"model": model}).to_pylist()
+    rows = lake_reader.read_table(spec, "training_runs", filters={"model": model}).to_pylist()
     return sorted(rows, key=lambda r: (r["ds"], r["ratio"]))
 
 
 def _probs(spec: DatasetSpec) -> list[list[float]]:
     """Of every run, by ratio."""
-    files = [artifact_path(spec.name, r["predictions_uri"]) for r in runs(spec)]
+    files = [artifact_path(spec, r["predictions_uri"]) for r in runs(spec)]
     return [pq.read_table(file)["prob"].to_pylist() for file in files]
 
 
@@ -92,9 +92,9 @@ def test_every_arm_has_its_row_and_the_best_on_validation_is_selected(spec: Data
 
 def test_files_of_a_run(spec: DatasetSpec) -> None:
     row = runs(spec)[1]
-    model, card = load_checkpoint(artifact_path(spec.name, row["checkpoint_uri"]), row["checkpoint_sha256"])
+    model, card = load_checkpoint(artifact_path(spec, row["checkpoint_uri"]), row["checkpoint_sha256"])
     assert card.model == "shared_bottom" and model.num_scenarios == 3
-    predictions = pq.read_table(artifact_path(spec.name, row["predictions_uri"])).to_pylist()
+    predictions = pq.read_table(artifact_path(spec, row["predictions_uri"])).to_pylist()
     assert [p["split"] for p in predictions] == ["validation"] * ROWS + ["test"] * ROWS
     features, _ = tiny_day(spec, DS, ROWS)
     want = {r["instance_id"]: (r["scenario_id"], r["user_key"], r["label"]) for r in features.to_pylist()}
@@ -106,7 +106,7 @@ def test_files_of_a_run(spec: DatasetSpec) -> None:
 def test_the_manifest_names_all_that_was_read(spec: DatasetSpec) -> None:
     plain, shared = (json.loads(runs(spec)[i]["manifest"]) for i in (0, 1))
     for table in ("scenario_features", "behaviour_sequences", "vocabularies"):
-        assert plain["table_versions"][table] == lake_reader.table_version(spec.name, table)
+        assert plain["table_versions"][table] == lake_reader.table_version(spec, table)
     assert (
         "shared_instance_masks" in shared["table_versions"] and "shared_instance_masks" not in plain["table_versions"]
     )
@@ -116,11 +116,11 @@ def test_the_manifest_names_all_that_was_read(spec: DatasetSpec) -> None:
 
 
 def test_a_run_is_repeated_from_its_manifest(spec: DatasetSpec, capsys: pytest.CaptureFixture[str]) -> None:
-    before = lake_reader.table_version(spec.name, "training_runs")
+    before = lake_reader.table_version(spec, "training_runs")
     row = runs(spec)[1]
-    run(spec, manifest=artifact_path(spec.name, row["predictions_uri"]).parent / "manifest.json")
+    run(spec, manifest=artifact_path(spec, row["predictions_uri"]).parent / "manifest.json")
     assert f"{row['run_id']}: the same metrics" in capsys.readouterr().out
-    assert lake_reader.table_version(spec.name, "training_runs") == before
+    assert lake_reader.table_version(spec, "training_runs") == before
 
 
 def test_a_manifest_that_does_not_hold_is_refused(spec: DatasetSpec, tmp_path: Path) -> None:
@@ -144,20 +144,20 @@ def test_a_manifest_that_does_not_hold_is_refused(spec: DatasetSpec, tmp_path: P
 def test_a_second_time_trains_nothing_and_a_forced_one_gives_the_same_rows(
     spec: DatasetSpec, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before, version = content(spec), lake_reader.table_version(spec.name, "training_runs")
+    before, version = content(spec), lake_reader.table_version(spec, "training_runs")
     run(spec, DS)
     assert "the same 3 runs exist" in capsys.readouterr().out
-    assert lake_reader.table_version(spec.name, "training_runs") == version
+    assert lake_reader.table_version(spec, "training_runs") == version
     run(spec, DS, retrain=True)
-    assert lake_reader.table_version(spec.name, "training_runs") == version + 1
+    assert lake_reader.table_version(spec, "training_runs") == version + 1
     assert content(spec) == before
 
 
 def test_a_damaged_checkpoint_is_made_again(spec: DatasetSpec) -> None:
     row = runs(spec)[0]
-    artifact_path(spec.name, row["checkpoint_uri"]).write_bytes(b"half")
+    artifact_path(spec, row["checkpoint_uri"]).write_bytes(b"half")
     run(spec, DS)
-    load_checkpoint(artifact_path(spec.name, row["checkpoint_uri"]), row["checkpoint_sha256"])
+    load_checkpoint(artifact_path(spec, row["checkpoint_uri"]), row["checkpoint_sha256"])
 
 
 def test_run_ids_depend_on_content_not_on_files_or_days_to_come(
@@ -247,7 +247,7 @@ def test_missing_masks_and_days_stop_before_anything_is_written(lake: Path) -> N
         run(spec, DS)
     with pytest.raises(TrainingError, match=r"no rows of 2026-01-06.*build_scenario_features"):
         run(spec, date(2026, 1, 7))
-    assert not lake_reader.table_exists(spec.name, "training_runs") and not artifacts_dir(spec.name).exists()
+    assert not lake_reader.table_exists(spec, "training_runs") and not artifacts_dir(spec).exists()
 
 
 @pytest.mark.slow
@@ -267,6 +267,6 @@ def test_kill_9_and_a_rerun_end_in_the_same_rows(spec: DatasetSpec, lake: Path, 
     run(spec, DS)
     got = [(r["run_id"], r["checkpoint_sha256"], r["validation_auc"], r["is_selected"]) for r in runs(spec)]
     uris = [r["checkpoint_uri"] for r in runs(spec)]
-    assert len(got) == 3 and all(artifact_path(spec.name, u).is_file() for u in uris)
+    assert len(got) == 3 and all(artifact_path(spec, u).is_file() for u in uris)
     run(spec, DS, retrain=True)
     assert [(r["run_id"], r["checkpoint_sha256"], r["validation_auc"], r["is_selected"]) for r in runs(spec)] == got

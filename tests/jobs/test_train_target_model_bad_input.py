@@ -14,13 +14,13 @@ import pytest
 import torch
 
 from jobs import train_target_model
-from jobs.arrow_lake import overwrite_partition
 from jobs.cli import StepArgs
-from msr_models.data import lake_reader
-from msr_models.training.files import write_bytes
+from lake import reader as lake_reader
+from lake.arrow_writer import overwrite_partition
+from lake.files import write_bytes
+from lake.locations import artifact_path, artifacts_dir, table_uri
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import MsrError
-from schemas.locations import artifact_path, artifacts_dir, table_uri
 from tests.support.empty_days import publish_empty
 from tests.support.tiny_lake import tiny_dataset, tiny_day, write_masks, write_shared_set, write_tiny_lake
 
@@ -62,7 +62,7 @@ def run(spec: DatasetSpec, *days: date, **options: Any) -> None:
 
 def stored(spec: DatasetSpec) -> dict[str, str]:
     """Every file of the runs and of their table, by content; what an unfinished run would go on from lies apart."""
-    folders = [artifacts_dir(spec.name), Path(table_uri(spec.name, "training_runs"))]
+    folders = [artifacts_dir(spec), Path(table_uri(spec, "training_runs"))]
     files = [p for folder in folders for p in sorted(folder.rglob("*")) if p.is_file() and p.parent.name != "resume"]
     return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
@@ -76,16 +76,16 @@ def refused(spec: DatasetSpec, message: str, *days: date, **options: Any) -> Non
 
 
 def rows_of(spec: DatasetSpec, ds: date) -> list[dict[str, Any]]:
-    rows = lake_reader.read_table(spec.name, "training_runs", days=[ds]).to_pylist()
+    rows = lake_reader.read_table(spec, "training_runs", days=[ds]).to_pylist()
     return sorted(rows, key=lambda r: r["ratio"])
 
 
 def replace_checkpoint(spec: DatasetSpec, ds: date, change: dict[str, Any]) -> None:
     """Other metadata in the checkpoints of a day, whose rows then name these files."""
-    rows = lake_reader.read_table(spec.name, "training_runs", days=[ds])
+    rows = lake_reader.read_table(spec, "training_runs", days=[ds])
     sums = []
     for row in rows.to_pylist():
-        path = artifact_path(spec.name, row["checkpoint_uri"])
+        path = artifact_path(spec, row["checkpoint_uri"])
         content = torch.load(path, weights_only=True)
         torch.save(content | {"metadata": json.dumps(json.loads(content["metadata"]) | change)}, path)
         sums.append(write_bytes(path, path.read_bytes()))
@@ -128,14 +128,14 @@ def test_a_checkpoint_of_something_else_is_no_start(change: dict[str, Any], mess
 
 def test_a_truncated_checkpoint_is_not_repeated_from(spec: DatasetSpec) -> None:
     row = rows_of(spec, NEXT)[0]
-    weights = artifact_path(spec.name, rows_of(spec, FIRST)[0]["checkpoint_uri"])
+    weights = artifact_path(spec, rows_of(spec, FIRST)[0]["checkpoint_uri"])
     weights.write_bytes(weights.read_bytes()[:-100])
-    manifest = artifact_path(spec.name, row["checkpoint_uri"]).parent / "manifest.json"
+    manifest = artifact_path(spec, row["checkpoint_uri"]).parent / "manifest.json"
     refused(spec, rf"{row['run_id']} starts from run .*sha256 \w+, expected \w+", manifest=manifest)
 
 
 def test_other_scenarios_and_lineages_are_named_on_both_sides(spec: DatasetSpec) -> None:
-    manifest = artifact_path(spec.name, rows_of(spec, NEXT)[0]["checkpoint_uri"]).parent / "manifest.json"
+    manifest = artifact_path(spec, rows_of(spec, NEXT)[0]["checkpoint_uri"]).parent / "manifest.json"
     more = daily(scenarios=("home", "feed", "ads", "cart"))
     refused(
         more, rf"'\w+-{spec.lineage}', but data set 'tiny' now has lineage '{more.lineage}' .fields, scenarios", NEXT

@@ -12,14 +12,14 @@ import pytest
 
 from jobs import train_target_model
 from jobs.cli import StepArgs
-from jobs.sets.manage import retire
-from msr_models.data import lake_reader
+from lake import reader as lake_reader
+from lake.locations import artifact_path, artifacts_dir
+from msr_models.sets.pins import retire
 from msr_models.training import target, trainer
 from msr_models.training.config import TrainerConfig
 from msr_models.training.state import Resume, TrainingState
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError, TrainingError
-from schemas.locations import artifact_path, artifacts_dir
 from tests.support.tiny_lake import tiny_dataset, write_masks, write_shared_set, write_tiny_lake
 
 DAYS = [date(2026, 1, d) for d in (2, 3, 4, 5)]
@@ -47,7 +47,7 @@ def run(spec: DatasetSpec, **options: Any) -> None:
 
 
 def results(spec: DatasetSpec) -> list[tuple[Any, ...]]:
-    rows = lake_reader.read_table(spec.name, "training_runs").to_pylist()
+    rows = lake_reader.read_table(spec, "training_runs").to_pylist()
     names = ("run_id", "ratio", "is_selected", "validation_auc", "epochs", "checkpoint_sha256")
     return sorted(tuple(r[n] for n in names) for r in rows)
 
@@ -68,8 +68,8 @@ def test_a_set_that_is_retired_while_its_runs_are_trained_publishes_nothing(
             SharedSetError, match=r"nothing was published.*retired \(labels were late\).*--ds 2026-01-05"
         ):
             run(spec)
-    assert not lake_reader.table_exists(spec.name, "training_runs")
-    assert not list(artifacts_dir(spec.name).rglob("manifest.json"))
+    assert not lake_reader.table_exists(spec, "training_runs")
+    assert not list(artifacts_dir(spec).rglob("manifest.json"))
     run(spec)
     assert [(ratio, chosen) for _, ratio, chosen, *_ in results(spec)] == [(0.0, True)], "the command that it names"
 
@@ -91,13 +91,13 @@ def test_a_step_interrupted_in_its_last_arm_goes_on_there(
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(Resume, "save", interrupted)
         run(spec, retrain=True)
-    left = artifacts_dir(spec.name) / "resume"
+    left = artifacts_dir(spec) / "resume"
     assert len(list(left.iterdir())) == 3
     epochs: list[int] = []
     real = trainer._Training._epoch
     monkeypatch.setattr(trainer._Training, "_epoch", lambda self: epochs.append(self.state.epoch) or real(self))
-    for uri in lake_reader.read_table(spec.name, "training_runs")["checkpoint_uri"].to_pylist():
-        artifact_path(spec.name, uri).unlink()  # so that the step has to be done again
+    for uri in lake_reader.read_table(spec, "training_runs")["checkpoint_uri"].to_pylist():
+        artifact_path(spec, uri).unlink()  # so that the step has to be done again
     capsys.readouterr()
     run(spec)
     assert epochs == [2] and "going on where the run was interrupted: epoch 2, batch 1" in capsys.readouterr().out
@@ -135,7 +135,7 @@ def test_a_streamed_window_trains_repeats_and_is_another_run(
     assert [r[1] for r in sorted(found, key=lambda r: r[1])] == [0.0, 0.5, 1.0]
     assert not {r[0] for r in found} & {r[0] for r in resident}
     assert all(abs(a[3] - b[3]) < 0.2 for a, b in zip(found, resident, strict=True))
-    manifest = next(artifacts_dir(spec.name).rglob(f"{found[1][0]}/manifest.json"))
+    manifest = next(artifacts_dir(spec).rglob(f"{found[1][0]}/manifest.json"))
     # A manifest repeats however the data set says windows are loaded now
     run(spec, manifest=manifest)
     assert "the same metrics" in capsys.readouterr().out
@@ -160,7 +160,7 @@ def test_a_window_that_may_not_take_the_memory_it_needs_is_refused_or_streamed(
         run(dataset(loading="resident", memory_gb=0.1))
     with pytest.raises(TrainingError, match=r"needs .* GB in memory and 0\.10 GB"):
         run(dataset(memory_gb=0.1))  # not even validation and test fit
-    assert not lake_reader.table_exists(spec.name, "training_runs")
+    assert not lake_reader.table_exists(spec, "training_runs")
 
 
 @pytest.mark.gpu

@@ -18,13 +18,13 @@ import torch
 import yaml
 
 from jobs import train_target_model
-from jobs.arrow_lake import overwrite_partition
 from jobs.cli import StepArgs
-from msr_models.data import lake_reader
+from lake import reader as lake_reader
+from lake.arrow_writer import overwrite_partition
+from lake.locations import artifact_path
 from msr_models.training.checkpoint import load_checkpoint
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError, TrainingError
-from schemas.locations import artifact_path
 from schemas.tables import get_table
 from tests.support.empty_days import publish_empty
 from tests.support.tiny_lake import NUM_ITEMS, NUM_USERS, tiny_dataset, write_masks, write_shared_set, write_tiny_lake
@@ -60,7 +60,7 @@ def make_lake(spec: DatasetSpec) -> None:
 
 def grow_vocabulary(spec: DatasetSpec, day: date, extra_users: int) -> None:
     version = spec.vocabulary_version(day)
-    rows = lake_reader.read_table(spec.name, "vocabularies", filters={"vocabulary_version": str(version)})
+    rows = lake_reader.read_table(spec, "vocabularies", filters={"vocabulary_version": str(version)})
     ids = [NUM_USERS + 1 + n for n in range(extra_users)]
     more = [
         {"vocabulary_version": version, "field": "user", "value": f"user{i}", "id": i, "first_version": version}
@@ -76,13 +76,13 @@ def run(spec: DatasetSpec, *days: date, **options: Any) -> None:
 
 
 def runs(spec: DatasetSpec, ds: date) -> list[dict[str, Any]]:
-    rows = lake_reader.read_table(spec.name, "training_runs", days=[ds]).to_pylist()
+    rows = lake_reader.read_table(spec, "training_runs", days=[ds]).to_pylist()
     return sorted(rows, key=lambda r: r["ratio"])
 
 
 def content(spec: DatasetSpec) -> list[dict[str, Any]]:
     columns = get_table("training_runs").content_columns
-    rows = lake_reader.read_table(spec.name, "training_runs").to_pylist()
+    rows = lake_reader.read_table(spec, "training_runs").to_pylist()
     return sorted(({c: r[c] for c in columns} for r in rows), key=lambda r: (r["ds"], r["ratio"]))
 
 
@@ -140,16 +140,16 @@ def test_the_order_of_days_does_not_matter(
 
 
 def test_a_second_time_trains_nothing(spec: DatasetSpec, capsys: pytest.CaptureFixture[str]) -> None:
-    version = lake_reader.table_version(spec.name, "training_runs")
+    version = lake_reader.table_version(spec, "training_runs")
     run(spec, SECOND, THIRD)
     assert capsys.readouterr().out.count("the same 3 runs exist") == 2
-    assert lake_reader.table_version(spec.name, "training_runs") == version
+    assert lake_reader.table_version(spec, "training_runs") == version
 
 
 def test_ids_keep_their_vectors_and_new_ones_are_fresh(spec: DatasetSpec) -> None:
     """The new user, which no row has, keeps a fresh model's vector; items have moved little from the day before."""
     (old, old_card), (new, new_card) = (
-        load_checkpoint(artifact_path(spec.name, runs(spec, d)[0]["checkpoint_uri"])) for d in (SECOND, THIRD)
+        load_checkpoint(artifact_path(spec, runs(spec, d)[0]["checkpoint_uri"])) for d in (SECOND, THIRD)
     )
     assert new_card.layout.num_rows[0] == old_card.layout.num_rows[0] + 1
     fresh = type(new)(new.config, new_card.layout, new.num_scenarios, torch.Generator().manual_seed(new_card.seed))
@@ -165,9 +165,9 @@ def test_ids_keep_their_vectors_and_new_ones_are_fresh(spec: DatasetSpec) -> Non
 
 def test_a_run_is_repeated_and_needs_its_predecessor(spec: DatasetSpec, capsys: pytest.CaptureFixture[str]) -> None:
     row, before = runs(spec, THIRD)[1], runs(spec, SECOND)[1]
-    path = artifact_path(spec.name, row["predictions_uri"]).with_name("manifest.json")
-    weights = artifact_path(spec.name, before["checkpoint_uri"])
-    version, whole = lake_reader.table_version(spec.name, "training_runs"), weights.read_bytes()
+    path = artifact_path(spec, row["predictions_uri"]).with_name("manifest.json")
+    weights = artifact_path(spec, before["checkpoint_uri"])
+    version, whole = lake_reader.table_version(spec, "training_runs"), weights.read_bytes()
     run(spec, manifest=path)
     assert f"{row['run_id']}: the same metrics" in capsys.readouterr().out
     try:
@@ -181,16 +181,16 @@ def test_a_run_is_repeated_and_needs_its_predecessor(spec: DatasetSpec, capsys: 
             run(spec, manifest=path)
     finally:
         weights.write_bytes(whole)
-    assert lake_reader.table_version(spec.name, "training_runs") == version
+    assert lake_reader.table_version(spec, "training_runs") == version
 
 
 def test_a_day_whose_checkpoint_is_damaged_is_made_again(spec: DatasetSpec) -> None:
     before = content(spec)
-    artifact_path(spec.name, runs(spec, SECOND)[2]["checkpoint_uri"]).write_bytes(b"half")
+    artifact_path(spec, runs(spec, SECOND)[2]["checkpoint_uri"]).write_bytes(b"half")
     run(spec, THIRD, retrain=True)
     assert content(spec) == before
     load_checkpoint(
-        artifact_path(spec.name, runs(spec, SECOND)[2]["checkpoint_uri"]), runs(spec, SECOND)[2]["checkpoint_sha256"]
+        artifact_path(spec, runs(spec, SECOND)[2]["checkpoint_uri"]), runs(spec, SECOND)[2]["checkpoint_sha256"]
     )
 
 
@@ -212,12 +212,12 @@ def test_a_day_whose_checkpoint_is_damaged_is_made_again(spec: DatasetSpec) -> N
 def test_runs_of_other_settings_are_no_start_and_are_not_replaced(
     change: dict[str, Any], message: str, spec: DatasetSpec
 ) -> None:
-    before, version = content(spec), lake_reader.table_version(spec.name, "training_runs")
+    before, version = content(spec), lake_reader.table_version(spec, "training_runs")
     changed = daily(**change)
     with pytest.raises(TrainingError, match=message) as caught:
         run(changed, THIRD)
     assert f"--to {THIRD}, or set training.start: scratch" in str(caught.value)
-    assert content(spec) == before and lake_reader.table_version(spec.name, "training_runs") == version
+    assert content(spec) == before and lake_reader.table_version(spec, "training_runs") == version
 
 
 def test_runs_from_scratch_are_no_start(spec: DatasetSpec, lake: Path) -> None:
@@ -235,15 +235,15 @@ def test_the_first_day_is_the_same_run_from_scratch(spec: DatasetSpec, lake: Pat
     run(scratch, FIRST, THIRD)
     row = runs(scratch, FIRST)[0]
     assert manifest(row)["start"] == "scratch" and len(manifest(runs(scratch, THIRD)[0])["train_days"]) == 2
-    version = lake_reader.table_version(spec.name, "training_runs")
+    version = lake_reader.table_version(spec, "training_runs")
     run(spec, FIRST)
-    assert lake_reader.table_version(spec.name, "training_runs") == version and runs(spec, FIRST)[0] == row
+    assert lake_reader.table_version(spec, "training_runs") == version and runs(spec, FIRST)[0] == row
 
 
 def test_when_a_day_to_make_first_fails_nothing_is_written(spec: DatasetSpec, lake: Path) -> None:
     make_lake(spec)
     for ds in DAYS[2:4]:
-        empty = lake_reader.read_table(spec.name, "shared_instance_masks", days=[ds]).slice(0, 0)
+        empty = lake_reader.read_table(spec, "shared_instance_masks", days=[ds]).slice(0, 0)
         overwrite_partition(empty, spec, "shared_instance_masks", {"shared_set_id": "set", "ds": str(ds)})
     with pytest.raises(SharedSetError, match=r"2026-01-04.*score_shared_instances"):
         run(spec, THIRD)
@@ -261,7 +261,7 @@ def test_a_day_with_nothing_new_keeps_the_weights(lake: Path, capsys: pytest.Cap
     assert capsys.readouterr().out.count("no new rows: the weights of the run before are kept") == 1
     before, row = runs(spec, DAYS[5])[0], runs(spec, DAYS[6])[0]
     assert (row["train_rows"], row["epochs"]) == (0, 0) and manifest(row)["predecessor"]["run_id"] == before["run_id"]
-    old, new = (load_checkpoint(artifact_path(spec.name, r["checkpoint_uri"]))[0].state_dict() for r in (before, row))
+    old, new = (load_checkpoint(artifact_path(spec, r["checkpoint_uri"]))[0].state_dict() for r in (before, row))
     assert all(torch.equal(old[name], new[name]) for name in old)
 
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from jobs import train_target_model
-from msr_models.data import lake_reader
+from lake import reader as lake_reader
 from msr_models.models.registry import known_models
 from tests.support.tiny_lake import tiny_dataset, write_tiny_lake
 
@@ -96,7 +96,7 @@ def test_all_trains_every_model_that_the_data_set_can_feed(
     path = write_yaml(lake.parent, max_length=max_length, models=[{"name": "star", "options": options}])
     write_tiny_lake(tiny_dataset(), DAYS, rows_per_day=100)
     assert command(monkeypatch, path, "--model", "all") == 0
-    rows = lake_reader.read_table("tiny", "training_runs", days=[DAYS[-1]]).to_pylist()
+    rows = lake_reader.read_table(tiny_dataset(), "training_runs", days=[DAYS[-1]]).to_pylist()
     left_out = NEED_BEHAVIOURS if max_length == 0 else set()
     assert {r["model"] for r in rows if r["is_selected"]} == set(known_models()) - left_out
     (star,) = [r for r in rows if r["model"] == "star"]

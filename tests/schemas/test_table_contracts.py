@@ -9,7 +9,7 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
-from jobs.spark_lake import spark_schema
+from lake.spark_writer import spark_schema
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TableError
 from schemas.load_dataset import known_datasets, load_dataset

@@ -6,7 +6,7 @@ from datetime import date
 
 import pyarrow as pa
 
-from jobs.arrow_lake import overwrite_partition
+from lake.arrow_writer import overwrite_partition
 from schemas.dataset_spec import DatasetSpec
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from jobs.arrow_lake import overwrite_partition
+from lake.arrow_writer import overwrite_partition
 from schemas.dataset_spec import DatasetSpec
 from schemas.tables import get_table
 

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.arrow_lake import overwrite_partition, overwrite_rows
+from lake.arrow_writer import overwrite_partition, overwrite_rows
+from lake.locations import artifact_uri, artifacts_dir
 from schemas.dataset_spec import DatasetSpec
-from schemas.locations import artifact_uri, artifacts_dir
 from schemas.tables import get_table
 
 SET_ID = "shared_bottom-20260107-1a2b3c4d"
@@ -206,7 +206,7 @@ def _evaluation(dataset: DatasetSpec, run: dict[str, Any], scenario_id: int, gai
 def _write_predictions(dataset: DatasetSpec, run_id: str, n: int, bias: float) -> str:
     rng = np.random.default_rng(n)
     prob = rng.beta(2, 6, ROWS).astype(np.float32)
-    path = artifacts_dir(dataset.name) / f"{run_id}.parquet"
+    path = artifacts_dir(dataset) / f"{run_id}.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
     columns = {
         "split": ["test"] * ROWS,
@@ -215,7 +215,7 @@ def _write_predictions(dataset: DatasetSpec, run_id: str, n: int, bias: float) -
         "prob": np.clip(prob * bias, 0, 1).astype(np.float64),
     }
     pq.write_table(pa.table(columns), path)
-    return artifact_uri(dataset.name, path)
+    return artifact_uri(dataset, path)
 
 
 def _shares(dataset: DatasetSpec) -> np.ndarray:

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime
 
 import pyarrow as pa
 
-from jobs.arrow_lake import overwrite_partition, overwrite_rows
+from lake.arrow_writer import overwrite_partition, overwrite_rows
 from schemas.dataset_spec import DatasetSpec
 from schemas.tables import get_table
 

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("schemas", "jobs", "msr_models", "dags")
+ROOMS = ("schemas", "lake", "jobs", "msr_models", "dags")
 
 
 def tracked_files(*patterns: str) -> list[Path]:
@@ -29,7 +29,7 @@ def module_name(path: Path) -> str:
 
 
 def steps() -> list[str]:
-    """Module names of all steps: files right in jobs/ that call run_step."""
+    """Module names of all commands that work on a data set: files of jobs/ and jobs/research/ that call run_step."""
     return [module_name(p) for p in sorted((ROOT / "jobs").glob("*.py")) if _calls(p, "run_step")]
 
 

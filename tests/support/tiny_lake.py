@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from jobs.arrow_lake import overwrite_partition, overwrite_rows
-from msr_models.data import lake_reader
-from msr_models.data.feature_files import TABLES, feature_files
+from lake import reader as lake_reader
+from lake.arrow_writer import overwrite_partition, overwrite_rows
+from msr_models.sets.feature_files import TABLES, feature_files
 from schemas.dataset_spec import DatasetSpec
 
 NUM_USERS, NUM_ITEMS, NUM_TAGS, NUM_PRICES = 40, 24, 6, 4
@@ -142,8 +142,8 @@ def write_masks(
 
     They name the feature files that are there; none where the data set has no features.
     """
-    has_features = all(lake_reader.table_exists(dataset.name, table) for table in TABLES)
-    files = feature_files(dataset.name, days) if has_features else dict.fromkeys(days)
+    has_features = all(lake_reader.table_exists(dataset, table) for table in TABLES)
+    files = feature_files(dataset, days) if has_features else dict.fromkeys(days)
     for ds in days:
         features, _ = tiny_day(dataset, ds, rows_per_day, seed)
         rows = features.num_rows

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.loader_lake import loader_dataset, loader_days, write_lake
-from jobs.arrow_lake import overwrite_partition
+from benchmarks.mixing import mixing
+from lake.arrow_writer import overwrite_partition
 from msr_models.data.batch import Batch
-from msr_models.data.mixing import mixing
 from msr_models.data.order import batch_length, epoch_batches, num_batches
 from msr_models.data.source import ResidentRows, TrainingData
 from msr_models.data.streamed import StreamedRows, open_streamed_rows
@@ -145,7 +145,7 @@ def test_files_do_not_decide_the_order(
 
 def test_pieces_do_not_decide_the_order(streamed: Open, monkeypatch: pytest.MonkeyPatch, dataset: DatasetSpec) -> None:
     whole = streamed()
-    monkeypatch.setattr("msr_models.data.lake_reader.STREAM_ROWS", 7)
+    monkeypatch.setattr("lake.reader.STREAM_ROWS", 7)
     pieces = streamed()
     assert equal(columns(whole.batches(SIZE, 1, 1)), columns(pieces.batches(SIZE, 1, 1)))
     assert load_window(dataset, DAYS).fingerprint == whole.facts.fingerprint

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 import torch
 
-from jobs.arrow_lake import overwrite_partition
-from msr_models.data import lake_reader
+from lake import reader as lake_reader
+from lake.arrow_writer import overwrite_partition
 from msr_models.data.window import Window, load_window
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError, TableError, TrainingError
@@ -77,7 +77,7 @@ def test_ids_above_2_to_the_24_stay_apart(lake: Path) -> None:
     spec = tiny_dataset(statistics=None)
     write_tiny_lake(spec, DAYS[:1], rows_per_day=4)
     version = spec.vocabulary_version(DAYS[0])
-    rows = lake_reader.read_table(spec.name, "vocabularies").to_pylist()
+    rows = lake_reader.read_table(spec, "vocabularies").to_pylist()
     rows.append(
         {"vocabulary_version": version, "field": "user", "value": "big", "id": 2**24 + 2, "first_version": version}
     )
@@ -123,7 +123,7 @@ def test_rows_of_days_partition_the_window(window: Window) -> None:
 
 def test_ranks_are_joined_by_instance_and_cut_by_the_ratio(dataset: DatasetSpec) -> None:
     window = load_window(dataset, DAYS, shared_set_id="set", mask_days=DAYS[:2])
-    masks = lake_reader.read_table(dataset.name, "shared_instance_masks", filters={"shared_set_id": "set"}).to_pylist()
+    masks = lake_reader.read_table(dataset, "shared_instance_masks", filters={"shared_set_id": "set"}).to_pylist()
     want = {(r["ds"], r["instance_id"]): r["rank_pct"] for r in masks}
     keys = [(str(window.days[d]), i) for d, i in zip(window.day_N.tolist(), window.instance_id_N.tolist(), strict=True)]
     got = window.rank_N.tolist()
@@ -144,7 +144,7 @@ def test_missing_masks_are_counted_and_the_command_named(dataset: DatasetSpec) -
 def test_one_missing_mask_is_an_error(dataset: DatasetSpec, lake: Path) -> None:
     write_tiny_lake(dataset, DAYS[:1], rows_per_day=ROWS)
     write_masks(dataset, "set", DAYS[:1], rows_per_day=ROWS)
-    rows = lake_reader.read_table(dataset.name, "shared_instance_masks").slice(1)
+    rows = lake_reader.read_table(dataset, "shared_instance_masks").slice(1)
     overwrite_partition(rows, dataset, "shared_instance_masks", {"shared_set_id": "set", "ds": str(DAYS[0])})
     with pytest.raises(SharedSetError, match=rf"2026-01-02: 1 of {ROWS}"):
         load_window(dataset, DAYS[:1], shared_set_id="set")

@@ -103,7 +103,7 @@ def test_a_sample_is_spread_over_time_and_changes_the_fingerprint(folder: Path) 
 
 
 def test_broken_files_name_the_remedy(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"ml-1m\.inter cannot be read .*docker/get_movielens\.py"):
+    with pytest.raises(SourceError, match=r"ml-1m\.inter cannot be read .*scripts/get_movielens\.py"):
         movielens_split(tmp_path / "nowhere", name="x")
     users = (folder / "ml-1m.user").read_text(encoding="utf-8")
     (folder / "ml-1m.user").write_text(users.replace("zip_code:token", "post:token"), encoding="utf-8")

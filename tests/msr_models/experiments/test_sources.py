@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 import torch
 
-from jobs.arrow_lake import overwrite_partition
-from msr_models.data import lake_reader
+from lake import reader as lake_reader
+from lake.arrow_writer import overwrite_partition
 from msr_models.data.window import load_window
 from msr_models.experiments.lake_split import lake_split
 from msr_models.experiments.sources import (
@@ -108,7 +108,7 @@ def test_the_generators_truth_is_joined_by_instance(lake: Path) -> None:
     write_tiny_lake(spec, DAYS, rows_per_day=60)
     truth = {}
     for ds in DAYS:
-        ids = lake_reader.read_table(spec.name, "scenario_features", columns=["instance_id"], days=[ds])
+        ids = lake_reader.read_table(spec, "scenario_features", columns=["instance_id"], days=[ds])
         ids = ids["instance_id"].to_numpy()[::-1].copy()
         truth[ds] = {int(i): bool(i % 3 == 0) for i in ids}
         rows = {

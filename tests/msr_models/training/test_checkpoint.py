@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from lake import files
 from msr_models.models.registry import build_model
-from msr_models.training import files
 from msr_models.training.checkpoint import ModelCard, load_checkpoint, save_checkpoint
 from schemas.errors import TrainingError
 from tests.support.batches import LAYOUT, random_batch

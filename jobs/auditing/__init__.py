@@ -1,0 +1,1 @@
+"""Great Expectations on frames, before they are published."""

@@ -1,0 +1,119 @@
+"""Write Arrow rows to Delta tables, for steps without Spark: the TableSpec enforced, one transaction per partition.
+
+The counterpart for Spark frames is `lake/spark_writer.py`; both make tables with the same constraints and properties.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError
+
+from lake.locations import table_uri
+from lake.reader import table_exists
+from schemas.dataset_spec import DatasetSpec
+from schemas.errors import TableError
+from schemas.table_spec import TableSpec
+from schemas.tables import get_table
+
+COMMIT_TRIES = 12
+
+
+def overwrite_partition(rows: pa.Table, dataset: DatasetSpec, table: str, partition: dict[str, str]) -> int:
+    """Replace one partition by `rows` in one transaction; returns the number of rows written.
+
+    `partition` names a value for partition columns of the table (all or the leading ones). Raises TableError where the
+    rows do not fit the table's spec or lie outside the partition.
+    """
+    spec = get_table(table)
+    unknown = sorted(set(partition) - set(spec.partition_by))
+    if unknown or not partition:
+        raise TableError(f"table {table} is partitioned by {list(spec.partition_by)}, not by {unknown or 'nothing'}")
+    return overwrite_rows(rows, dataset, table, partition)
+
+
+def overwrite_rows(rows: pa.Table, dataset: DatasetSpec, table: str, where: dict[str, str]) -> int:
+    """Replace the rows whose columns have the values of `where` by `rows`, in one transaction.
+
+    For a table without partitions; `overwrite_partition` otherwise.
+    """
+    spec = get_table(table).for_dataset(dataset)
+    fitted = _fit(rows, spec)
+    for column, value in where.items():
+        outside = pc.sum(pc.not_equal(pc.cast(fitted[column], pa.string()), value)).as_py() or 0
+        if outside:
+            raise TableError(f"table {table}: {outside} rows have a {column} other than {value!r}")
+    _create(spec, dataset)
+    predicate = " AND ".join(f"{column} = '{value}'" for column, value in where.items())
+    _with_retries(
+        lambda: write_deltalake(
+            table_uri(dataset, table), fitted, mode="overwrite", predicate=predicate, schema_mode=None
+        )
+    )
+    return int(fitted.num_rows)
+
+
+def _fit(rows: pa.Table, spec: TableSpec) -> pa.Table:
+    """`rows` with exactly the spec's columns, order and types; TableError says what does not fit."""
+    missing = [n for n in spec.column_names if n not in rows.column_names]
+    surplus = [n for n in rows.column_names if n not in spec.column_names]
+    if missing or surplus:
+        raise TableError(
+            f"table {spec.name}: rows lack columns {missing} and have unknown columns {surplus}; "
+            f"the spec in schemas/tables/{spec.name}.py has {spec.column_names}"
+        )
+    for column in spec.columns:
+        nulls = rows[column.name].null_count
+        if nulls and not column.nullable:
+            raise TableError(f"table {spec.name}: column {column.name} must not be null, but {nulls} rows are")
+    try:
+        return rows.select(spec.column_names).cast(spec.arrow_schema())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
+        raise TableError(f"table {spec.name}: rows do not fit the spec: {error}") from error
+
+
+def _create(spec: TableSpec, dataset: DatasetSpec) -> None:
+    """Create the table with its constraints unless it exists; safe when several processes do so at once."""
+    uri = table_uri(dataset, spec.name)
+    if not table_exists(dataset, spec.name):
+        try:
+            DeltaTable.create(
+                uri,
+                schema=spec.arrow_schema(),
+                partition_by=list(spec.partition_by),
+                mode="ignore",
+                configuration={"delta.enableDeletionVectors": "false"},
+                description=" ".join(spec.doc.split()),
+            )
+        except DeltaError:
+            if not table_exists(dataset, spec.name):
+                raise
+    _with_retries(lambda: _add_constraints(uri, spec))
+
+
+def _add_constraints(uri: str, spec: TableSpec) -> None:
+    table = DeltaTable(uri)
+    present = table.metadata().configuration
+    for constraint in spec.constraints:
+        if f"delta.constraints.{constraint.name}" not in present:
+            try:
+                table.alter.add_constraint({constraint.name: constraint.sql})
+            except DeltaError:
+                if f"delta.constraints.{constraint.name}" not in DeltaTable(uri).metadata().configuration:
+                    raise
+
+
+def _with_retries(write: Callable[[], None]) -> None:
+    """Run a commit again when another writer was faster; each try reads the table anew."""
+    for attempt in range(1, COMMIT_TRIES + 1):
+        try:
+            return write()
+        except CommitFailedError:
+            if attempt == COMMIT_TRIES:
+                raise
+            time.sleep(random.uniform(0.05, 0.3) * attempt)

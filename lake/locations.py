@@ -1,0 +1,47 @@
+"""Where things lie: one lake root, one folder per data set in it, one Delta table per folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from schemas.dataset_spec import DatasetSpec
+from schemas.errors import TableError
+
+
+def lake_root() -> str:
+    """MSR_LAKE_ROOT as an absolute path or a URI; default `./data/lake`."""
+    root = os.environ.get("MSR_LAKE_ROOT") or "data/lake"
+    return root.rstrip("/") if "://" in root else str(Path(root).absolute())
+
+
+def table_uri(dataset: DatasetSpec, table: str) -> str:
+    """`<root>/<dataset>/<table>`."""
+    return f"{lake_root()}/{dataset.name}/{table}"
+
+
+def artifacts_dir(dataset: DatasetSpec) -> Path:
+    """Folder of checkpoints, selectors and predictions: MSR_ARTIFACTS_DIR/<dataset>, or `_artifacts` beside the tables.
+
+    Raises TableError where the lake is remote and MSR_ARTIFACTS_DIR is not set: torch writes files.
+    """
+    if own := os.environ.get("MSR_ARTIFACTS_DIR"):
+        return Path(own).absolute() / dataset.name
+    if "://" in lake_root():
+        raise TableError(f"the lake {lake_root()} is remote: set MSR_ARTIFACTS_DIR to a folder that all trainers share")
+    return Path(lake_root()) / dataset.name / "_artifacts"
+
+
+def artifact_uri(dataset: DatasetSpec, path: Path) -> str:
+    """What a table keeps of an artifact's place: the path below artifacts_dir, so that a lake can be moved."""
+    return path.relative_to(artifacts_dir(dataset)).as_posix()
+
+
+def artifact_path(dataset: DatasetSpec, uri: str) -> Path:
+    """Where the artifact of a table's row lies now; an absolute path (as kept before 2026-11-23) stays as it is."""
+    return artifacts_dir(dataset) / uri
+
+
+def report_dir() -> Path:
+    """MSR_REPORT_DIR; default `./report`."""
+    return Path(os.environ.get("MSR_REPORT_DIR") or "report").absolute()

@@ -1,0 +1,110 @@
+"""The Spark session of a step: a Connect client, the session that spark-submit made, or a local engine of its own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+
+from schemas.errors import MsrError
+
+try:
+    from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]  # py4j comes without stubs
+
+    # What an engine raises: with Connect always the first, with an engine in this process also the second.
+    SPARK_ERRORS: tuple[type[Exception], ...] = (PySparkException, Py4JJavaError)
+except ImportError:  # a client without an engine
+    SPARK_ERRORS = (PySparkException,)
+
+LOCAL_CONF = Path(__file__).parent.parent / "scripts" / "spark-local.conf"
+DEFAULT_MASTER = "local[2]"
+CONNECT_PORT = 15002
+CONNECT_WAIT_SECONDS = 20
+
+DELTA_CONF = {
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+}
+
+# What the tables' content depends on: set in every session, whoever started the engine.
+CONTENT_CONF = {
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.ansi.enabled": "true",
+    "spark.sql.legacy.timeParserPolicy": "CORRECTED",
+}
+
+
+def get_session(app_name: str) -> SparkSession:
+    """The session that this process uses, made on the first call.
+
+    SPARK_REMOTE set: a client of that Spark Connect server. Started by spark-submit: the engine that it made. Else a
+    local engine with the knobs of scripts/spark-local.conf and the jars of MSR_SPARK_JARS, on MSR_SPARK_MASTER.
+
+    Raises MsrError where the server does not answer or the jars are missing.
+    """
+    if remote := os.environ.get("SPARK_REMOTE"):
+        _wait_for_server(remote)
+        spark = SparkSession.builder.remote(remote).getOrCreate()
+    elif "PYSPARK_GATEWAY_PORT" in os.environ:  # under spark-submit: master, jars and knobs are the submitter's
+        spark = SparkSession.builder.appName(app_name).getOrCreate()
+    else:
+        spark = _local_engine(app_name)
+    for key, value in CONTENT_CONF.items():
+        spark.conf.set(key, value)
+    return spark
+
+
+def read_conf(path: Path) -> dict[str, str]:
+    """Keys and values of a file in spark-defaults format (key, blanks, value; # begins a comment line)."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise MsrError(f"{path}: the Spark settings cannot be read ({error}); restore the file") from error
+    pairs = (line.split(maxsplit=1) for line in lines if line.strip() and not line.lstrip().startswith("#"))
+    return {pair[0]: pair[1].strip() if len(pair) > 1 else "" for pair in pairs}
+
+
+def _local_engine(app_name: str) -> SparkSession:
+    builder = SparkSession.builder.appName(app_name)
+    master = os.environ.get("MSR_SPARK_MASTER", DEFAULT_MASTER)
+    knobs = read_conf(LOCAL_CONF) if master.startswith("local") else DELTA_CONF  # a cluster brings its own knobs
+    for key, value in (knobs | {"spark.jars": _jars(), "spark.master": master}).items():
+        builder = builder.config(key, value)
+    spark = builder.getOrCreate()
+    spark.sparkContext.setLogLevel("FATAL")  # exceptions tell it all; a session of our own may touch its context
+    return spark
+
+
+def _jars() -> str:
+    folder = Path(os.environ.get("MSR_SPARK_JARS", ".jars"))
+    jars = sorted(folder.glob("*.jar"))
+    if not any(jar.name.startswith("delta-spark_") for jar in jars):
+        raise MsrError(
+            f"no delta-spark_*.jar in {folder.resolve()}; run scripts/setup.sh or point MSR_SPARK_JARS at its folder"
+        )
+    return ",".join(str(jar.resolve()) for jar in jars)
+
+
+def _wait_for_server(remote: str) -> None:
+    """Spark's own client retries for ten minutes before it says that nobody listens."""
+    url = urlsplit(remote)
+    if url.scheme != "sc" or not url.hostname:
+        raise MsrError(f"SPARK_REMOTE={remote!r} is no Spark Connect address; give sc://host:port or unset it")
+    address = (url.hostname, url.port or CONNECT_PORT)
+    give_up = time.monotonic() + CONNECT_WAIT_SECONDS
+    while True:
+        try:
+            socket.create_connection(address, timeout=5).close()
+            return
+        except OSError as error:
+            if time.monotonic() > give_up:
+                raise MsrError(
+                    f"Spark Connect at {remote} does not answer ({error}); run scripts/spark_connect.sh start, or "
+                    "unset SPARK_REMOTE for a local engine"
+                ) from error
+        time.sleep(1)

@@ -1,0 +1,248 @@
+"""Read and write Delta tables with Spark: the TableSpec enforced, one transaction per partition.
+
+The counterpart for Arrow rows is `lake/arrow_writer.py`; both make tables with the same constraints and properties.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import random
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import TypeVar
+
+from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_schema
+from pyspark.sql.types import ArrayType, DataType, StructType
+
+from lake.locations import table_uri
+from lake.spark_session import SPARK_ERRORS
+from schemas.dataset_spec import DatasetSpec
+from schemas.errors import TableError
+from schemas.table_spec import TableSpec
+from schemas.tables import get_table
+
+COMMIT_TRIES = 12
+
+# Delta's names for "another writer was faster", as error conditions and as classes: Connect hands on text only.
+_LOST_RACE = re.compile(
+    r"DELTA_CONCURRENT_|DELTA_METADATA_CHANGED|DELTA_PROTOCOL_CHANGED|DELTA_TABLE_ALREADY_EXISTS"
+    r"|DELTA_CREATE_TABLE_WITH_NON_EMPTY_LOCATION"  # the other has begun to create it
+    r"|Concurrent\w+Exception|MetadataChangedException|ProtocolChangedException|FileAlreadyExistsException"
+)
+_NO_TABLE = re.compile(r"PATH_NOT_FOUND|DELTA_TABLE_NOT_FOUND|DELTA_MISSING_DELTA_TABLE|DELTA_PATH_DOES_NOT_EXIST")
+_PROPERTIES = {"delta.enableDeletionVectors": "false", "delta.enableChangeDataFeed": "false"}
+
+T = TypeVar("T")
+
+
+def read_days(
+    spark: SparkSession, dataset: DatasetSpec, table: str, days: list[date], columns: list[str] | None = None
+) -> DataFrame:
+    """Rows of some days of a table that is partitioned by ds (a day that was never written has none).
+
+    Raises TableError where the table does not exist or lacks one of `columns`.
+    """
+    frame = open_frame(spark, dataset, table)
+    if missing := [c for c in columns or [] if c not in frame.columns]:
+        raise TableError(f"table {table} of {dataset.name} lacks columns {missing}; it has {frame.columns}")
+    rows = frame.where(F.col("ds").isin([str(day) for day in days]))
+    return rows.select(*columns) if columns else rows
+
+
+def open_frame(spark: SparkSession, dataset: DatasetSpec, table: str) -> DataFrame:
+    """All rows of a table. Raises TableError where it does not exist."""
+    uri = table_uri(dataset, table)
+    frame = _load(spark, uri)
+    if frame is None:
+        raise TableError(f"table {table} of {dataset.name} does not exist at {uri}; run the step that writes it first")
+    return frame
+
+
+def table_exists(spark: SparkSession, dataset: DatasetSpec, table: str) -> bool:
+    """Whether there is a Delta table at the table's place."""
+    return _load(spark, table_uri(dataset, table)) is not None
+
+
+def publish(frame: DataFrame, dataset: DatasetSpec, table: str, partition: dict[str, str]) -> int:
+    """Replace one partition by the rows of `frame` in one transaction; returns the number of rows written.
+
+    `partition` names a value for partition columns (all, or some to replace several partitions at once). The table is
+    created with its constraints where it does not exist. Raises TableError where the frame does not fit the table's
+    spec: columns, types, nulls, keys that repeat, rows outside the partition.
+    """
+    spec = get_table(table).for_dataset(dataset)
+    surplus = sorted(set(partition) - set(spec.partition_by))
+    if surplus or not partition:
+        raise TableError(f"table {table} is partitioned by {list(spec.partition_by)}, not by {surplus or 'nothing'}")
+    _check_columns(frame.schema, spec)
+    fitted = frame.select(*spec.column_names)
+    is_kept = frame.storageLevel.useMemory  # the caller keeps it already
+    if not is_kept:
+        fitted = fitted.persist()  # checked and written from one evaluation
+    try:
+        num_rows = _check_rows(fitted, spec, partition)
+        uri = table_uri(dataset, table)
+        with _one_writer(uri):
+            _create(frame.sparkSession, uri, spec)
+            _with_retries(lambda: _replace(fitted, uri, spec, partition))
+    finally:
+        if not is_kept:
+            fitted.unpersist()
+    return num_rows
+
+
+def spark_schema(spec: TableSpec) -> StructType:
+    """The table's schema as Spark's types; `for_dataset` first where the table has field columns."""
+    return from_arrow_schema(spec.arrow_schema())
+
+
+def _load(spark: SparkSession, uri: str) -> DataFrame | None:
+    try:
+        frame = spark.read.format("delta").load(uri)
+        frame.schema  # noqa: B018  (not useless: Connect looks for the table only when it is asked for something)
+    except SPARK_ERRORS as error:
+        if _NO_TABLE.search(str(error)):
+            return None
+        raise
+    return frame
+
+
+def _check_columns(actual: StructType, spec: TableSpec) -> None:
+    expected = spark_schema(spec)
+    missing = [n for n in expected.names if n not in actual.names]
+    surplus = [n for n in actual.names if n not in expected.names]
+    if missing or surplus or len(actual.names) != len(set(actual.names)):
+        raise TableError(
+            f"table {spec.name}: the frame lacks columns {missing} and has unknown columns {surplus}; it has "
+            f"{actual.names}, the spec in schemas/tables/{spec.name}.py has {expected.names}"
+        )
+    wrong = [
+        f"{field.name} is {actual[field.name].dataType.simpleString()}, not {field.dataType.simpleString()}"
+        for field in expected
+        if _plain(actual[field.name].dataType) != _plain(field.dataType)
+    ]
+    if wrong:
+        raise TableError(
+            f"table {spec.name}: wrong types: {'; '.join(wrong)}; cast them as schemas/tables/{spec.name}.py says"
+        )
+
+
+def _plain(kind: DataType) -> DataType:
+    """The type without the nullability of list elements, which expressions widen at will."""
+    return ArrayType(_plain(kind.elementType)) if isinstance(kind, ArrayType) else kind
+
+
+def _check_rows(frame: DataFrame, spec: TableSpec, partition: dict[str, str]) -> int:
+    """Number of rows; TableError names nulls, rows outside the partition and repeated keys with their counts."""
+    solid = [c.name for c in spec.columns if not c.nullable]
+    columns = [F.count(F.lit(1)).alias("rows")]
+    columns += [F.count_if(F.col(name).isNull()).alias(f"null {name}") for name in solid]
+    columns += [
+        F.count_if(~F.col(name).cast("string").eqNullSafe(F.lit(value))).alias(f"outside {name}")
+        for name, value in partition.items()
+    ]
+    if spec.keys:
+        columns.append(F.count_distinct(*[F.col(k) for k in spec.keys]).alias("keys"))
+    counts: Row = frame.agg(*columns).collect()[0]
+    for name in solid:
+        if nulls := counts[f"null {name}"]:
+            raise TableError(
+                f"table {spec.name}: column {name} must not be null, but {nulls} of {counts['rows']} rows are"
+            )
+    for name, value in partition.items():
+        if outside := counts[f"outside {name}"]:
+            raise TableError(
+                f"table {spec.name}: {outside} rows have a {name} other than {value!r}; write them to their own"
+            )
+    if spec.keys and counts["keys"] != counts["rows"]:
+        raise TableError(
+            f"table {spec.name}: {counts['rows'] - counts['keys']} of {counts['rows']} rows repeat a key {spec.keys}; "
+            "a key names one row"
+        )
+    return int(counts["rows"])
+
+
+def _create(spark: SparkSession, uri: str, spec: TableSpec) -> None:
+    """Create the table with all constraints in its first commit, unless it exists; then compare the columns."""
+    existing = _load(spark, uri)
+    if existing is None:
+        _clear_torn_creation(uri)
+        statement = _create_statement(uri, spec)
+        _with_retries(lambda: spark.sql(statement).collect())
+        existing = _load(spark, uri)
+    assert existing is not None
+    actual, expected = existing.schema, spark_schema(spec)
+    if {f.name: _plain(f.dataType) for f in actual} != {f.name: _plain(f.dataType) for f in expected}:
+        raise TableError(
+            f"table {spec.name} at {uri} was made with other columns: it has {actual.simpleString()}, the spec now "
+            f"says {expected.simpleString()}; rename the data set, or remove the table and backfill"
+        )
+
+
+def _clear_torn_creation(uri: str) -> None:
+    """Remove the empty log of a writer that was killed while it created the table: Delta takes it for foreign files."""
+    path = Path(uri)
+    if "://" in uri or not path.is_dir() or [child.name for child in path.iterdir()] != ["_delta_log"]:
+        return
+    if not any((path / "_delta_log").glob("*.json")):
+        shutil.rmtree(path)
+
+
+def _create_statement(uri: str, spec: TableSpec) -> str:
+    columns = ", ".join(
+        f"`{f.name}` {f.dataType.simpleString()}{'' if f.nullable else ' NOT NULL'}" for f in spark_schema(spec)
+    )
+    properties = _PROPERTIES | {f"delta.constraints.{c.name}": c.sql for c in spec.constraints}
+    pairs = ", ".join(f"{_quoted(key)} = {_quoted(value)}" for key, value in properties.items())
+    partitions = f" PARTITIONED BY ({', '.join(spec.partition_by)})" if spec.partition_by else ""
+    comment = f" COMMENT {_quoted(' '.join(spec.doc.split()))}"
+    return (
+        f"CREATE TABLE IF NOT EXISTS delta.`{uri}` ({columns}) USING delta{partitions}{comment} TBLPROPERTIES ({pairs})"
+    )
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def _replace(frame: DataFrame, uri: str, spec: TableSpec, partition: dict[str, str]) -> None:
+    types = {f.name: f.dataType.simpleString() for f in spark_schema(spec)}
+    where = " AND ".join(f"{name} = CAST({_quoted(value)} AS {types[name]})" for name, value in partition.items())
+    frame.write.format("delta").mode("overwrite").option("replaceWhere", where).save(uri)
+
+
+@contextmanager
+def _one_writer(uri: str) -> Iterator[None]:
+    """Let one process of this machine at a time write a table on a local disk.
+
+    There Delta commits by looking for the file and then renaming, so two engines could both win one version. Remote
+    stores have an atomic commit (or Delta's own lock) and are left to it.
+    """
+    if "://" in uri:
+        yield
+        return
+    path = Path(uri)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with (path.parent / f".{path.name}.lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)  # given back when the file closes or the process dies
+        yield
+
+
+def _with_retries(commit: Callable[[], T]) -> T:
+    """Run a commit again when another writer was faster; each try reads the table anew."""
+    for attempt in range(1, COMMIT_TRIES):
+        try:
+            return commit()
+        except SPARK_ERRORS as error:
+            if not _LOST_RACE.search(str(error)):
+                raise
+        time.sleep(random.uniform(0.05, 0.3) * attempt)
+    return commit()

@@ -1,0 +1,113 @@
+"""Compare two shared-instance sets on the instances that both have scored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lake.reader import published_days, read_table
+from schemas.dataset_spec import DatasetSpec
+from schemas.errors import SharedSetError
+
+MASKS = "shared_instance_masks"
+_COLUMNS = ["instance_id", "scenario_id", "shared_score", "is_shared"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Overlap:
+    """Common instances of one scenario (-1: all). jaccard of is_shared: None where neither set shares any;
+    rank_correlation (Spearman) of the scores: None where one set scores all alike.
+    """
+
+    scenario_id: int
+    rows: int
+    shared_first: int
+    shared_second: int
+    jaccard: float | None
+    rank_correlation: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SetDifference:
+    """days: those that both have masks of. only_first, only_second: instances without a mask in the other set."""
+
+    days: Sequence[date]
+    only_first: int
+    only_second: int
+    overlaps: Sequence[Overlap]
+
+
+def compare_sets(dataset: DatasetSpec, first: str, second: str) -> SetDifference:
+    """Overlap of all common instances, then of each scenario that has some.
+
+    Raises SharedSetError where no instance has masks of both.
+    """
+    days = [published_days(dataset, MASKS, {"shared_set_id": set_id}) for set_id in (first, second)]
+    only = [0, 0]
+    parts: list[tuple[NDArray[np.generic], ...]] = []
+    for day in sorted(days[0] | days[1]):
+        masks = [_masks(dataset, set_id, day) for set_id in (first, second)]
+        _, *at = np.intersect1d(masks[0][0], masks[1][0], assume_unique=True, return_indices=True)
+        for side in (0, 1):
+            only[side] += len(masks[side][0]) - len(at[side])
+        (_, scenario, *here), (_, _, *there) = (
+            [column[rows] for column in m] for m, rows in zip(masks, at, strict=True)
+        )
+        parts.append((scenario, *here, *there))
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    if not columns or not len(columns[0]):
+        raise SharedSetError(
+            f"shared sets {first} and {second} have no instance in common; score a day with both: python -m "
+            f"jobs.score_shared_instances --dataset {dataset.name} --ds DAY --shared-set ID --window exact"
+        )
+    scenario_N = columns[0]
+    return SetDifference(
+        days=sorted(days[0] & days[1]),
+        only_first=only[0],
+        only_second=only[1],
+        overlaps=[
+            _overlap(k, *(column[scenario_N == k] if k >= 0 else column for column in columns[1:]))
+            for k in [-1, *np.unique(scenario_N).tolist()]
+        ],
+    )
+
+
+def rank_correlation(first_N: NDArray[np.float32], second_N: NDArray[np.float32]) -> float | None:
+    """Spearman's: Pearson's correlation of mid-ranks; None where one side is constant."""
+    first_rank_N, second_rank_N = _mid_ranks(first_N), _mid_ranks(second_N)
+    if np.ptp(first_rank_N) == 0 or np.ptp(second_rank_N) == 0:
+        return None
+    return float(np.corrcoef(first_rank_N, second_rank_N)[0, 1])
+
+
+def _overlap(
+    scenario_id: int,
+    first_score_N: NDArray[np.float32],
+    first_N: NDArray[np.bool_],
+    second_score_N: NDArray[np.float32],
+    second_N: NDArray[np.bool_],
+) -> Overlap:
+    either = int((first_N | second_N).sum())
+    return Overlap(
+        scenario_id=scenario_id,
+        rows=len(first_N),
+        shared_first=int(first_N.sum()),
+        shared_second=int(second_N.sum()),
+        jaccard=int((first_N & second_N).sum()) / either if either else None,
+        rank_correlation=rank_correlation(first_score_N, second_score_N),
+    )
+
+
+def _mid_ranks(values_N: NDArray[np.float32]) -> NDArray[np.float64]:
+    _, inverse_N, counts = np.unique(values_N, return_inverse=True, return_counts=True)
+    ranks: NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[inverse_N]
+    return ranks
+
+
+def _masks(dataset: DatasetSpec, set_id: str, day: date) -> list[NDArray[np.generic]]:
+    rows = read_table(dataset, MASKS, columns=_COLUMNS, days=[day], filters={"shared_set_id": set_id})
+    return [rows[name].to_numpy() for name in _COLUMNS]

@@ -1,0 +1,19 @@
+"""The commands that error messages name: the one place that knows how a step is called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+
+from schemas.dataset_spec import DatasetSpec
+
+
+def command(step: str, dataset: DatasetSpec, *options: str) -> str:
+    """`python -m jobs.<step> --dataset <name> <options>`."""
+    return " ".join([f"python -m jobs.{step} --dataset {dataset.name}", *options])
+
+
+def day_options(days: Sequence[date]) -> str:
+    """`--ds DAY` for one day, else `--from FIRST --to LAST` over the range that `days` span."""
+    first, last = min(days), max(days)
+    return f"--ds {first}" if first == last else f"--from {first} --to {last}"

@@ -1,0 +1,235 @@
+"""The whole line on a real scheduler: backfill the features, search, train on the last days, evaluate, report.
+
+demo.py [--dataset NAME] [--models all|NAME,..] [--train-days N]: uses the Airflow that is up for this data set, or
+starts one and ends it. Days that were made before are made again (the tables do not change by it).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections import Counter, defaultdict
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "dags"), str(ROOT / "scripts")]
+
+import get_movielens  # noqa: E402  (found through the line above)
+import yaml  # noqa: E402  (after the path, like all below)
+from airflow_api import OPEN_STATES, AirflowApi  # noqa: E402  (found through the path)
+
+from msr_dags.settings import Deployment, dataset_file, load_deployment  # noqa: E402  (found through the path)
+
+FEATURES, TRAINING, SEARCH = "daily_features", "daily_training", "shared_instance_search"
+POLL_S = 2.0
+QUIET_LINE_EVERY_S = 20.0
+# Where no task has ended for so long, nothing moves any more
+PHASE_LIMIT_S = 3600.0
+
+
+class DemoFailed(Exception):
+    """The demo cannot go on; the text says why."""
+
+
+class RunningLine:
+    """One line that says what is being done: rewritten in place on a terminal, now and then a new one in a file."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+        self._last_print = 0.0
+        self._last_text = ""
+
+    def show(self, text: str, *, final: bool = False) -> None:
+        """Show `text` with the time since the start; `final` keeps the line."""
+        seconds = int(time.monotonic() - self._start)
+        line = f"[{seconds // 60:02d}:{seconds % 60:02d}] {text}"
+        if sys.stdout.isatty():
+            print(f"\r\033[K{line[:160]}", end="\n" if final else "", flush=True)
+        elif final or (text != self._last_text and time.monotonic() - self._last_print >= QUIET_LINE_EVERY_S):
+            print(line, flush=True)
+            self._last_print, self._last_text = time.monotonic(), text
+
+
+def airflow_sh(*arguments: str, show: bool = False) -> None:
+    """Run scripts/airflow.sh. Raises DemoFailed with its output."""
+    command = [str(ROOT / "scripts" / "airflow.sh"), *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        output = f"{done.stdout[-3000:]}{done.stderr[-3000:]}"
+        raise DemoFailed(f"scripts/airflow.sh {' '.join(arguments)}: exit {done.returncode}\n{output}")
+    if show:
+        print(done.stdout, end="", flush=True)
+
+
+def prepare_data(deployment: Deployment) -> None:
+    """Fetch the MovieLens files when the data set reads them and they are not there."""
+    source = yaml.safe_load(dataset_file(deployment.dataset).read_text(encoding="utf-8")).get("source", {})
+    folder = Path(os.environ.get("MSR_DATA_DIR", ROOT / "data")) / "ml-1m"
+    is_read = source.get("adapter") == "movielens" and "${MSR_DATA_DIR}" in str(source.get("path"))
+    if is_read and not get_movielens.is_complete(folder):
+        print(f"fetching MovieLens-1M into {folder}")
+        get_movielens.fetch(folder)
+
+
+def wait_for_dags(api: AirflowApi, line: RunningLine) -> None:
+    """Wait until the DAG processor has read the DAGs; then stop what an earlier demo left open."""
+    limit = time.monotonic() + 120
+    while not all(api.has_dag(dag) for dag in (FEATURES, TRAINING, SEARCH)):
+        if errors := api.import_errors():
+            raise DemoFailed("\n".join(errors))
+        if time.monotonic() > limit:
+            raise DemoFailed("Airflow has not read the DAGs after two minutes; see .airflow/*/logs/dag-processor.log")
+        line.show("waiting for Airflow to read the DAGs")
+        time.sleep(1)
+    if ended := api.end_open_work([FEATURES, TRAINING, SEARCH]):
+        line.show(f"ended {ended} runs that an earlier start left open", final=True)
+
+
+def partition_keys(first: date, last: date) -> set[str]:
+    """The days of [first, last] as partition keys."""
+    return {str(first + timedelta(days=n)) for n in range((last - first).days + 1)}
+
+
+def backfill(api: AirflowApi, first: date, last: date, line: RunningLine) -> list[dict[str, Any]]:
+    """Backfill the features over [first, last] with Airflow's own command, wait, and return the runs."""
+    old = {r["dag_run_id"] for r in api.dag_runs(FEATURES)}
+    line.show(f"airflow backfill create --dag-id {FEATURES} --from-date {first} --to-date {last}", final=True)
+    # fmt: off
+    airflow_sh("cli", "backfill", "create", "--dag-id", FEATURES, "--from-date", str(first), "--to-date", str(last),
+               "--max-active-runs", "2", "--reprocess-behavior", "completed")
+    # fmt: on
+    runs = wait_for_runs(api, FEATURES, partition_keys(first, last), old, line)
+    api.close_backfills(FEATURES)
+    return runs
+
+
+def wait_for_runs(
+    api: AirflowApi, dag_id: str, keys: set[str], old: set[str], line: RunningLine
+) -> list[dict[str, Any]]:
+    """Wait until every partition of `keys` has a finished run of `dag_id` that is not in `old`. Raises DemoFailed."""
+    limit, ended = time.monotonic() + PHASE_LIMIT_S, 0
+    while True:
+        runs = [r for r in api.dag_runs(dag_id) if r["partition_key"] in keys and r["dag_run_id"] not in old]
+        tasks = [t for r in runs if r["state"] != "queued" for t in api.task_instances(dag_id, r["dag_run_id"])]
+        line.show(_progress(dag_id, keys, runs, tasks))
+        if failed := [r for r in runs if r["state"] == "failed"]:
+            raise DemoFailed(f"{dag_id} failed for {', '.join(r['partition_key'] for r in failed)}")
+        if {r["partition_key"] for r in runs} == keys and not any(r["state"] in OPEN_STATES for r in runs):
+            line.show(f"{dag_id}: {len(keys)} days done", final=True)
+            return runs
+        if (now_ended := sum(t.get("end_date") is not None for t in tasks)) != ended:
+            limit, ended = time.monotonic() + PHASE_LIMIT_S, now_ended
+        if time.monotonic() > limit:
+            raise DemoFailed(f"{dag_id}: no task has ended for {PHASE_LIMIT_S / 60:.0f} minutes; see .airflow/*/logs")
+        time.sleep(POLL_S)
+
+
+def _progress(dag_id: str, keys: set[str], runs: list[dict[str, Any]], tasks: list[dict[str, Any]]) -> str:
+    done_days = sum(r["state"] == "success" for r in runs)
+    states = Counter(t["state"] or "waiting" for t in tasks)
+    day_of = {r["dag_run_id"]: r["partition_key"] for r in runs}
+    running = sorted(f"{t['task_id']} {day_of[t['dag_run_id']]}" for t in tasks if t["state"] == "running")
+    retried = [f"{t['task_id']} is tried again" for t in tasks if t["state"] == "up_for_retry"]
+    counts = f"{states['success']} tasks done" + (f", {states['skipped']} left out" if states["skipped"] else "")
+    return f"{dag_id}: {done_days} of {len(keys)} days, {counts}; running: {', '.join([*running, *retried]) or '-'}"
+
+
+def wall_times(api: AirflowApi, runs: list[tuple[str, dict[str, Any]]]) -> list[str]:
+    """A table: per step the number of task runs, the mean and the sum of their wall seconds."""
+    seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
+    tasks = [
+        t for dag_id, run in runs for t in api.task_instances(dag_id, run["dag_run_id"]) if t["state"] == "success"
+    ]
+    for task in sorted(tasks, key=lambda t: str(t["start_date"])):
+        seconds[task["dag_id"], task["task_id"]].append(task["duration"] or 0.0)
+    lines = [f"{'DAG':<24}{'step':<28}{'runs':>5}{'mean s':>9}{'sum s':>9}"]
+    for (dag_id, task_id), values in seconds.items():
+        lines.append(f"{dag_id:<24}{task_id:<28}{len(values):>5}{sum(values) / len(values):>9.1f}{sum(values):>9.1f}")
+    return lines
+
+
+def report_summary(api: AirflowApi, runs: list[dict[str, Any]]) -> list[str]:
+    """What the report step of the last day printed."""
+    last = max(runs, key=lambda r: r["partition_key"])
+    tasks = [t for t in api.task_instances(TRAINING, last["dag_run_id"]) if t["task_id"] == "report"]
+    if not tasks or tasks[0]["state"] != "success":
+        return [f"no report was made: {last['partition_key']} has too few days before it to train on"]
+    # The first line is the command itself
+    return api.log_lines(TRAINING, last["dag_run_id"], "report", tasks[0]["try_number"])[1:]
+
+
+def run_demo(deployment: Deployment, train_days: int) -> None:
+    """Backfill all days, train on the last `train_days`, and print what was measured."""
+    if deployment.end is None:
+        raise DemoFailed(f"{deployment.dataset}: days.end is not set; the demo needs a range of days that has an end")
+    start, line = time.monotonic(), RunningLine()
+    api = AirflowApi(int(os.environ.get("MSR_AIRFLOW_PORT", "8080")))
+    wait_for_dags(api, line)
+    first_trained = max(deployment.start, deployment.end - timedelta(days=train_days - 1))
+    feature_runs = []
+    api.pause(FEATURES, False)
+    api.pause(SEARCH, False)
+    # While training is off it does not see the early days' features, and only the last days are trained on
+    api.pause(TRAINING, True)
+    if first_trained > deployment.start:
+        feature_runs += backfill(api, deployment.start, first_trained - timedelta(days=1), line)
+    api.pause(TRAINING, False)
+    old = {r["dag_run_id"] for r in api.dag_runs(TRAINING)}
+    old_searches = {r["dag_run_id"] for r in api.dag_runs(SEARCH)}
+    feature_runs += backfill(api, first_trained, deployment.end, line)
+    features_s = time.monotonic() - start
+    training_runs = wait_for_runs(api, TRAINING, partition_keys(first_trained, deployment.end), old, line)
+    searches = [r for r in api.dag_runs(SEARCH) if r["dag_run_id"] not in old_searches]
+    all_runs = [(FEATURES, r) for r in feature_runs]
+    all_runs += [(SEARCH, r) for r in searches] + [(TRAINING, r) for r in training_runs]
+    print("\n" + "\n".join(wall_times(api, all_runs)))
+    total_s = time.monotonic() - start
+    rest_s = total_s - features_s
+    print(f"wall time: features {features_s:.0f} s, search to report {rest_s:.0f} s, together {total_s:.0f} s\n")
+    print("\n".join(report_summary(api, training_runs)))
+
+
+def main() -> int:
+    """Parse the command line, start Airflow when it is not up, run the demo and end what was started."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", default="generated", help="name of a data set's YAML (default: generated)")
+    parser.add_argument("--models", help="target models, separated by commas, or all (default: the YAML's)")
+    parser.add_argument("--train-days", type=int, default=3, help="how many of the last days to train on (default: 3)")
+    arguments = parser.parse_args()
+    if arguments.train_days < 1:
+        parser.error(f"--train-days {arguments.train_days}: must be 1 or more")
+    os.environ["MSR_DATASET"] = arguments.dataset
+    if arguments.models:
+        os.environ["MSR_MODELS"] = arguments.models
+    started = False
+    failures = (
+        Path(os.environ.get("MSR_AIRFLOW_HOME", ROOT / ".airflow")) / Path(arguments.dataset).stem / "failures.log"
+    )
+    failures_before = failures.read_text().count("\n") if failures.exists() else 0
+    try:
+        deployment = load_deployment()
+        prepare_data(deployment)
+        started = subprocess.run([str(ROOT / "scripts" / "airflow.sh"), "is-up"], cwd=ROOT, check=False).returncode != 0
+        airflow_sh("up", show=True)
+        run_demo(deployment, arguments.train_days)
+        return 0
+    except (DemoFailed, FileNotFoundError, ValueError) as error:
+        print(f"\ndemo: {error}", file=sys.stderr)
+        if failures.exists():
+            print("\n".join(failures.read_text().splitlines()[failures_before:]), file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ndemo: stopped", file=sys.stderr)
+        return 130
+    finally:
+        if started:
+            airflow_sh("down", show=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,228 @@
+"""The command that compares models: tables, going on, and mistakes."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import torch
+
+from jobs.research import compare_models, ssim_experiments
+from jobs.research.options import (
+    changed_search,
+    changed_trainer,
+    named_models,
+    read_model_options,
+    run_command,
+)
+from msr_models.experiments import lab as lab_module
+from msr_models.experiments.sources import trainer_defaults
+from msr_models.experiments.variants import registered_name
+from msr_models.models.registry import known_models, parse_options
+from schemas.errors import TrainingError
+from schemas.pipeline_spec import SearchSpec
+from tests.support.movielens_files import write_movielens
+
+SMALL = "shared_bottom: {hidden: [4], embedding_dim: 2}\nmmoe: {hidden: [4], expert_hidden: [4], embedding_dim: 2}\n"
+FILES = Path(compare_models.__file__).parent
+DATA = "planted:rows=1200,users=20,items=10"
+
+
+@pytest.fixture(autouse=True)
+def threads() -> None:
+    """The command sets them: they stay at one."""
+    torch.set_num_threads(1)
+
+
+def run(folder: Path, *more: str) -> None:
+    """The command in this process."""
+    (folder / "small.yaml").write_text(SMALL, encoding="utf-8")
+    parser = ArgumentParser()
+    compare_models.add_arguments(parser)
+    fixed = [
+        "--data",
+        DATA,
+        "--out",
+        str(folder / "out"),
+        "--options",
+        str(folder / "small.yaml"),
+        "--resamples",
+        "100",
+    ]
+    options = parser.parse_args([*fixed, "--device", "cpu", "--trainer", "max_epochs=1", *more])
+    compare_models.compare(options)
+
+
+def test_tables_plot_and_going_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path, "--models", "mmoe", "--seeds", "2")
+    printed = capsys.readouterr().out
+    assert "cell 4/4" in printed and "shared_bottom | " in printed
+    out = tmp_path / "out"
+    with (out / "comparison.csv").open(encoding="utf-8") as file:
+        rows = {(r["group"], r["metric"]): r for r in csv.DictReader(file)}
+    assert list(rows) == [
+        (m, q) for m in ("shared_bottom", "mmoe") for q in ("s0", "s1", "s2", "mean", "all", "s_gauc", "logloss")
+    ]
+    mine, base = rows["mmoe", "mean"], rows["shared_bottom", "mean"]
+    assert mine["seeds"] == "2" and mine["base"] == "shared_bottom" and base["difference"] == ""
+    assert float(mine["difference"]) == pytest.approx(float(mine["mean"]) - float(base["mean"]))
+    text = (out / "comparison.md").read_text(encoding="utf-8")
+    assert f"| mmoe | {float(mine['mean']):.4f} |" in text and "samples/s" in text and "| AUC | s0 | s1 | s2 |" in text
+    ElementTree.parse(out / "comparison.svg")
+    monkeypatch.setattr(lab_module, "fit", lambda *_: pytest.fail("trained again"))
+    before = (out / "comparison.csv").read_bytes()
+    run(tmp_path, "--models", "mmoe", "--seeds", "2")
+    assert (out / "comparison.csv").read_bytes() == before
+    monkeypatch.undo()
+    run(tmp_path, "--models", "mmoe", "--seeds", "3")
+    assert "cell 5/6" in capsys.readouterr().out
+
+
+def test_a_model_that_the_rows_cannot_feed_is_named_or_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_movielens(tmp_path)
+    words = ["--data", f"movielens_fixed:history=0,path={tmp_path}", "--seeds", "1", "--base", "logistic_regression"]
+    words += ["--options", str(tmp_path / "plain.yaml")]
+    (tmp_path / "plain.yaml").write_text("logistic_regression: {sequence_pooling: none}", encoding="utf-8")
+    with pytest.raises(TrainingError, match=r"sfpnet.*needs behaviour sequences"):
+        run(tmp_path, *words, "--models", "sfpnet")
+    monkeypatch.setattr(compare_models, "named_models", _few)
+    run(tmp_path, *words, "--models", "all")
+    assert "sfpnet is left out" in capsys.readouterr().out
+    assert "Left out: sfpnet: " in (tmp_path / "out" / "comparison.md").read_text(encoding="utf-8")
+
+
+def _few(text: str) -> list[str]:
+    return ["logistic_regression", "sfpnet"] if text == "all" else [text]
+
+
+def test_variants_stand_beside_each_other_by_their_whole_names(tmp_path: Path) -> None:
+    text = SMALL + "mmoe/two: {num_experts: 2}\nmmoe/five: {num_experts: 5}\n"
+    (tmp_path / "forms.yaml").write_text(text, encoding="utf-8")
+    words = ["--options", str(tmp_path / "forms.yaml"), "--seeds", "1"]
+    run(tmp_path, *words, "--base", "mmoe/two", "--models", "mmoe/five,mmoe")
+    out = tmp_path / "out"
+    with (out / "comparison.csv").open(encoding="utf-8") as file:
+        rows = {r["group"]: r for r in csv.DictReader(file) if r["metric"] == "mean"}
+    assert {group: row["base"] for group, row in rows.items()} == {
+        "mmoe/two": "",
+        "mmoe/five": "mmoe/two",
+        "mmoe": "mmoe/two",
+    }
+    assert len({row["mean"] for row in rows.values()}) == 3
+    written = (out / "comparison.md").read_text(encoding="utf-8")
+    assert "differences against mmoe/two" in written and written.count("| mmoe/five |") == 2
+    assert "mmoe/five" in (out / "comparison.svg").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--models", "shared_botom"], r"model 'shared_botom' is not known; did you mean 'shared_bottom'\?"),
+        (["--models", ","], "names no model; known models: .*mmoe"),
+        (["--base", "nobody"], r"model 'nobody' is not known.*known models"),
+        (["--models", "mmoe/two"], r"variant 'mmoe/two' has no options; .*add it to .*small\.yaml, as `mmoe/two: "),
+        (["--base", "mmoe/two"], r"variant 'mmoe/two' has no options; .*add it to .*small\.yaml"),
+        (["--models", "mmo/two"], r"model 'mmo' is not known; did you mean 'mmoe'\?"),
+        (["--models", "mmoe/"], r"variant 'mmoe/' is no name"),
+        (["--seeds", "0"], "--seeds 0 must be 1 or more"),
+        (["--trainer", "batch=3"], r"--trainer 'batch=3' is not understood; give KEY=VALUE with batch_size"),
+        (["--trainer", "batch_size=many"], "--trainer batch_size=many: .*integer"),
+        (["--trainer", "batch_size=0"], r"--trainer batch_size=0: .*greater than or equal to 2"),
+        (["--trainer", "max_epochs=0"], r"--trainer max_epochs=0: .*greater than or equal to 1"),
+        (["--trainer", "learning_rate=-1"], r"--trainer learning_rate=-1: .*greater than 0"),
+        (["--trainer", "learning_rate=inf"], r"--trainer learning_rate=inf: .*finite"),
+        (["--trainer", "weight_decay=-1"], r"--trainer weight_decay=-1: .*greater than or equal to 0"),
+        (["--trainer", "patience=-1"], r"--trainer patience=-1: .*greater than or equal to 0"),
+        (["--trainer", "gradient_clip=0"], r"--trainer gradient_clip=0: .*greater than 0"),
+        (["--trainer", "warmup_steps=-1"], r"--trainer warmup_steps=-1: .*greater than or equal to 0"),
+        (["--search", "hidden=0.5"], "--search hidden: "),
+        (["--search", "hidden=[1,2"], r"--search hidden=\[1,2 is no YAML value"),
+        (["--base", "star,mmoe"], "--base 'star,mmoe' names 2 models; give the one"),
+        (["--base", "all"], r"--base 'all' names \d+ models; give the one"),
+        (["--data", "planted:seed=-1"], "--data 'planted:seed=-1', seed: .*greater than or equal to 0"),
+        (["--data", "nowhere"], "--data 'nowhere' is not known"),
+    ],
+)
+def test_mistakes_are_found_before_anything_is_read(tmp_path: Path, words: list[str], why: str) -> None:
+    with pytest.raises(TrainingError, match=why) as told:
+        run(tmp_path, *words)
+    assert "\n" not in str(told.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bad_option_names_the_file_and_what_is_allowed(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.yaml"
+    for text, why in (
+        (
+            "shared_bottom: {hiden: [4]}",
+            r"bad\.yaml: model 'shared_bottom' has no option 'hiden'; did you mean 'hidden'",
+        ),
+        ("mmoe: {hiden: [4]}", r"bad\.yaml: model 'mmoe' has no option 'hiden'"),
+        (
+            "shared_botom: {hidden: [4]}",
+            r"bad\.yaml: model 'shared_botom' is not known; did you mean 'shared_bottom'\? known models: .*star",
+        ),
+        ("- star", "is no mapping of models to options"),
+        ("1: {}", "is no mapping of models to options"),
+        ("star: {", "cannot be read"),
+    ):
+        bad.write_text(text, encoding="utf-8")
+        with pytest.raises(TrainingError, match=why):
+            run(tmp_path, "--options", str(bad), "--models", "shared_bottom")
+
+
+def test_a_variant_without_a_file_says_what_to_give() -> None:
+    with pytest.raises(TrainingError, match=r"variant 'star/wide' has no options; .*give --options FILE with it"):
+        read_model_options(None, ["star", "star/wide"])
+
+
+def test_the_shipped_options_are_of_models_that_there_are() -> None:
+    ablations = read_model_options(FILES / "ablations.yaml", [])
+    own = {
+        name: len([n for n in ablations if n.startswith(f"{name}/")]) for name in ("optmsm", "sfpnet", "single_task")
+    }
+    assert own == {"optmsm": 4, "sfpnet": 10, "single_task": 1} and len(ablations) == 15
+    parsed = [parse_options(registered_name(name), options) for name, options in ablations.items()]
+    assert len({repr(config) for config in parsed}) == 15, "all differ"
+    public = read_model_options(FILES / "movielens_fixed.yaml", [])
+    assert set(known_models()) - set(public) == {"sfpnet"}, "which needs the behaviours that this split leaves out"
+    assert all(options["sequence_pooling"] == "none" for options in public.values())
+    assert public["autoint"] == {"hidden": [128, 64], "sequence_pooling": "none"}
+
+
+def test_settings_are_typed() -> None:
+    trainer = changed_trainer(
+        trainer_defaults("planted"), ["learning_rate=3e-3", "embedding_update=dense", "gradient_clip=2"]
+    )
+    assert (trainer.learning_rate, trainer.embedding_update, trainer.gradient_clip) == (0.003, "dense", 2.0)
+    assert changed_trainer(trainer, ["gradient_clip=null"]).gradient_clip is None
+    search = changed_search(SearchSpec(), ["hidden=[8, 4]", "target_share_rate=null", "warmup_epochs=2"])
+    assert (search.hidden, search.target_share_rate, search.warmup_epochs) == ((8, 4), None, 2)
+    assert named_models("star,mmoe,star") == ["star", "mmoe"]
+    assert {"star", "dcn", "shared_bottom"} <= set(named_models("all"))
+
+
+@pytest.mark.parametrize("command", [compare_models.compare, ssim_experiments.run])
+def test_a_mistake_on_the_command_line_is_one_line_and_exit_code_2(
+    command: Callable[[Namespace], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    module = compare_models if command is compare_models.compare else ssim_experiments
+    words = ["arms"] if module is ssim_experiments else []
+    monkeypatch.setattr(sys, "argv", ["command", *words, "--data", "lake:nobody", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit) as end:
+        run_command(module.__doc__, module.add_arguments, command)
+    said = capsys.readouterr().err
+    assert end.value.code == 2
+    assert said.startswith("error: ") and said.count("\n") == 1 and "nobody" in said

@@ -1,0 +1,29 @@
+"""Reading names what is missing and how to make it."""
+
+from pathlib import Path
+
+import pytest
+
+from lake.reader import MADE_BY, open_table, published_days, read_table
+from schemas.errors import TableError
+from schemas.load_dataset import load_dataset
+from schemas.tables import table_names
+
+GENERATED = load_dataset("generated")
+
+
+def test_every_table_names_the_step_that_makes_it() -> None:
+    assert sorted(MADE_BY) == table_names()
+
+
+def test_a_missing_table_names_its_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MSR_LAKE_ROOT", str(tmp_path))
+    with pytest.raises(TableError, match=r"scenario_features does not exist.*jobs\.build_scenario_features"):
+        open_table(GENERATED, "scenario_features")
+    assert published_days(GENERATED, "scenario_features") == set()
+
+
+def test_an_unknown_table_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MSR_LAKE_ROOT", str(tmp_path))
+    with pytest.raises(TableError, match="'featurs' is not specified; known tables: audits"):
+        read_table(GENERATED, "featurs")
