@@ -7,19 +7,27 @@ scenarios (even ids), the others an opposite one from scenario to scenario.
 
 from __future__ import annotations
 
+import atexit
 import json
+import shutil
+import tempfile
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from lake import reader as lake_reader
 from lake.arrow_writer import overwrite_partition, overwrite_rows
+from lake.locations import lake_root
 from msr_models.sets.feature_files import TABLES, feature_files
 from schemas.dataset_spec import DatasetSpec
 
+ENCODED_TABLES = ("vocabularies", "scenario_features", "behaviour_sequences")
 NUM_USERS, NUM_ITEMS, NUM_TAGS, NUM_PRICES = 40, 24, 6, 4
 MAX_TAGS = 3
 
@@ -77,7 +85,32 @@ def tiny_dataset(
 def write_tiny_lake(
     dataset: DatasetSpec, days: Sequence[date], *, rows_per_day: int = 400, seed: int = 0, backwards: bool = False
 ) -> None:
-    """Write the encoded tables of `days`, which must have features. `backwards` turns the order of rows in files."""
+    """Write the encoded tables of `days`, which must have features. `backwards` turns the order of rows in files.
+
+    Into an empty lake they are copied from one that this process has written before, where there is one.
+    """
+    target = Path(lake_root()) / dataset.name
+    if any((target / table).exists() for table in ENCODED_TABLES):
+        return _write_days(dataset, days, rows_per_day, seed, backwards)
+    written = _written_lake(
+        dataset.model_dump_json(exclude={"search", "training"}), tuple(days), rows_per_day, seed, backwards
+    )
+    shutil.copytree(written, target, dirs_exist_ok=True)
+
+
+@cache
+def _written_lake(dataset_json: str, days: tuple[date, ...], rows_per_day: int, seed: int, backwards: bool) -> Path:
+    """The data set's folder in a lake of its own, removed when the process ends."""
+    root = tempfile.TemporaryDirectory(prefix="tiny-lake-")
+    atexit.register(root.cleanup)
+    dataset = DatasetSpec.model_validate_json(dataset_json)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("MSR_LAKE_ROOT", root.name)
+        _write_days(dataset, days, rows_per_day, seed, backwards)
+    return Path(root.name) / dataset.name
+
+
+def _write_days(dataset: DatasetSpec, days: Sequence[date], rows_per_day: int, seed: int, backwards: bool) -> None:
     for version in {dataset.vocabulary_version(d) for d in days}:
         assert version is not None, "days before the first vocabulary have no features"
         overwrite_partition(_vocabulary(version), dataset, "vocabularies", {"vocabulary_version": version})
