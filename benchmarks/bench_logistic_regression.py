@@ -10,8 +10,8 @@ selected and the no-sharing arm of each model, from `evaluations`.
 
 from __future__ import annotations
 
-import argparse
 import json
+import logging
 import platform
 import time
 from collections.abc import Sequence
@@ -24,16 +24,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import scipy.sparse as sp
 import sklearn
+from pydantic import Field
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from jobs.cli import StepArgs, progress, run_step
+from jobs.cli import StepArgs, StepOptions, run_step
 from jobs.reporting.collect import ALL_ROWS, MEAN, NO_SHARING, SELECTED, ReportData, collect
 from jobs.reporting.html import difference, number, signed
 from jobs.reporting.summary import columns
 from lake.reader import read_table
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
+
+log = logging.getLogger(__name__)
 
 PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0)
 QUICK_PENALTIES = (0.1,)
@@ -77,7 +80,7 @@ def measure_day(dataset: DatasetSpec, ds: date, penalties: Sequence[float], *, h
     for penalty in penalties:
         model = LogisticRegression(C=penalty, solver="lbfgs", max_iter=MAX_ITERATIONS).fit(train.x, train.label)
         fitted.append((scenario_aucs(model, validation, dataset.num_scenarios)[MEAN] or 0.0, penalty, model))
-        progress(f"{ds} C={penalty:g}: validation {fitted[-1][0]:.4f}, {int(model.n_iter_[0])} iterations")
+        log.info(f"{ds} C={penalty:g}: validation {fitted[-1][0]:.4f}, {int(model.n_iter_[0])} iterations")
     _, penalty, model = max(fitted, key=lambda f: f[0])
     aucs = scenario_aucs(model, test, dataset.num_scenarios)
     return DayResult(ds=ds, penalty=penalty, seconds=time.monotonic() - started, aucs=aucs)
@@ -185,7 +188,15 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def step(args: StepArgs) -> None:
+class BenchOptions(StepOptions):
+    """Options of this benchmark."""
+
+    quick: bool = Field(False, description="the last day and one penalty only")
+    no_history: bool = Field(False, description="leave the behaviours out")
+    json_file: Path | None = Field(None, validation_alias="json", title="FILE", description="write the results to FILE")
+
+
+def step(args: StepArgs[BenchOptions]) -> None:
     penalties = QUICK_PENALTIES if args.options.quick else PENALTIES
     days = args.days[-1:] if args.options.quick else args.days
     data = collect(args.dataset, days)
@@ -196,19 +207,13 @@ def step(args: StepArgs) -> None:
     print("  C chosen: " + ", ".join(f"{r.ds}: {r.penalty:g}" for r in results))
     if not data.models:
         print("  no evaluations of these days: run train_target_model and evaluate to have the models beside it")
-    if args.options.json:
+    if args.options.json_file:
         record = {
             "dataset": args.dataset.name, "machine": platform.platform(), "sklearn": sklearn.__version__,
             "days": [{"ds": str(r.ds), "C": r.penalty, "seconds": r.seconds, "auc": r.aucs} for r in results],
         }  # fmt: skip
-        args.options.json.write_text(json.dumps(record, indent=1) + "\n")
-
-
-def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--quick", action="store_true", help="the last day and one penalty only")
-    parser.add_argument("--no-history", action="store_true", help="leave the behaviours out")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results to FILE")
+        args.options.json_file.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    run_step(__doc__, step, _arguments)
+    run_step(__doc__, step, BenchOptions)

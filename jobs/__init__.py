@@ -1,1 +1,1 @@
-"""The batch steps: one file = one step = one task, `python -m jobs.<step> --dataset D --ds YYYY-MM-DD`."""
+"""Commands: one file = one command, `python -m jobs.<name>`; `python -m jobs` lists them."""

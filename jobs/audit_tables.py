@@ -1,25 +1,33 @@
 """Check a published day across tables: every impression has features, ids and pointers are in range, nothing is late.
 
-Writes the accounts of scenario_features and behaviour_sequences to audits; exit 3 where something does not hold.
+Writes the row counts and failures of scenario_features and behaviour_sequences to audits; exit 3 where a check fails.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
 from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
-from jobs.cli import StepArgs, progress, run_step
-from lake.audits import record_accounts
-from lake.spark_session import get_session
+from jobs.building.days import for_each_feature_day
+from jobs.building.impressions import IMPRESSIONS
+from jobs.building.sequences import SEQUENCES
+from jobs.building.vocabularies import VOCABULARIES
+from jobs.cli import StepArgs, StepOptions, run_step
+from lake.audits import record_audit
 from lake.spark_writer import open_frame, read_days
 from schemas.dataset_spec import STATISTIC_IDS, DatasetSpec
 from schemas.errors import AuditFailedError
+from schemas.tables.audits import Audit
 
-FEATURES, SEQUENCES = "scenario_features", "behaviour_sequences"
+log = logging.getLogger(__name__)
+
+GROUP = "daily"
+FEATURES = "scenario_features"
 
 
 @dataclass(kw_only=True)
@@ -43,7 +51,7 @@ def audit_day(spark: SparkSession, dataset: DatasetSpec, ds: date) -> None:
     for finding in findings:
         _record(dataset, ds, finding)
         state = "; ".join(finding.failures) or "all checks hold"
-        progress(f"{dataset.name} {ds}: {finding.table}: {finding.rows_found} rows of {finding.rows_expected}: {state}")
+        log.info(f"{dataset.name} {ds}: {finding.table}: {finding.rows_found} rows of {finding.rows_expected}: {state}")
     if broken := [f"{finding.table}: {text}" for finding in findings for text in finding.failures]:
         raise AuditFailedError(
             f"{dataset.name} {ds}: {'; '.join(broken)}; run build_behaviour_sequences and build_scenario_features for "
@@ -54,7 +62,7 @@ def audit_day(spark: SparkSession, dataset: DatasetSpec, ds: date) -> None:
 def vocabulary_sizes(spark: SparkSession, dataset: DatasetSpec, ds: date) -> dict[str, int]:
     """Largest id per field in the version that `ds` uses; statistics have a fixed number of bins."""
     version = dataset.vocabulary_version(ds)
-    ids = open_frame(spark, dataset, "vocabularies").where(F.col("vocabulary_version") == F.lit(version))
+    ids = open_frame(spark, dataset, VOCABULARIES).where(F.col("vocabulary_version") == F.lit(version))
     found = {row["field"]: row["size"] for row in ids.groupBy("field").agg(F.max("id").alias("size")).collect()}
     return {f.name: STATISTIC_IDS - 1 if f.is_statistic else found.get(f.name, 0) for f in dataset.encoded_fields}
 
@@ -98,7 +106,7 @@ def _audit_features(spark: SparkSession, dataset: DatasetSpec, ds: date, sizes: 
 def _match_impressions(spark: SparkSession, dataset: DatasetSpec, ds: date, features: DataFrame) -> Row:
     """How many impressions there are, and how many of one table the other lacks (same instance, scenario and label)."""
     same = ["instance_id", "scenario_id", "label"]
-    left = read_days(spark, dataset, "impressions", [ds], same).withColumn("is_impression", F.lit(True))
+    left = read_days(spark, dataset, IMPRESSIONS, [ds], same).withColumn("is_impression", F.lit(True))
     right = features.select(*same).withColumn("is_feature", F.lit(True))
     joined = left.join(right, on=same, how="full_outer")
     return joined.agg(
@@ -132,7 +140,7 @@ def _audit_sequences(spark: SparkSession, dataset: DatasetSpec, ds: date, sizes:
         },
     }
     counts = _count(sequences, checks, None)
-    users = read_days(spark, dataset, "impressions", [ds], ["user_id"]).agg(F.count_distinct("user_id").alias("users"))
+    users = read_days(spark, dataset, IMPRESSIONS, [ds], ["user_id"]).agg(F.count_distinct("user_id").alias("users"))
     finding = Finding(
         table=SEQUENCES,
         rows_expected=users.collect()[0]["users"],
@@ -174,30 +182,25 @@ def _micros(day: date) -> int:
 
 
 def _record(dataset: DatasetSpec, ds: date, finding: Finding) -> None:
-    row = {
-        "table_name": finding.table,
-        "ds": str(ds),
-        "status": "failed" if finding.failures else "published",
-        "rows_in": finding.rows_expected,
-        "rows_published": finding.rows_found,
-        "rows_quarantined": 0,
-        "rows_per_scenario": json.dumps(finding.rows_per_scenario),
-        "quarantine_reasons": "{}",
-        "warnings": "[]",
-        "failures": json.dumps(finding.failures),
-    }
-    record_accounts(dataset, row)
+    row = Audit(
+        table_name=finding.table,
+        ds=str(ds),
+        status="failed" if finding.failures else "published",
+        rows_in=finding.rows_expected,
+        rows_published=finding.rows_found,
+        rows_quarantined=0,
+        rows_per_scenario=json.dumps(finding.rows_per_scenario),
+        quarantine_reasons="{}",
+        warnings="[]",
+        failures=json.dumps(finding.failures),
+    )
+    record_audit(dataset, row)
 
 
-def step(args: StepArgs) -> None:
-    """Check the days asked for, one after the other in one session."""
-    spark = get_session(f"audit_tables {args.dataset.name}")
-    for ds in args.days:
-        if ds < args.dataset.first_feature_day:
-            progress(f"{args.dataset.name} {ds}: no features before {args.dataset.first_feature_day}, nothing to check")
-        else:
-            audit_day(spark, args.dataset, ds)
+def step(args: StepArgs[StepOptions]) -> None:
+    """Check one day after the other in one session."""
+    for_each_feature_day("audit_tables", args.dataset, args.days, audit_day)
 
 
 if __name__ == "__main__":
-    run_step(__doc__, step)
+    run_step(__doc__, step, StepOptions)

@@ -1,10 +1,11 @@
 """Write a day's scenario_features: every impression encoded, with statistics of the days before and its hist_end.
 
-Days of the lookback, the vocabulary and the day's behaviour_sequences are made first where they are missing.
+The step first builds what is missing of the lookback's impressions, the vocabulary and the day's behaviour_sequences.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from datetime import date
 
@@ -12,18 +13,23 @@ import pyarrow.dataset as pds
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
-from jobs.build_behaviour_sequences import ensure_sequences, for_each_day
-from jobs.build_vocabularies import ensure_vocabulary, load_vocabulary
-from jobs.cli import StepArgs, progress, run_step
-from jobs.ingest_impressions import ensure_ingested
+from jobs.building.days import for_each_feature_day
+from jobs.building.impressions import IMPRESSIONS, ensure_ingested
+from jobs.building.sequences import SEQUENCES, ensure_sequences
+from jobs.building.vocabularies import ensure_vocabulary, load_vocabulary
+from jobs.cli import StepArgs, StepOptions, run_step
 from jobs.transforms.features import scenario_features
 from jobs.transforms.statistics import scenario_statistics
 from lake.reader import open_table
 from lake.spark_writer import publish, read_days
+from schemas.commands import command
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TableError
 
-TABLE_NAME = "scenario_features"
+log = logging.getLogger(__name__)
+
+GROUP = "daily"
+FEATURES = "scenario_features"
 
 
 def build_day(spark: SparkSession, dataset: DatasetSpec, ds: date) -> None:
@@ -37,33 +43,33 @@ def build_day(spark: SparkSession, dataset: DatasetSpec, ds: date) -> None:
     ensure_ingested(spark, dataset, [*past_days, ds])
     version = ensure_vocabulary(spark, dataset, ds)
     ensure_sequences(spark, dataset, ds, version)
-    impressions = read_days(spark, dataset, "impressions", [ds])
-    past = read_days(spark, dataset, "impressions", past_days, ["scenario_id", "user_id", "item_id", "label"])
+    impressions = read_days(spark, dataset, IMPRESSIONS, [ds])
+    past = read_days(spark, dataset, IMPRESSIONS, past_days, ["scenario_id", "user_id", "item_id", "label"])
     rows = scenario_features(
         impressions,
         load_vocabulary(spark, dataset, version),
         scenario_statistics(past, dataset),
-        read_days(spark, dataset, "behaviour_sequences", [ds], ["user_id", "hist_event_ts"]),
+        read_days(spark, dataset, SEQUENCES, [ds], ["user_id", "hist_event_ts"]),
         dataset,
         version,
     )
     rows = rows.hint("rebalance", "scenario_id").persist()  # few files per partition; counted before it is written
     try:
-        account = _account(rows, _num_impressions(dataset, ds), dataset, ds)
-        publish(rows, dataset, TABLE_NAME, {"ds": str(ds)})
+        counts = _check_rows(rows, _num_impressions(dataset, ds), dataset, ds)
+        publish(rows, dataset, FEATURES, {"ds": str(ds)})
     finally:
         rows.unpersist()
     seconds = time.monotonic() - started
-    progress(f"{TABLE_NAME} {dataset.name} {ds}: {account}; vocabulary {version}, {seconds:.1f} s")
+    log.info(f"{FEATURES} {dataset.name} {ds}: {counts}; vocabulary {version}, {seconds:.1f} s")
 
 
 def _num_impressions(dataset: DatasetSpec, ds: date) -> int:
     """Published impressions of the day, from the files' own counts."""
-    impressions = open_table(dataset, "impressions").to_pyarrow_dataset()
+    impressions = open_table(dataset, IMPRESSIONS).to_pyarrow_dataset()
     return int(impressions.count_rows(filter=pds.field("ds") == str(ds)))
 
 
-def _account(rows: DataFrame, num_impressions: int, dataset: DatasetSpec, ds: date) -> str:
+def _check_rows(rows: DataFrame, num_impressions: int, dataset: DatasetSpec, ds: date) -> str:
     """Rows per scenario and share without an id per field, one line; TableError where rows were lost or doubled."""
     unknown = [
         F.count_if(F.size(f"f_{f.name}") == 0 if f.kind == "multi_valued" else F.col(f"f_{f.name}") == 0).alias(f.name)
@@ -77,11 +83,12 @@ def _account(rows: DataFrame, num_impressions: int, dataset: DatasetSpec, ds: da
     num_rows = sum(row["rows"] for row in counts)
     if num_rows != num_impressions:
         raise TableError(
-            f"features of {dataset.name} {ds}: {num_impressions} impressions made {num_rows} rows: {_REMEDY}"
+            f"features of {dataset.name} {ds}: {num_impressions} impressions made {num_rows} rows: the impressions "
+            "changed meanwhile, or a key of the vocabulary or of behaviour_sequences repeats; run it again"
         )
     if orphans := sum(row["no_sequence"] for row in counts):
-        command = f"python -m jobs.build_behaviour_sequences --dataset {dataset.name} --ds {ds}"
-        raise TableError(f"{orphans} impressions of {ds} have users without behaviour_sequences; run '{command}' again")
+        again = command("build_behaviour_sequences", dataset, f"--ds {ds}")
+        raise TableError(f"{orphans} impressions of {ds} have users without behaviour_sequences; run '{again}' again")
     names = dataset.scenario.names
     sizes = {names[row["scenario_id"]]: row["rows"] for row in sorted(counts, key=lambda row: row["scenario_id"])}
     rates = {f.name: sum(row[f.name] for row in counts) / max(num_rows, 1) for f in dataset.fields}
@@ -89,15 +96,10 @@ def _account(rows: DataFrame, num_impressions: int, dataset: DatasetSpec, ds: da
     return f"{num_rows} rows ({scenarios}); OOV " + ", ".join(f"{name} {rate:.2%}" for name, rate in rates.items())
 
 
-_REMEDY = (
-    "the impressions changed meanwhile, or a key of the vocabulary or of behaviour_sequences repeats; run it again"
-)
-
-
-def step(args: StepArgs) -> None:
-    """Features of the days asked for."""
-    for_each_day(args, "build_scenario_features", build_day)
+def step(args: StepArgs[StepOptions]) -> None:
+    """Features of all days."""
+    for_each_feature_day("build_scenario_features", args.dataset, args.days, build_day)
 
 
 if __name__ == "__main__":
-    run_step(__doc__, step)
+    run_step(__doc__, step, StepOptions)

@@ -1,4 +1,4 @@
-"""Make the vocabulary version that a day uses, and the earlier ones of its chain where they are missing.
+"""Build the vocabulary version that a day uses, and the earlier ones of its chain where they are missing.
 
 Version j is fitted on the vocabulary.fit_days days before its first day, keeps every id of version j-1 and appends new
 values. A published version never changes, even if the impressions that it was fitted on do. Days before the first
@@ -7,102 +7,34 @@ version have no features, and this step writes nothing for them.
 
 from __future__ import annotations
 
-import time
-from datetime import date, timedelta
+import logging
+from datetime import date
 
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
+from pyspark.sql import SparkSession
 
-from jobs.cli import StepArgs, progress, run_step
-from jobs.ingest_impressions import ensure_ingested
-from jobs.transforms.encoding import VocabularyIndex, index_vocabulary
-from jobs.transforms.vocabulary import first_vocabulary, next_vocabulary
-from lake.reader import open_table, table_exists
-from lake.spark_session import get_session
-from lake.spark_writer import open_frame, publish, read_days
+from jobs.building.days import for_each_feature_day
+from jobs.building.vocabularies import ensure_vocabulary, published_versions
+from jobs.cli import StepArgs, StepOptions, run_step
 from schemas.dataset_spec import DatasetSpec
-from schemas.errors import TableError
 
-TABLE_NAME = "vocabularies"
+log = logging.getLogger(__name__)
+
+GROUP = "daily"
 
 
-def ensure_vocabulary(spark: SparkSession, dataset: DatasetSpec, ds: date) -> str:
-    """The version that day `ds` uses, made (with the missing part of its chain) where it is not published.
-
-    Only the fit days of missing versions are read, and ingested first where they are missing. Raises TableError where
-    `ds` lies before the first version or the first version would be empty.
-    """
+def build_day(spark: SparkSession, dataset: DatasetSpec, ds: date) -> None:
+    """Build the version of one day that has features, unless it is published."""
     version = dataset.vocabulary_version(ds)
-    if version is None:
-        raise TableError(
-            f"{dataset.name} {ds} has no vocabulary; the first day with one is {dataset.first_feature_day}"
-        )
-    for day in missing_versions(dataset, ds, published_versions(dataset)):
-        _make_version(spark, dataset, day)
-    return version
-
-
-def load_vocabulary(spark: SparkSession, dataset: DatasetSpec, version: str) -> VocabularyIndex:
-    """One published version, ready to encode with."""
-    return index_vocabulary(_read_version(spark, dataset, version), dataset)
-
-
-def published_versions(dataset: DatasetSpec) -> set[str]:
-    """Versions that are in the table, from the Delta log alone."""
-    if not table_exists(dataset, TABLE_NAME):
-        return set()
-    return {p["vocabulary_version"] for p in open_table(dataset, TABLE_NAME).partitions()}
-
-
-def missing_versions(dataset: DatasetSpec, ds: date, published: set[str]) -> list[date]:
-    """First days of the versions to make for `ds`, ascending: back to the newest one that is published."""
-    missing: list[date] = []
-    day = dataset.vocabulary_day(ds)
-    while day is not None and dataset.vocabulary_version(day) not in published:
-        missing.insert(0, day)
-        day = dataset.vocabulary_day(day - timedelta(days=1))
-    return missing
-
-
-def _make_version(spark: SparkSession, dataset: DatasetSpec, day: date) -> None:
-    started = time.monotonic()
-    version = dataset.vocabulary_version(day)
-    assert version is not None
-    fit_days = dataset.days_before(day, dataset.vocabulary.fit_days)
-    ensure_ingested(spark, dataset, fit_days)
-    raw = [f.raw_column for f in dataset.fields]
-    impressions = read_days(spark, dataset, "impressions", fit_days, raw)
-    previous = dataset.vocabulary_version(day - timedelta(days=1))
-    if previous is None:
-        rows = first_vocabulary(impressions, dataset, version)
+    if version in published_versions(dataset):
+        log.info(f"{dataset.name} {ds}: vocabulary {version} is published and stays as it is")
     else:
-        rows = next_vocabulary(_read_version(spark, dataset, previous), impressions, dataset, version)
-    num_rows = publish(rows, dataset, TABLE_NAME, {"vocabulary_version": version})
-    if num_rows == 0:
-        raise TableError(
-            f"vocabulary {version} of {dataset.name} is empty: no values on {fit_days[0]} .. {fit_days[-1]}; "
-            "move days.start in the data set's YAML to a day with rows"
-        )
-    seconds = time.monotonic() - started
-    progress(f"vocabulary {version}: {num_rows} values, fitted on {fit_days[0]} .. {fit_days[-1]}, {seconds:.1f} s")
+        ensure_vocabulary(spark, dataset, ds)
 
 
-def _read_version(spark: SparkSession, dataset: DatasetSpec, version: str) -> DataFrame:
-    return open_frame(spark, dataset, TABLE_NAME).where(F.col("vocabulary_version") == version)
-
-
-def step(args: StepArgs) -> None:
-    """Versions of all days asked for; a version that is published stays as it is."""
-    spark = get_session("build_vocabularies")
-    for ds in args.days:
-        version = args.dataset.vocabulary_version(ds)
-        if version is None:
-            progress(f"{args.dataset.name} {ds}: no vocabulary before {args.dataset.first_feature_day}, nothing to do")
-        elif version in published_versions(args.dataset):
-            progress(f"{args.dataset.name} {ds}: vocabulary {version} is published and stays as it is")
-        else:
-            ensure_vocabulary(spark, args.dataset, ds)
+def step(args: StepArgs[StepOptions]) -> None:
+    """Versions of all days."""
+    for_each_feature_day("build_vocabularies", args.dataset, args.days, build_day)
 
 
 if __name__ == "__main__":
-    run_step(__doc__, step)
+    run_step(__doc__, step, StepOptions)

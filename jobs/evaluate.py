@@ -1,69 +1,75 @@
-"""Per-scenario metrics of every run of ds, from its stored predictions: writes evaluations and prints a table.
+"""Compute per-scenario metrics of every run of ds from its stored predictions; writes evaluations, prints a table.
 
 AUC with its 95 % DeLong interval, logloss, calibration (predicted / observed), S-GAUC, rows and positives, per scenario
-and over all, for validation and test. A scenario with one class has no AUC and is counted.
+and over all, for validation and test. A scenario with one class has no AUC; the table says how many there are.
 """
 
 from __future__ import annotations
 
-import argparse
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import date
-from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import Field
 
-from jobs.cli import StepArgs, progress, run_step
-from lake import reader as lake_reader
+from jobs.cli import StepArgs, StepOptions, run_step
 from lake.arrow_writer import overwrite_partition
 from lake.locations import artifact_path
+from lake.rows import read_rows, to_arrow
 from msr_models.evaluation.metrics import scenario_metrics, session_ids
 from msr_models.training.predictions import read_predictions
+from schemas.commands import command
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
-from schemas.tables import get_table
+from schemas.tables.evaluations import Evaluation
+from schemas.tables.training_runs import TrainingRun
+from schemas.text import aligned_table
 
+log = logging.getLogger(__name__)
+
+GROUP = "daily"
 SPLITS = ("validation", "test")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+class EvaluateOptions(StepOptions):
     """Options of this step."""
-    parser.add_argument("--model", help="evaluate this model only")
+
+    model: str | None = Field(None, description="evaluate this model only")
 
 
-def step(args: StepArgs) -> None:
-    """Evaluate every day asked for."""
+def step(args: StepArgs[EvaluateOptions]) -> None:
+    """Evaluate every day."""
     for ds in args.days:
         evaluate_day(args.dataset, ds, args.options.model)
 
 
 def evaluate_day(dataset: DatasetSpec, ds: date, model: str | None = None) -> None:
-    """Write the evaluations of all runs of a day, one transaction per model."""
-    runs = _runs(dataset, ds, model)
+    """Write the evaluations of all runs of a day, one transaction per model.
+
+    Raises TrainingError where `model` is given and has no runs.
+    """
+    filters = None if model is None else {"model": model}
+    runs = sorted(read_rows(dataset, TrainingRun, days=[ds], filters=filters), key=lambda run: (run.model, run.ratio))
     if not runs:
         if model is not None:
-            raise TrainingError(
-                f"{dataset.name} has no runs of model {model!r} on {ds}; run: python -m jobs.train_target_model "
-                f"--dataset {dataset.name} --ds {ds} --model {model}"
-            )
-        return progress(f"{ds}: no runs to evaluate (too few days before it, or jobs.train_target_model has not run)")
-    for name in sorted({r["model"] for r in runs}):
-        mine = [r for r in runs if r["model"] == name]
-        rows = [row for run in mine for row in evaluate_run(dataset, run)]
-        overwrite_partition(
-            pa.Table.from_pylist(rows, schema=_schema(dataset)), dataset, "evaluations", {"ds": str(ds), "model": name}
-        )
-        progress(f"{ds} {name}: {len(mine)} runs, {len(rows)} rows of evaluations")
+            train = command("train_target_model", dataset, f"--ds {ds} --model {model}")
+            raise TrainingError(f"{dataset.name} has no runs of model {model!r} on {ds}; run: {train}")
+        log.info(f"{ds}: no runs to evaluate (too few days before it, or train_target_model has not run)")
+    for name in dict.fromkeys(run.model for run in runs):
+        own = [run for run in runs if run.model == name]
+        rows = [row for run in own for row in evaluate_run(dataset, run)]
+        partition = {"ds": str(ds), "model": name}
+        overwrite_partition(to_arrow(rows, Evaluation.table), dataset, Evaluation.table, partition)
+        log.info(f"{ds} {name}: {len(own)} runs, {len(rows)} rows of evaluations")
         print("\n".join(summary(rows)), flush=True)
 
 
-def evaluate_run(dataset: DatasetSpec, run: dict[str, Any]) -> list[dict[str, Any]]:
+def evaluate_run(dataset: DatasetSpec, run: TrainingRun) -> list[Evaluation]:
     """Rows of `evaluations` of one run: per split, each scenario and all (scenario_id -1)."""
-    predictions = read_predictions(artifact_path(dataset, run["predictions_uri"]))
-    shared = {key: run[key] for key in ("ds", "model", "run_id", "arm", "ratio", "is_selected")}
-    rows: list[dict[str, Any]] = []
+    predictions = read_predictions(artifact_path(dataset, run.predictions_uri))
+    rows = []
     for split in SPLITS:
         part = predictions.filter(pc.equal(predictions["split"], split))
         day_N = pc.dictionary_encode(part["ds"]).combine_chunks().indices.to_numpy(zero_copy_only=False)
@@ -74,64 +80,51 @@ def evaluate_run(dataset: DatasetSpec, run: dict[str, Any]) -> list[dict[str, An
             session_ids(day_N, part["user_key"].to_numpy()),
             dataset.num_scenarios,
         )
-        for m in metrics:
-            name = "all" if m.scenario_id < 0 else dataset.scenario.names[m.scenario_id]
-            rows.append({**shared, "split": split, "scenario": name, **asdict(m)})
+        rows += [
+            Evaluation(
+                ds=run.ds,
+                model=run.model,
+                run_id=run.run_id,
+                arm=run.arm,
+                ratio=run.ratio,
+                is_selected=run.is_selected,
+                split=split,
+                scenario="all" if m.scenario_id < 0 else dataset.scenario.names[m.scenario_id],
+                **asdict(m),
+            )
+            for m in metrics
+        ]
     return rows
 
 
-def summary(rows: Sequence[dict[str, Any]]) -> list[str]:
+def summary(rows: Sequence[Evaluation]) -> list[str]:
     """Lines of a table: test AUC per scenario of training without sharing and of the selected run."""
-    test = [r for r in rows if r["split"] == "test"]
-    plain = {r["scenario_id"]: r for r in test if r["arm"] == "mt_backbone"}
-    chosen = {r["scenario_id"]: r for r in test if r["is_selected"]}
+    test = [row for row in rows if row.split == "test"]
+    plain = {row.scenario_id: row for row in test if row.arm == "mt_backbone"}
+    chosen = {row.scenario_id: row for row in test if row.is_selected}
     if not chosen:
         return []
     first = next(iter(chosen.values()))
-    picked = f"{first['arm']} r={first['ratio']:g}"
-    widths = (16, 9, 9, 26, 26, 9)
-    head = ("scenario", "rows", "positives", "AUC mt_backbone", f"AUC {picked} (selected)", "gain")
-    lines = [f"{first['ds']} {first['model']}, test", _line(head, widths)]
+    picked = f"AUC {first.arm} r={first.ratio:g} (selected)"
+    cells = [["scenario", "rows", "positives", "AUC mt_backbone", picked, "gain"]]
     for scenario_id in sorted(chosen, key=lambda s: (s < 0, s)):
-        mine, base = chosen[scenario_id], plain.get(scenario_id)
-        gain = "" if base is None or None in (mine["auc"], base["auc"]) else f"{mine['auc'] - base['auc']:+.4f}"
-        cells = (mine["scenario"], f"{mine['rows']:,}", f"{mine['positives']:,}", _auc(base), _auc(mine), gain)
-        lines.append(_line(cells, widths))
+        own, base = chosen[scenario_id], plain.get(scenario_id)
+        gain = "" if base is None or base.auc is None or own.auc is None else f"{own.auc - base.auc:+.4f}"
+        cells.append([own.scenario, f"{own.rows:,}", f"{own.positives:,}", _auc(base), _auc(own), gain])
     overall = chosen.get(-1)
     if overall is not None:
-        base_mean = plain[-1]["mean_scenario_auc"] if -1 in plain else None
-        cells = ("mean of scenarios", "", "", _number(base_mean), _number(overall["mean_scenario_auc"]), "")
-        lines.append(_line(cells, widths))
-        if overall["single_class_scenarios"]:
-            lines.append(f"{overall['single_class_scenarios']} scenario(s) with one class only: no AUC")
+        base_mean = plain[-1].mean_scenario_auc if -1 in plain else None
+        cells.append(["mean of scenarios", "", "", _number(base_mean), _number(overall.mean_scenario_auc), ""])
+    lines = [f"{first.ds} {first.model}, test", *(f"  {line}" for line in aligned_table(cells))]
+    if overall is not None and overall.single_class_scenarios:
+        lines.append(f"{overall.single_class_scenarios} scenario(s) with one class only: no AUC")
     return lines
 
 
-def _runs(dataset: DatasetSpec, ds: date, model: str | None) -> list[dict[str, Any]]:
-    if not lake_reader.table_exists(dataset, "training_runs"):
-        return []
-    columns = ["ds", "model", "run_id", "arm", "ratio", "is_selected", "predictions_uri"]
-    filters = None if model is None else {"model": model}
-    rows = lake_reader.read_table(dataset, "training_runs", columns=columns, days=[ds], filters=filters)
-    return sorted(rows.to_pylist(), key=lambda r: (r["model"], r["ratio"]))
-
-
-def _schema(dataset: DatasetSpec) -> pa.Schema:
-    return get_table("evaluations").for_dataset(dataset).arrow_schema()
-
-
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    return "  " + " ".join(
-        f"{c:<{w}}" if i == 0 else f"{c:>{w}}" for i, (c, w) in enumerate(zip(cells, widths, strict=True))
-    )
-
-
-def _auc(row: dict[str, Any] | None) -> str:
-    if row is None or row["auc"] is None:
+def _auc(row: Evaluation | None) -> str:
+    if row is None or row.auc is None:
         return "none"
-    if row["auc_low"] is None:
-        return f"{row['auc']:.4f}"
-    return f"{row['auc']:.4f} [{row['auc_low']:.4f}, {row['auc_high']:.4f}]"
+    return _number(row.auc) + ("" if row.auc_low is None else f" [{row.auc_low:.4f}, {row.auc_high:.4f}]")
 
 
 def _number(value: float | None) -> str:
@@ -139,4 +132,4 @@ def _number(value: float | None) -> str:
 
 
 if __name__ == "__main__":
-    run_step(__doc__, step, add_arguments)
+    run_step(__doc__, step, EvaluateOptions)

@@ -1,8 +1,8 @@
 """Print one content hash per table and day: two lakes, or two runs of one lake, hold the same rows if the hashes match.
 
-A hash covers the rows and the columns of the TableSpec, whatever the order of rows or the layout of files; clocks and
-durations (volatile columns) are left out. Columns that hold URIs contain the lake's root, so compare within one root.
-Without days: all days. Tables without days (shared_instance_sets) are hashed as a whole, vocabularies per version.
+A hash covers the rows and the columns of the TableSpec, whatever the order of rows or the layout of files; clocks,
+durations, storage locations and Delta versions (volatile columns) are not hashed. Without days: all days. Tables
+without days (shared_instance_sets) are hashed as a whole, vocabularies per version.
 
   python -m jobs.hash_tables --dataset generated --json before.json
   python -m jobs.hash_tables --dataset generated --compare before.json    # exits 2 and names what differs
@@ -10,10 +10,8 @@ Without days: all days. Tables without days (shared_instance_sets) are hashed as
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -22,15 +20,26 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import Field
 
-from jobs.cli import StepArgs, run_step
+from jobs.cli import StepArgs, StepOptions, run_step
+from lake.files import write_json
 from lake.reader import open_table, read_table, table_exists
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TableError
 from schemas.table_spec import TableSpec
 from schemas.tables import get_table, table_names
 
+GROUP = "operators"
 WHOLE = "-"
+
+
+class HashOptions(StepOptions):
+    """Options of this command."""
+
+    table: list[str] = Field([], title="TABLE", description="only these tables; may be given several times")
+    json_file: Path | None = Field(None, validation_alias="json", title="FILE", description="write the hashes to FILE")
+    compare: Path | None = Field(None, title="FILE", description="compare with FILE; exit 2 on a difference")
 
 
 @dataclass(frozen=True, order=True)
@@ -90,24 +99,26 @@ def differences(
     return lines
 
 
-def step(args: StepArgs) -> None:
-    tables = args.options.table or table_names()
+def step(args: StepArgs[HashOptions]) -> None:
+    """Print the hashes, then save or compare them."""
+    options = args.options
+    tables = options.table or table_names()
     for table in tables:
         get_table(table)  # an unknown name is an error, not an empty answer
-    expected = _load(args.options.compare) if args.options.compare else None
+    expected = _load(options.compare) if options.compare else None
     found = []
     for part in hash_lake(args.dataset, tables, args.days):
         print(f"{part.table:<24} {part.ds:<20} {part.rows:>10} {part.hash}", flush=True)
         found.append(part)
     if not found:
         raise TableError(f"no table of data set {args.dataset.name} has rows of these days; check MSR_LAKE_ROOT")
-    if args.options.json:
-        _save(args.options.json, args.dataset, found)
+    if options.json_file:
+        write_json(options.json_file, {"dataset": args.dataset.name, "hashes": [asdict(h) for h in found]})
     if expected is not None:
         lines = differences(found, expected, tables, args.days)
-        print("\n".join(f"differs: {line}" for line in lines) or f"all {len(found)} parts match {args.options.compare}")
+        print("\n".join(f"differs: {line}" for line in lines) or f"all {len(found)} parts match {options.compare}")
         if lines:
-            raise TableError(f"{len(lines)} parts differ from {args.options.compare}: {'; '.join(lines[:3])} ...")
+            raise TableError(f"{len(lines)} parts differ from {options.compare}: {'; '.join(lines[:3])} ...")
 
 
 def _ordered(rows: pa.Table, keys: Sequence[str]) -> pa.Table:
@@ -159,12 +170,6 @@ def _is_wanted(part: str, days: Sequence[date]) -> bool:
     return not days or part == WHOLE or part.split("-")[0] in {f"{d:%Y%m%d}" for d in days} or part in map(str, days)
 
 
-def _save(path: Path, dataset: DatasetSpec, found: Sequence[ContentHash]) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps({"dataset": dataset.name, "hashes": [asdict(h) for h in found]}, indent=1) + "\n")
-    aside.replace(path)
-
-
 def _load(path: Path) -> list[ContentHash]:
     try:
         return [ContentHash(**part) for part in json.loads(path.read_text())["hashes"]]
@@ -172,11 +177,5 @@ def _load(path: Path) -> list[ContentHash]:
         raise TableError(f"{path}: is not a file of hashes ({error}); make one with --json {path}") from error
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--table", action="append", help="only this table (may be given several times)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the hashes to FILE")
-    parser.add_argument("--compare", type=Path, metavar="FILE", help="compare with FILE; exit 2 on a difference")
-
-
 if __name__ == "__main__":
-    run_step(__doc__, step, add_arguments, needs_days=False)
+    run_step(__doc__, step, HashOptions, needs_days=False)

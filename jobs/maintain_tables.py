@@ -2,15 +2,15 @@
 
 Kept whatever their age: the table versions that a training run's manifest or a shared-instance set names, so that both
 can be repeated. The log of a table with such versions is kept as long (delta.logRetentionDuration), or they could not
-be opened. Deletes only files that were replaced longer than --retention-hours ago, what killed writers left, and the
-states (_artifacts/resume) of trainings that were cut off that long ago and never went on: those of a run that is tried
-again are younger. Running it again at once changes nothing.
+be opened. Deleted are only files that were replaced longer than --retention-hours ago, what killed writers left, and
+saved states (_artifacts/resume) of trainings that were interrupted that long ago and never resumed: those of a run that
+is tried again are younger. Running it again at once changes nothing.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
+import logging
 import time
 from collections import defaultdict
 from dataclasses import dataclass
@@ -20,20 +20,35 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
+from pydantic import Field
 
-from jobs.cli import StepArgs, progress, run_step
+from jobs.cli import StepArgs, StepOptions, run_step
 from lake.locations import artifacts_dir
 from lake.reader import open_table, read_table, table_exists
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TableError
 from schemas.tables import get_table, table_names
 
-DEFAULT_RETENTION_HOURS = 168
+log = logging.getLogger(__name__)
+
+GROUP = "operators"
 LOG_RETENTION_KEY = "delta.logRetentionDuration"
 LOG_RETENTION = "interval 3650 days"
 # Columns that name the versions a row depends on, as JSON; in a manifest under these keys.
 PINNED_BY = {"training_runs": "manifest", "shared_instance_sets": "table_versions"}
 MANIFEST_KEYS = ("table_versions", "test_table_versions")
+
+
+class MaintainOptions(StepOptions):
+    """Options of this step."""
+
+    retention_hours: int = Field(
+        168,
+        ge=0,
+        title="HOURS",
+        description="keep files that were replaced less than this long ago; 0 only while no step runs",
+    )
+    dry_run: bool = Field(False, description="log what would be deleted, change nothing")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,14 +76,14 @@ def pinned_versions(dataset: DatasetSpec) -> dict[str, set[int]]:
         key = get_table(table).keys[0]
         for name, text in zip(*_two_columns(dataset, table, key, column), strict=True):
             try:
-                said = json.loads(text)
-                for versions in [said[k] for k in MANIFEST_KEYS] if column == "manifest" else [said]:
+                named = json.loads(text)
+                for versions in [named[k] for k in MANIFEST_KEYS] if column == "manifest" else [named]:
                     for read, version in versions.items():
                         pinned[read].add(int(version))
             except (ValueError, KeyError, AttributeError, TypeError) as error:
                 raise TableError(
-                    f"{table}.{column} of {name!r} names no table versions ({error!r}); nothing was deleted: mend or "
-                    f"remove that row first"
+                    f"{table}.{column} of {name!r} names no table versions ({error!r}); nothing was deleted: fix or "
+                    "remove that row first"
                 ) from error
     return dict(pinned)
 
@@ -114,32 +129,27 @@ def remove_stale_states(folder: Path, retention_hours: int, *, dry_run: bool = F
     return len(stale), sum(stale)
 
 
-def step(args: StepArgs) -> None:
-    """Maintain all tables of the data set, then what trainings left."""
-    hours = args.options.retention_hours
-    if hours < 0:
-        raise TableError(f"--retention-hours {hours} is negative; give 0 or more")
-    dataset = args.dataset
+def step(args: StepArgs[MaintainOptions]) -> None:
+    """Maintain all tables of the data set, then the saved states of trainings."""
+    dataset, hours, dry_run = args.dataset, args.options.retention_hours, args.options.dry_run
+    verb = "to delete" if dry_run else "deleted"
     tables = [t for t in table_names() if table_exists(dataset, t)]
     if not tables:
         raise TableError(f"data set {dataset.name} has no tables yet; run its steps first, or check MSR_LAKE_ROOT")
     pinned = pinned_versions(dataset)
     for table in tables:
-        done = maintain_table(
-            dataset, table, pinned=pinned.get(table, set()), retention_hours=hours, dry_run=args.options.dry_run
-        )
-        verb = "to delete" if args.options.dry_run else "deleted"
-        progress(
+        done = maintain_table(dataset, table, pinned=pinned.get(table, set()), retention_hours=hours, dry_run=dry_run)
+        log.info(
             f"{table}: files {done.files_before} -> {done.files_after}, {done.bytes_before / 1e6:.1f} MB -> "
             f"{done.bytes_after / 1e6:.1f} MB, {done.deleted} old files {verb}, {done.pinned} versions pinned"
         )
     try:
         folder = artifacts_dir(dataset) / "resume"
     except TableError as error:
-        return progress(f"states of cut-off trainings: left as they are ({error})")
-    files, size = remove_stale_states(folder, hours, dry_run=args.options.dry_run)
-    verb = "to delete" if args.options.dry_run else "deleted"
-    progress(f"states of cut-off trainings: {files} old files ({size / 1e6:.1f} MB) {verb}")
+        log.warning(f"states of interrupted trainings: left as they are ({error})")
+        return
+    files, size = remove_stale_states(folder, hours, dry_run=dry_run)
+    log.info(f"states of interrupted trainings: {files} old files ({size / 1e6:.1f} MB) {verb}")
 
 
 def _two_columns(dataset: DatasetSpec, table: str, first: str, second: str) -> tuple[list[str], list[str]]:
@@ -156,7 +166,7 @@ def _compact(delta: DeltaTable) -> None:
     try:
         delta.optimize.compact()
     except CommitFailedError as error:  # a step wrote meanwhile: its write counts, the next maintenance compacts
-        progress(f"{delta.table_uri}: not compacted, another writer was faster ({error})")
+        log.info(f"{delta.table_uri}: not compacted, another writer was faster ({error})")
 
 
 def _vacuum(delta: DeltaTable, keep: list[int], retention_hours: int, *, dry_run: bool) -> int:
@@ -185,15 +195,5 @@ def _size(delta: DeltaTable) -> tuple[int, int]:
     return len(sizes), pc.sum(sizes).as_py() or 0
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--retention-hours",
-        type=int,
-        default=DEFAULT_RETENTION_HOURS,
-        help="keep files that were replaced less than this long ago (default %(default)s); 0 only while no step runs",
-    )
-    parser.add_argument("--dry-run", action="store_true", help="say what would be deleted, change nothing")
-
-
 if __name__ == "__main__":
-    run_step(__doc__, step, add_arguments, needs_days=False)
+    run_step(__doc__, step, MaintainOptions, needs_days=False)

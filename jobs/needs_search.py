@@ -1,4 +1,4 @@
-"""Say whether a search that ds relies on is still to be done: the last line is `yes`, `no` or `skip`.
+"""Decide whether a search that ds relies on is still to be done: the last line is `yes`, `no` or `skip`.
 
 Searches are scheduled every search.every_days days from the first day with a full window on. Between them one is due
 where a day drifted: where scoring for the day before ds flagged its newest day (shared_instance_drift), the days before
@@ -9,28 +9,22 @@ a set is pinned, none is due. skip: the training window before ds is not full, s
 
 from __future__ import annotations
 
-from datetime import date
+import logging
 
-from jobs.cli import StepArgs, progress, run_step
-from msr_models.sets.schedule import next_todo
-from schemas.dataset_spec import DatasetSpec
+from jobs.cli import StepArgs, StepOptions, run_step
+from msr_models.sets.schedule import needs_search
+
+log = logging.getLogger(__name__)
+
+GROUP = "daily"
 
 
-def step(args: StepArgs) -> None:
+def step(args: StepArgs[StepOptions]) -> None:
     """Answer for the day (the last of a range)."""
     answer, reason = needs_search(args.dataset, args.ds)
-    progress(f"{args.ds}: {answer}: {reason}")
+    log.info(f"{args.ds}: {answer}: {reason}")
     print(answer, flush=True)
 
 
-def needs_search(dataset: DatasetSpec, ds: date) -> tuple[str, str]:
-    """(yes, no or skip; why)."""
-    if dataset.window_before(ds, dataset.training.window_days) is None:
-        first = dataset.first_feature_day
-        return "skip", f"not all {dataset.training.window_days} days before it have features (the first is {first})"
-    decision = next_todo(dataset, ds)
-    return "no" if decision.todo is None else "yes", decision.reason
-
-
 if __name__ == "__main__":
-    run_step(__doc__, step)
+    run_step(__doc__, step, StepOptions)

@@ -10,12 +10,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from jobs.cli import StepArgs, progress, run_step
+from jobs.cli import StepArgs, StepOptions, progress, run_step
 from jobs.reporting.collect import collect
 from jobs.reporting.page import render, render_links
 from jobs.reporting.summary import summarise
 from lake.locations import report_dir
 from schemas.errors import TableError
+
+
+GROUP = "daily"
 
 
 def write_report(html: str, dataset_name: str) -> Path:
@@ -28,9 +31,9 @@ def write_report(html: str, dataset_name: str) -> Path:
     return index
 
 
-def step(args: StepArgs) -> None:
+def step(args: StepArgs[StepOptions]) -> None:
     days = args.days if args.options.ds is None else []
-    data = collect(args.dataset, days, args.options.dataset)
+    data = collect(args.dataset, days, args.options.dataset or args.dataset.name)
     if not (data.accounts or data.scores or data.sets):
         raise TableError(
             f"data set {args.dataset.name} has no tables to report on; run "
@@ -50,4 +53,4 @@ def _write(path: Path, text: str) -> None:
 
 
 if __name__ == "__main__":
-    run_step(__doc__, step, needs_days=False)
+    run_step(__doc__, step, StepOptions, needs_days=False)

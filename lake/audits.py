@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from datetime import date
 
-import pyarrow as pa
-
 from lake.arrow_writer import overwrite_partition
 from lake.reader import read_table, table_exists
+from lake.rows import to_arrow
 from schemas.dataset_spec import DatasetSpec
+from schemas.tables.audits import Audit
 
 TABLE = "audits"
 
 
-def record_accounts(dataset: DatasetSpec, row: dict[str, str | int]) -> None:
-    """Replace the accounts of one table's day; `row` has the columns of schemas/tables/audits.py."""
-    partition = {"table_name": str(row["table_name"]), "ds": str(row["ds"])}
-    overwrite_partition(pa.Table.from_pylist([row]), dataset, TABLE, partition)
+def record_audit(dataset: DatasetSpec, row: Audit) -> None:
+    """Replace the row of one table's day."""
+    partition = {"table_name": row.table_name, "ds": row.ds}
+    overwrite_partition(to_arrow([row], row.table), dataset, row.table, partition)
 
 
 def published_days(dataset: DatasetSpec, table: str, days: list[date]) -> set[date]:

@@ -1,6 +1,6 @@
 """Raw log -> canonical impressions, and what does not fit -> quarantine. Pure: no reads, no writes.
 
-`judge` gives every raw row its canonical columns and a verdict; `impressions`, `quarantine`, `truth` select from it.
+`classify` gives every raw row its canonical columns and a verdict; `impressions`, `quarantine`, `truth` select from it.
 Every raw row gets exactly one verdict, so rows in = impressions + quarantine.
 """
 
@@ -31,7 +31,7 @@ RAW_RECORD = "_raw_record"
 _RAW, _KEY, _VERDICT = "_raw", "_natural_key", "_verdict"
 
 
-def judge(raw: DataFrame, dataset: DatasetSpec, ds: date) -> DataFrame:
+def classify(raw: DataFrame, dataset: DatasetSpec, ds: date) -> DataFrame:
     """Each raw row once, with the columns of `impressions`, `_reason` and `_detail` (null where it is accepted).
 
     `raw` holds the log's columns (of any type) and `_source`, `_refused_reason`, `_refused_detail`. Reasons, the first
@@ -57,15 +57,15 @@ def judge(raw: DataFrame, dataset: DatasetSpec, ds: date) -> DataFrame:
     return unique.withColumns(fixed).drop(_VERDICT, _KEY, _RAW)
 
 
-def impressions(judged: DataFrame, dataset: DatasetSpec) -> DataFrame:
+def impressions(classified: DataFrame, dataset: DatasetSpec) -> DataFrame:
     """Accepted rows, as schemas/tables/impressions.py says."""
     spec = get_table("impressions").for_dataset(dataset)
-    return judged.where(F.col(REASON).isNull()).select(*spec.column_names)
+    return classified.where(F.col(REASON).isNull()).select(*spec.column_names)
 
 
-def quarantine(judged: DataFrame) -> DataFrame:
+def quarantine(classified: DataFrame) -> DataFrame:
     """Refused rows, as schemas/tables/quarantine.py says."""
-    refused = judged.where(F.col(REASON).isNotNull()).select(
+    refused = classified.where(F.col(REASON).isNotNull()).select(
         "ds",
         F.col(REASON).alias("reason"),
         F.coalesce(DETAIL, F.lit("")).alias("detail"),
@@ -75,11 +75,11 @@ def quarantine(judged: DataFrame) -> DataFrame:
     return refused.select(*get_table("quarantine").column_names)
 
 
-def truth(judged: DataFrame) -> DataFrame | None:
+def truth(classified: DataFrame) -> DataFrame | None:
     """What the generator knows of the accepted rows, as schemas/tables/generated_truth.py says; None for other logs."""
-    if CLICK_PROBABILITY not in judged.columns:
+    if CLICK_PROBABILITY not in classified.columns:
         return None
-    accepted = judged.where(F.col(REASON).isNull())
+    accepted = classified.where(F.col(REASON).isNull())
     return accepted.select(
         "ds",
         "instance_id",

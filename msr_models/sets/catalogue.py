@@ -79,9 +79,13 @@ class Pin:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Catalogue:
-    """One reading of a data set's sets (in the order of `newness`) and pins (earliest first)."""
+    """One reading of a data set's sets (in the order of `newness`) and pins (earliest first).
+
+    search: the settings that sets are compared with, those of the data set unless an option replaces one.
+    """
 
     dataset: DatasetSpec
+    search: SearchSpec
     sets: Sequence[SharedSet]
     pins: Sequence[Pin]
 
@@ -103,7 +107,7 @@ class Catalogue:
         another seed or setting is tried out without being used; then the later start; then the one that read the later
         version of features, as after a correction; the id last.
         """
-        as_now = found.is_searched_as(self.dataset.search)
+        as_now = found.is_searched_as(self.search)
         return found.window_end, as_now, found.window_start, found.features_version, found.shared_set_id
 
     def ties(self) -> list[list[SharedSet]]:
@@ -175,14 +179,19 @@ class Catalogue:
         return found.dataset == self.dataset.name and found.lineage == self.dataset.lineage
 
 
-def read_catalogue(dataset: DatasetSpec) -> Catalogue:
-    """All sets and pins of the data set; none where no search was ever run."""
+def read_catalogue(dataset: DatasetSpec, search: SearchSpec | None = None) -> Catalogue:
+    """All sets and pins of the data set; none where no search was ever run. search: settings instead of its own."""
     sets = map(_parse, _rows(dataset, "shared_instance_sets", _COLUMNS))
     pins = [
         Pin(from_ds=date.fromisoformat(row["from_ds"]), shared_set_id=row["shared_set_id"])
         for row in _rows(dataset, "shared_instance_pins", ["from_ds", "shared_set_id"])
     ]
-    found = Catalogue(dataset=dataset, sets=list(sets), pins=sorted(pins, key=lambda pin: pin.from_ds))
+    found = Catalogue(
+        dataset=dataset,
+        search=search or dataset.search,
+        sets=list(sets),
+        pins=sorted(pins, key=lambda pin: pin.from_ds),
+    )
     return replace(found, sets=sorted(found.sets, key=found.newness))
 
 

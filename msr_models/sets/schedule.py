@@ -27,6 +27,7 @@ from typing import Literal
 from msr_models.sets.catalogue import Catalogue, SharedSet, read_catalogue
 from msr_models.sets.drift import read_drift_rows
 from schemas.dataset_spec import DatasetSpec
+from schemas.pipeline_spec import SearchSpec
 
 _DAY = timedelta(days=1)
 
@@ -48,12 +49,15 @@ class Decision:
     reason: str
 
 
-def next_todo(dataset: DatasetSpec, ds: date) -> Decision:
-    """What the sets that `ds` relies on still lack, from the tables' content alone; nothing where a set is pinned."""
+def next_todo(dataset: DatasetSpec, ds: date, search: SearchSpec | None = None) -> Decision:
+    """What the sets that `ds` relies on still lack, from the tables' content alone; nothing where a set is pinned.
+
+    search: settings to search with instead of the data set's own.
+    """
     scheduled = dataset.search_day(ds)
     if scheduled is None:
         return Decision(todo=None, reason=f"the first search needs {dataset.search.window_days} days with features")
-    catalogue = read_catalogue(dataset)
+    catalogue = read_catalogue(dataset, search)
     pin = catalogue.pin_on(ds)
     if pin is not None:
         return Decision(todo=None, reason=f"shared set {pin.shared_set_id} is pinned from {pin.from_ds} on")
@@ -61,14 +65,23 @@ def next_todo(dataset: DatasetSpec, ds: date) -> Decision:
     if newest is None or newest.window_end < scheduled - _DAY:
         searched = _search_of(catalogue, scheduled)
         if searched is None:
-            search = Todo(kind="search", day=scheduled)
-            return Decision(todo=search, reason=f"the search of {scheduled} is to be done")
+            todo = Todo(kind="search", day=scheduled)
+            return Decision(todo=todo, reason=f"the search of {scheduled} is to be done")
         done = f"the search of {scheduled} was {searched.status} ({searched.status_reason})"
         if newest is None:
             return Decision(todo=None, reason=f"{done}; change search in the YAML, and it is searched with that")
     else:
         done = f"shared set {newest.shared_set_id} covers days up to {newest.window_end}"
     return _due_by_drift(catalogue, scheduled, ds) or Decision(todo=None, reason=done)
+
+
+def needs_search(dataset: DatasetSpec, ds: date) -> tuple[Literal["yes", "no", "skip"], str]:
+    """Whether searching or scoring remains to be done before `ds` may be trained, and why; skip: nothing is trained."""
+    if dataset.window_before(ds, dataset.training.window_days) is None:
+        first = dataset.first_feature_day
+        return "skip", f"not all {dataset.training.window_days} days before it have features (the first is {first})"
+    decision = next_todo(dataset, ds)
+    return "no" if decision.todo is None else "yes", decision.reason
 
 
 def drift_flags(dataset: DatasetSpec, days: Sequence[date] | None = None) -> dict[tuple[str, date], bool]:
@@ -107,5 +120,4 @@ def _search_of(catalogue: Catalogue, day: date) -> SharedSet | None:
     retired and that a search with the settings of now would only find again.
     """
     of_day = (s for s in catalogue.sets if s.window_end == day - _DAY and catalogue.is_compatible(s))
-    search = catalogue.dataset.search
-    return next((s for s in of_day if s.status == "accepted" or s.is_searched_as(search)), None)
+    return next((s for s in of_day if s.status == "accepted" or s.is_searched_as(catalogue.search)), None)

@@ -9,17 +9,18 @@ from datetime import date
 from msr_models.sets.schedule import Todo, next_todo
 from msr_models.ssim.set_scoring import SetScoring
 from schemas.dataset_spec import DatasetSpec
+from schemas.pipeline_spec import SearchSpec
 
 log = logging.getLogger(__name__)
 
 
-def do_due_searches(dataset: DatasetSpec, ds: date, search: Callable[[date], object]) -> None:
+def do_due_searches(dataset: DatasetSpec, ds: date, spec: SearchSpec, search: Callable[[date], object]) -> None:
     """Search and score, oldest first, until `ds` may be trained; then jobs.needs_search answers no.
 
-    search: searches the days before a day and keeps the set, accepted or not.
+    search: searches the days before a day with the settings `spec` and stores the set, accepted or not.
     """
     done: set[Todo] = set()
-    while (decision := next_todo(dataset, ds)).todo is not None:
+    while (decision := next_todo(dataset, ds, spec)).todo is not None:
         todo = decision.todo
         assert todo not in done, f"{todo} was done and is still due"
         done.add(todo)

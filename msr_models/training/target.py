@@ -6,8 +6,9 @@ All ratios start from the same fresh weights, or each from its own run of the tr
 from __future__ import annotations
 
 import json
+import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
 from schemas.pipeline_spec import ModelChoice
 
-Progress = Callable[[str], None]
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,13 +123,17 @@ def train_arm(
     data: TargetData,
     planned: RunManifest,
     processes: Processes,
-    on_progress: Progress,
     resume: Resume | None = None,
 ) -> Arm:
     """Train one planned arm from its first weights, or from where it was interrupted; predict validation and test rows.
 
     Raises TrainingError where the predecessor's checkpoint is gone, changed or does not fit.
     """
+
+    def on_progress(message: str) -> None:
+        if processes.is_main:
+            log.info(f"{planned.ds} {planned.model} r={planned.ratio:g} {message}")
+
     trainer = _trainer_config(planned)
     card = ModelCard(
         model=planned.model,

@@ -16,6 +16,7 @@ from msr_models.data.memory import LoadingMode, available_memory, choose_mode, w
 from msr_models.data.source import ResidentRows
 from msr_models.data.streamed import StreamedRows, open_streamed_rows
 from msr_models.data.window import Window, load_window
+from msr_models.sets.masks import RankScope
 from msr_models.training.chain import DayPlan
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
@@ -58,11 +59,12 @@ class TargetData:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReadOptions:
-    """versions: Delta versions to pin, of window and test; loading: as in `training`; processes: on this machine, each
-    of which holds its own copy.
+    """versions: Delta versions to pin, of window and test; rank_scope, loading: as in `training`; processes: on this
+    machine, each of which holds its own copy.
     """
 
     versions: tuple[dict[str, int], dict[str, int]] | None = None
+    rank_scope: RankScope = "global"
     loading: Literal["auto", "resident", "streamed"] = "auto"
     device: str = "cpu"
     processes: int = 1
@@ -84,7 +86,7 @@ def load_target_data(
         [*plan.train_days, *plan.validation_days],
         shared_set_id=shared_set_id,
         mask_days=plan.train_days,
-        rank_scope=dataset.training.rank_scope,
+        rank_scope=options.rank_scope,
         versions=pinned,
     )
     # A day that goes on from another may have nothing new: it keeps the weights.
@@ -132,7 +134,7 @@ def _streamed(
         plan.train_days,
         seed=dataset.training.seed,
         shared_set_id=shared_set_id,
-        rank_scope=dataset.training.rank_scope,
+        rank_scope=options.rank_scope,
         versions=versions,
         memory_gb=dataset.training.memory_gb,
     )

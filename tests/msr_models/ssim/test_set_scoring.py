@@ -17,7 +17,7 @@ from deltalake import write_deltalake
 
 from jobs import score_shared_instances, search_shared_instances
 from jobs.cli import StepArgs, run_step
-from jobs.needs_search import needs_search
+from msr_models.sets.schedule import needs_search
 from lake import reader as lake_reader
 from lake.arrow_writer import overwrite_partition
 from lake.locations import table_uri
@@ -46,7 +46,7 @@ def score(spec: DatasetSpec, *days: date, shared_set: str | None = None) -> None
 
 
 def search(spec: DatasetSpec, ds: date) -> None:
-    do_due_searches(spec, ds, lambda day: search_shared_instances.search_day(spec, day, spec.search))
+    do_due_searches(spec, ds, spec.search, lambda day: search_shared_instances.search_day(spec, day, spec.search))
 
 
 def rows_of(spec: DatasetSpec, table: str) -> pa.Table:

@@ -1,0 +1,64 @@
+"""Train a recorded run again from its manifest and compare the metrics; nothing is written."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+from datetime import date
+from typing import cast
+
+import torch
+
+from msr_models.sets.masks import RankScope
+from msr_models.training.chain import DayPlan
+from msr_models.training.device import usable_device
+from msr_models.training.manifest import RunManifest
+from msr_models.training.processes import Processes
+from msr_models.training.target import train_arm
+from msr_models.training.target_data import ReadOptions, load_target_data
+from schemas.dataset_spec import DatasetSpec
+from schemas.errors import TrainingError
+
+log = logging.getLogger(__name__)
+
+
+def repeat_run(dataset: DatasetSpec, manifest: RunManifest) -> None:
+    """Train the manifest's run again from the table versions that it names, and compare.
+
+    Raises TrainingError where data or metrics are not those of the manifest.
+    """
+    recorded = (manifest.dataset, manifest.lineage, manifest.num_scenarios)
+    if recorded != (dataset.name, dataset.lineage, dataset.num_scenarios):
+        raise TrainingError(
+            f"the manifest is of data set {manifest.dataset!r} with lineage {manifest.lineage!r} and "
+            f"{manifest.num_scenarios} scenarios, not of {dataset.name!r} with {dataset.lineage!r} and "
+            f"{dataset.num_scenarios}; give --dataset {manifest.dataset} as it was then"
+        )
+    torch.set_num_threads(manifest.threads)
+    plan = DayPlan(
+        ds=date.fromisoformat(manifest.ds),
+        train_days=manifest.days("train_days"),
+        validation_days=manifest.days("validation_days"),
+        predecessor=date.fromisoformat(manifest.predecessor.ds) if manifest.predecessor else None,
+    )
+    read = ReadOptions(
+        versions=(dict(manifest.table_versions), dict(manifest.test_table_versions)),
+        rank_scope=cast(RankScope, manifest.rank_scope),
+        loading=manifest.loading,
+        device=usable_device(manifest.device),
+    )
+    with load_target_data(dataset, plan, manifest.shared_set_id, read) as data:
+        changed = [name for name, value in manifest.fingerprints.items() if data.fingerprints[name] != value]
+        if changed:
+            raise TrainingError(f"run {manifest.run_id}: rows of {', '.join(changed)} are not those of the manifest")
+        repeated = train_arm(data, replace(manifest, metrics={}), Processes()).manifest.metrics
+    for name, value in manifest.metrics.items():
+        log.info(f"{manifest.run_id} {name}: recorded {value!r}, repeated {repeated[name]!r}")
+    if dict(repeated) != dict(manifest.metrics):
+        raise TrainingError(
+            f"run {manifest.run_id} gave other metrics than its manifest records; it was made by code "
+            f"{manifest.code_version}, {json.dumps(dict(manifest.package_versions))}, {manifest.device}, "
+            f"{manifest.world_size} process(es)"
+        )
+    log.info(f"{manifest.run_id}: the same metrics")

@@ -1,0 +1,25 @@
+"""What each step needs to run: the one place that says so, for the scheduler (which may not import steps) and tests."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Engine = Literal["spark", "torch", "arrow"]
+
+# torch: may run as several processes under torchrun. arrow: deltalake and pyarrow alone, one process.
+ENGINES: dict[str, Engine] = {
+    "audit_tables": "spark",
+    "build_behaviour_sequences": "spark",
+    "build_scenario_features": "spark",
+    "build_vocabularies": "spark",
+    "evaluate": "arrow",
+    "hash_tables": "arrow",
+    "ingest_impressions": "spark",
+    "maintain_tables": "arrow",
+    "needs_search": "arrow",
+    "report": "arrow",
+    "score_shared_instances": "torch",
+    "search_shared_instances": "torch",
+    "shared_sets": "arrow",
+    "train_target_model": "torch",
+}
