@@ -5,10 +5,6 @@ The counterpart for Spark frames is `lake/spark_writer.py`; both make tables wit
 
 from __future__ import annotations
 
-import random
-import time
-from collections.abc import Callable
-
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable, write_deltalake
@@ -16,12 +12,11 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 
 from lake.locations import table_uri
 from lake.reader import table_exists
+from lake.retry import commit_with_retries
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TableError
 from schemas.table_spec import TableSpec
 from schemas.tables import get_table
-
-COMMIT_TRIES = 12
 
 
 def overwrite_partition(rows: pa.Table, dataset: DatasetSpec, table: str, partition: dict[str, str]) -> int:
@@ -30,10 +25,7 @@ def overwrite_partition(rows: pa.Table, dataset: DatasetSpec, table: str, partit
     `partition` names a value for partition columns of the table (all or the leading ones). Raises TableError where the
     rows do not fit the table's spec or lie outside the partition.
     """
-    spec = get_table(table)
-    unknown = sorted(set(partition) - set(spec.partition_by))
-    if unknown or not partition:
-        raise TableError(f"table {table} is partitioned by {list(spec.partition_by)}, not by {unknown or 'nothing'}")
+    get_table(table).require_partition(partition)
     return overwrite_rows(rows, dataset, table, partition)
 
 
@@ -50,10 +42,9 @@ def overwrite_rows(rows: pa.Table, dataset: DatasetSpec, table: str, where: dict
             raise TableError(f"table {table}: {outside} rows have a {column} other than {value!r}")
     _create(spec, dataset)
     predicate = " AND ".join(f"{column} = '{value}'" for column, value in where.items())
-    _with_retries(
-        lambda: write_deltalake(
-            table_uri(dataset, table), fitted, mode="overwrite", predicate=predicate, schema_mode=None
-        )
+    uri = table_uri(dataset, table)
+    commit_with_retries(
+        lambda: write_deltalake(uri, fitted, mode="overwrite", predicate=predicate, schema_mode=None), _is_lost_race
     )
     return int(fitted.num_rows)
 
@@ -93,7 +84,7 @@ def _create(spec: TableSpec, dataset: DatasetSpec) -> None:
         except DeltaError:
             if not table_exists(dataset, spec.name):
                 raise
-    _with_retries(lambda: _add_constraints(uri, spec))
+    commit_with_retries(lambda: _add_constraints(uri, spec), _is_lost_race)
 
 
 def _add_constraints(uri: str, spec: TableSpec) -> None:
@@ -108,12 +99,5 @@ def _add_constraints(uri: str, spec: TableSpec) -> None:
                     raise
 
 
-def _with_retries(write: Callable[[], None]) -> None:
-    """Run a commit again when another writer was faster; each try reads the table anew."""
-    for attempt in range(1, COMMIT_TRIES + 1):
-        try:
-            return write()
-        except CommitFailedError:
-            if attempt == COMMIT_TRIES:
-                raise
-            time.sleep(random.uniform(0.05, 0.3) * attempt)
+def _is_lost_race(error: BaseException) -> bool:
+    return isinstance(error, CommitFailedError)

@@ -1,27 +1,23 @@
-"""The table `audits`: one row of accounts per table and day. A few rows of text: written and read without an engine."""
+"""The table `audits`: one row of row counts and audit results per table and day, written without Spark."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 
 from lake.arrow_writer import overwrite_partition
-from lake.reader import read_table, table_exists
-from lake.rows import to_arrow
+from lake.rows import read_rows, to_arrow
 from schemas.dataset_spec import DatasetSpec
 from schemas.tables.audits import Audit
 
-TABLE = "audits"
+
+def record_audit(dataset: DatasetSpec, audit: Audit) -> None:
+    """Replace the audit of one table's day."""
+    partition = {"table_name": audit.table_name, "ds": audit.ds}
+    overwrite_partition(to_arrow([audit]), dataset, audit.table, partition)
 
 
-def record_audit(dataset: DatasetSpec, row: Audit) -> None:
-    """Replace the row of one table's day."""
-    partition = {"table_name": row.table_name, "ds": row.ds}
-    overwrite_partition(to_arrow([row], row.table), dataset, row.table, partition)
-
-
-def published_days(dataset: DatasetSpec, table: str, days: list[date]) -> set[date]:
-    """Those of `days` whose accounts say that `table` was published."""
-    if not days or not table_exists(dataset, TABLE):
-        return set()
-    rows = read_table(dataset, TABLE, columns=["ds", "status"], days=days, filters={"table_name": table})
-    return {date.fromisoformat(row["ds"]) for row in rows.to_pylist() if row["status"] == "published"}
+def days_with_passed_audit(dataset: DatasetSpec, table: str, days: Sequence[date]) -> set[date]:
+    """Those of `days` whose audit says that `table` was published."""
+    audits = read_rows(dataset, Audit, days=days, filters={"table_name": table}) if days else []
+    return {date.fromisoformat(audit.ds) for audit in audits if audit.status == "published"}

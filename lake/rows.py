@@ -22,18 +22,16 @@ def read_rows(
 ) -> list[R]:
     """All rows, or those of some days and partition values; none where the table does not exist yet.
 
-    A nullable column that an older table lacks reads as None. Raises TableError where another column is missing.
+    Raises TableError where the table lacks a column.
     """
     if not reader.table_exists(dataset, row.table):
         return []
-    spec = get_table(row.table)
-    present = set(reader.open_dataset(dataset, row.table, ()).schema.names)
-    names = [c.name for c in spec.columns if c.name in present or not c.nullable]
-    rows = reader.read_table(dataset, row.table, columns=names, days=days, filters=filters).to_pylist()
-    absent = dict.fromkeys(set(spec.column_names) - set(names))
-    return [row(**values, **absent) for values in rows]
+    columns = get_table(row.table).column_names
+    return [
+        row(**r) for r in reader.read_table(dataset, row.table, columns=columns, days=days, filters=filters).to_pylist()
+    ]
 
 
-def to_arrow(rows: Sequence[Row], table: str) -> pa.Table:
-    """The rows with the table's schema, for the writers."""
-    return pa.Table.from_pylist([asdict(r) for r in rows], schema=get_table(table).arrow_schema())
+def to_arrow(rows: Sequence[Row]) -> pa.Table:
+    """Rows of one table (at least one) as Arrow, for the writers."""
+    return pa.Table.from_pylist([asdict(r) for r in rows], schema=get_table(rows[0].table).arrow_schema())

@@ -5,16 +5,10 @@ The counterpart for Arrow rows is `lake/arrow_writer.py`; both make tables with 
 
 from __future__ import annotations
 
-import fcntl
-import random
 import re
 import shutil
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
-from typing import TypeVar
 
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
@@ -22,13 +16,13 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import ArrayType, DataType, StructType
 
 from lake.locations import table_uri
+from lake.lock import one_writer
+from lake.retry import commit_with_retries
 from lake.spark_session import SPARK_ERRORS
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TableError
 from schemas.table_spec import TableSpec
 from schemas.tables import get_table
-
-COMMIT_TRIES = 12
 
 # Delta's names for "another writer was faster", as error conditions and as classes: Connect hands on text only.
 _LOST_RACE = re.compile(
@@ -38,8 +32,6 @@ _LOST_RACE = re.compile(
 )
 _NO_TABLE = re.compile(r"PATH_NOT_FOUND|DELTA_TABLE_NOT_FOUND|DELTA_MISSING_DELTA_TABLE|DELTA_PATH_DOES_NOT_EXIST")
 _PROPERTIES = {"delta.enableDeletionVectors": "false", "delta.enableChangeDataFeed": "false"}
-
-T = TypeVar("T")
 
 
 def read_days(
@@ -78,9 +70,7 @@ def publish(frame: DataFrame, dataset: DatasetSpec, table: str, partition: dict[
     spec: columns, types, nulls, keys that repeat, rows outside the partition.
     """
     spec = get_table(table).for_dataset(dataset)
-    surplus = sorted(set(partition) - set(spec.partition_by))
-    if surplus or not partition:
-        raise TableError(f"table {table} is partitioned by {list(spec.partition_by)}, not by {surplus or 'nothing'}")
+    spec.require_partition(partition)
     _check_columns(frame.schema, spec)
     fitted = frame.select(*spec.column_names)
     is_kept = frame.storageLevel.useMemory  # the caller keeps it already
@@ -89,9 +79,9 @@ def publish(frame: DataFrame, dataset: DatasetSpec, table: str, partition: dict[
     try:
         num_rows = _check_rows(fitted, spec, partition)
         uri = table_uri(dataset, table)
-        with _one_writer(uri):
+        with one_writer(uri):
             _create(frame.sparkSession, uri, spec)
-            _with_retries(lambda: _replace(fitted, uri, spec, partition))
+            commit_with_retries(lambda: _replace(fitted, uri, spec, partition), _is_lost_race)
     finally:
         if not is_kept:
             fitted.unpersist()
@@ -175,7 +165,7 @@ def _create(spark: SparkSession, uri: str, spec: TableSpec) -> None:
     if existing is None:
         _clear_torn_creation(uri)
         statement = _create_statement(uri, spec)
-        _with_retries(lambda: spark.sql(statement).collect())
+        commit_with_retries(lambda: spark.sql(statement).collect(), _is_lost_race)
         existing = _load(spark, uri)
     assert existing is not None
     actual, expected = existing.schema, spark_schema(spec)
@@ -219,30 +209,5 @@ def _replace(frame: DataFrame, uri: str, spec: TableSpec, partition: dict[str, s
     frame.write.format("delta").mode("overwrite").option("replaceWhere", where).save(uri)
 
 
-@contextmanager
-def _one_writer(uri: str) -> Iterator[None]:
-    """Let one process of this machine at a time write a table on a local disk.
-
-    There Delta commits by looking for the file and then renaming, so two engines could both win one version. Remote
-    stores have an atomic commit (or Delta's own lock) and are left to it.
-    """
-    if "://" in uri:
-        yield
-        return
-    path = Path(uri)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with (path.parent / f".{path.name}.lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)  # given back when the file closes or the process dies
-        yield
-
-
-def _with_retries(commit: Callable[[], T]) -> T:
-    """Run a commit again when another writer was faster; each try reads the table anew."""
-    for attempt in range(1, COMMIT_TRIES):
-        try:
-            return commit()
-        except SPARK_ERRORS as error:
-            if not _LOST_RACE.search(str(error)):
-                raise
-        time.sleep(random.uniform(0.05, 0.3) * attempt)
-    return commit()
+def _is_lost_race(error: BaseException) -> bool:
+    return isinstance(error, SPARK_ERRORS) and _LOST_RACE.search(str(error)) is not None

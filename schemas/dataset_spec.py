@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from datetime import date, timedelta
 from functools import cached_property
@@ -15,7 +14,9 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from schemas.pipeline_spec import SearchSpec, TrainingSpec
-from schemas.source_spec import SourceSpec, Spec
+from schemas.source_spec import SourceSpec
+from schemas.spec import Spec
+from schemas.text import short_digest
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 
@@ -227,7 +228,7 @@ class DatasetSpec(Spec):
         fields = [f.model_dump(mode="json") for f in self.fields]
         scenario = self.scenario.model_dump(mode="json")
         parts = [self.name, fields, scenario, self.vocabulary.model_dump(), str(self.days.start)]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
+        return short_digest(json.dumps(parts, sort_keys=True), 8)
 
     @property
     def first_feature_day(self) -> date:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import yaml
@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from schemas.dataset_spec import DatasetSpec, dataset_path
 from schemas.errors import DatasetSpecError
+from schemas.text import did_you_mean
 
 DATASETS_FOLDER = Path(__file__).parent / "datasets"
 
@@ -38,7 +39,7 @@ def load_dataset(name_or_path: str) -> DatasetSpec:
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetSpecError(f"{path}: cannot be read ({error}); give a readable YAML file") from error
     except yaml.YAMLError as error:
-        raise DatasetSpecError(f"{path}: is not valid YAML: {error}; mend the syntax there") from error
+        raise DatasetSpecError(f"{path}: is not valid YAML: {error}; fix the syntax there") from error
     if not isinstance(raw, dict):
         raise DatasetSpecError(f"{path}: holds {type(raw).__name__}, not a mapping; begin with 'name:'")
     try:
@@ -59,11 +60,9 @@ def dataset_file(name_or_path: str) -> Path:
         if (path := dataset_path(folder, name_or_path)).is_file():
             return path
     known = known_datasets()
-    near = difflib.get_close_matches(name_or_path, known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
     raise DatasetSpecError(
-        f"data set {name_or_path!r} is not known{hint} Known: {', '.join(known)}. "
-        "Give one of them, the path of a YAML, or set MSR_DATASETS_DIR to a folder of your own"
+        f"data set {name_or_path!r} is unknown; {did_you_mean(name_or_path, known)} Known: {', '.join(known)}. "
+        "Name one of them, give the path of a YAML file, or set MSR_DATASETS_DIR to a folder of your own"
     )
 
 
@@ -71,10 +70,7 @@ def _expand(source_path: str | None, yaml_path: Path) -> str | None:
     """${VAR} in a source path; a relative path counts from the YAML's folder."""
     if source_path is None:
         return None
-    env = {"MSR_DATA_DIR": "./data", **os.environ}
-    expanded = source_path
-    for key, value in env.items():
-        expanded = expanded.replace("${" + key + "}", value)
+    expanded = Template(source_path).safe_substitute({"MSR_DATA_DIR": "./data", **os.environ})
     if "${" in expanded:
         raise DatasetSpecError(f"{yaml_path}: source.path: {source_path!r} names a variable that is not set; export it")
     if source_path.startswith("${") or "://" in expanded or Path(expanded).is_absolute():
@@ -88,8 +84,7 @@ def _explain(error: Any) -> str:
     key = ".".join(str(part) for part in loc) or "(top level)"
     if error["type"] == "extra_forbidden":
         allowed = _keys_at(loc[:-1])
-        near = difflib.get_close_matches(str(loc[-1]), allowed, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"allowed keys: {', '.join(allowed)}"
+        hint = did_you_mean(str(loc[-1]), allowed, otherwise=f"allowed keys: {', '.join(allowed)}")
         return f"{key}: unknown key with value {error['input']!r}; {hint}"
     if error["type"] == "missing":
         return f"{key}: is missing; add it"

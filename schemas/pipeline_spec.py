@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, field_validator, model_validator
+from pydantic import Field, PlainValidator, field_validator, model_validator
+
+from schemas.spec import Spec
 
 Rate = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -35,11 +37,7 @@ def _is_plain(value: Any) -> bool:
 OptionValue = Annotated[Any, PlainValidator(_option_value)]
 
 
-class _Spec(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SearchSpec(_Spec):
+class SearchSpec(Spec):
     """Search for shared instances (SSIM eq. 7-15). Defaults: the best measured, see docs/decisions.md."""
 
     window_days: int = Field(default=5, ge=1, description="days before ds that are searched")
@@ -108,14 +106,14 @@ class SearchSpec(_Spec):
         return self
 
 
-class ModelChoice(_Spec):
+class ModelChoice(Spec):
     """A target model to train daily: its registered name and its options (checked by the model's own config)."""
 
     name: str
     options: dict[str, OptionValue] = Field(default_factory=dict)
 
 
-class TrainingSpec(_Spec):
+class TrainingSpec(Spec):
     """Daily training of target models on the days before D."""
 
     window_days: int = Field(default=5, ge=2, description="days before D; the last ones validate")

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-
-class Spec(BaseModel):
-    """Base of all parts of the YAML: immutable, no unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from schemas.spec import Spec
 
 
 class GeneratorSpec(Spec):

@@ -6,25 +6,28 @@ type checker and the table know the same fields.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from types import NoneType
 from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import ConfigDict, model_validator
 
 from schemas.dataset_spec import DatasetSpec
+from schemas.errors import TableError
+from schemas.spec import Spec
 
 Severity = Literal["fail", "warn"]
 FieldColumns = Literal["none", "raw", "encoded", "behaviour"]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+class _TablePart(Spec):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
 
 
-class Column(_Frozen):
+class Column(_TablePart):
     """One column. `volatile` ones (clocks, places, Delta versions) may differ in a rerun; content hashes skip them."""
 
     name: str
@@ -73,14 +76,14 @@ def _column(name: str, kind: Any, doc: Doc) -> Column:
     return Column(name=name, type=arrow, doc=doc.text, nullable=nullable, volatile=doc.volatile)
 
 
-class Constraint(_Frozen):
+class Constraint(_TablePart):
     """A Delta CHECK constraint; `sql` must be understood by Spark and DataFusion alike."""
 
     name: str
     sql: str
 
 
-class Expectation(_Frozen):
+class Expectation(_TablePart):
     """A Great Expectations expectation: the class name, its arguments, and what a violation does.
 
     `fail` stops the day before anything is committed, `warn` is recorded in `audits`.
@@ -91,7 +94,7 @@ class Expectation(_Frozen):
     severity: Severity = "fail"
 
 
-class TableSpec(_Frozen):
+class TableSpec(_TablePart):
     """One Delta table at `<lake>/<dataset>/<name>`.
 
     `written_by` names the command in `jobs/` that writes it, `row` its typed row where there is one.
@@ -125,6 +128,14 @@ class TableSpec(_Frozen):
     def content_columns(self) -> list[str]:
         """Columns that a content hash covers: everything but the volatile ones."""
         return [c.name for c in self.columns if not c.volatile]
+
+    def require_partition(self, partition: Mapping[str, str]) -> None:
+        """Raises TableError where `partition` names no column, or one that the table is not partitioned by."""
+        unknown = sorted(set(partition) - set(self.partition_by))
+        if unknown or not partition:
+            raise TableError(
+                f"table {self.name} is partitioned by {list(self.partition_by)}, not by {unknown or 'nothing'}"
+            )
 
     def arrow_schema(self) -> pa.Schema:
         """The table's schema; `for_dataset` first where the table has field columns."""

@@ -1,14 +1,28 @@
-"""Text for people: aligned tables."""
+"""Small helpers for text that people read: hints, digests in names, aligned tables."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+import hashlib
+from collections.abc import Iterable, Sequence
+
+
+def did_you_mean(value: str, known: Iterable[str], otherwise: str = "") -> str:
+    """`did you mean 'x'?` for the closest of `known`; `otherwise` where none is close."""
+    close = difflib.get_close_matches(value, list(known), n=1)
+    return f"did you mean {close[0]!r}?" if close else otherwise
+
+
+def short_digest(content: str | bytes, length: int = 16) -> str:
+    """The first `length` hex digits of the SHA-256 of `content` (texts as UTF-8)."""
+    data = content.encode() if isinstance(content, str) else content
+    return hashlib.sha256(data).hexdigest()[:length]
 
 
 def aligned_table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows as aligned lines: the first column to the left, the others to the right."""
-    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
-        "  ".join(c.ljust(w) if n == 0 else c.rjust(w) for n, (c, w) in enumerate(zip(row, widths, strict=True)))
+        "  ".join(c.rjust(w) if n else c.ljust(w) for n, (c, w) in enumerate(zip(row, widths, strict=True))).rstrip()
         for row in rows
     ]

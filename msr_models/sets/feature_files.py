@@ -7,7 +7,6 @@ day is then scored once more, and ends in the same masks.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import date
 
@@ -16,6 +15,7 @@ import pyarrow.compute as pc
 
 from lake import reader as lake_reader
 from schemas.dataset_spec import DatasetSpec
+from schemas.text import short_digest
 
 TABLES = ("scenario_features", "behaviour_sequences")
 MASKS, COLUMN = "shared_instance_masks", "features_files"
@@ -35,7 +35,7 @@ def feature_files(
         files = pa.table(opened.get_add_actions(flatten=True)).select(["partition.ds", "path"])
         for day, path in zip(*files.filter(pc.is_in(files["partition.ds"], wanted)).to_pydict().values(), strict=True):
             names_D[date.fromisoformat(day)].append(f"{table}/{path}")
-    return {day: _digest(names) for day, names in names_D.items()}
+    return {day: short_digest("\n".join(sorted(names))) for day, names in names_D.items()}
 
 
 def mask_files(
@@ -57,7 +57,3 @@ def stale_days(
     """The days whose masks under the set were not made from the features at these versions (default: the newest)."""
     made_from = mask_files(dataset, shared_set_id, days, (versions or {}).get(MASKS))
     return [day for day, files in feature_files(dataset, days, versions).items() if made_from[day] != files]
-
-
-def _digest(names: Sequence[str]) -> str:
-    return hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()[:16]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from datetime import UTC, datetime
@@ -28,6 +27,7 @@ from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError
 from schemas.pipeline_spec import SearchSpec
 from schemas.tables.shared_instance_sets import SharedSet
+from schemas.text import short_digest
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ _NOT_IN_ID = {"every_days", "window_days"}
 def shared_set_id(window: Window, spec: SearchSpec) -> str:
     """<backbone>-<window end>-<8 hex digits of rows and configuration>."""
     config = spec.model_dump_json(exclude=_NOT_IN_ID)
-    digest = hashlib.sha256(f"{window.dataset_name}|{config}|{window.fingerprint}".encode()).hexdigest()[:8]
+    digest = short_digest(f"{window.dataset_name}|{config}|{window.fingerprint}", 8)
     return f"{spec.backbone}-{window.days[-1]:%Y%m%d}-{digest}"
 
 
@@ -99,7 +99,7 @@ def publish_set(dataset: DatasetSpec, window: Window, spec: SearchSpec, set_id: 
             if rows.num_rows:
                 log.info(f"{day}: {publish_masks(dataset, set_id, day, rows, files[day]):,} masks")
         row = _catalogue_row(window, spec, set_id, result, artifact_uri(dataset, path), sha256)
-        overwrite_rows(to_arrow([row], SharedSet.table), dataset, SharedSet.table, {"shared_set_id": set_id})
+        overwrite_rows(to_arrow([row]), dataset, SharedSet.table, {"shared_set_id": set_id})
     _report(dataset, window, result, row, curves=str(curves_file(path)))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -20,6 +19,7 @@ from msr_models.sets.masks import RankScope
 from msr_models.training.chain import DayPlan
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
+from schemas.text import short_digest
 
 # A window stays in the host's memory, and its batches travel, where it would take more of a GPU's than this.
 GPU_SHARE = 0.5
@@ -146,7 +146,7 @@ def _streamed(
     except BaseException:
         training.close()
         raise
-    both = hashlib.sha256(f"{facts.fingerprint} {validation.fingerprint}".encode()).hexdigest()[:16]
+    both = short_digest(f"{facts.fingerprint} {validation.fingerprint}")
     return TargetData(
         dataset=dataset,
         plan=plan,
