@@ -122,7 +122,7 @@ def remove_stale_states(folder: Path, retention_hours: int, *, dry_run: bool = F
             found = path.stat()
         except FileNotFoundError:  # its run was published meanwhile
             continue
-        if path.name.endswith((".pt", ".partial")) and found.st_mtime < before:
+        if ".pt" in path.suffixes and found.st_mtime < before:
             stale.append(found.st_size)
             if not dry_run:
                 path.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import types
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
@@ -26,9 +26,9 @@ def parse(
 ) -> OptionsT:
     """The options that `arguments` (of the process where None) give; a mapping has a model per command's name.
 
-    Raises OptionsError for a value that the model refuses; unknown flags and commands end the process with 2.
+    Raises OptionsError for unknown or missing options and commands, and for a value that the model refuses.
     """
-    parser = _parser(doc)
+    parser = _Parser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     if isinstance(options, Mapping):
         _add_flags(parser, DatasetOptions)
         commands = parser.add_subparsers(dest=_COMMAND, required=True, metavar="COMMAND")
@@ -44,8 +44,9 @@ def parse(
         raise OptionsError(_describe(error, model)) from error
 
 
-def _parser(doc: str | None) -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise OptionsError(f"{message}; see --help")
 
 
 def _add_flags(parser: argparse.ArgumentParser, model: type[Options]) -> None:
@@ -117,9 +118,9 @@ def _reason(error: Any) -> str:
             return f"must be {limits['expected']}"
         case "int_parsing" | "int_from_float":
             return "must be a whole number"
-        case "float_parsing" | "finite_number":
+        case "float_parsing":
             return "must be a number"
         case "value_error":
             return str(limits["error"])
         case _:
-            return str(error["msg"])
+            return str(error["msg"]).replace("Input should", "must", 1)

@@ -53,7 +53,7 @@ def test_every_step_has_help_that_says_what_it_does() -> None:
         "    sys.argv = [name, '--help']\n"
         "    out = io.StringIO()\n"
         "    try:\n"
-        "        with contextlib.redirect_stdout(out): runpy.run_module(name, run_name='__main__')\n"
+        "        with contextlib.redirect_stdout(out): runpy.run_module(name, run_name='__main__', alter_sys=True)\n"
         "    except SystemExit as end: texts[name] = [end.code, out.getvalue()]\n"
         "print(json.dumps(texts))"
     )

@@ -29,8 +29,8 @@ DS = date.fromisoformat(DAY)
 def outcome(spark: SparkSession, dataset: DatasetSpec, ds: date = DS) -> Counter[str]:
     """Rows by reason, accepted ones under 'ok'."""
     raw = read_raw(spark, dataset, ds)
-    judged = canonical.judge(raw, dataset, ds).select(canonical.REASON).collect()
-    return Counter(row[canonical.REASON] or "ok" for row in judged)
+    classified = canonical.classify(raw, dataset, ds).select(canonical.REASON).collect()
+    return Counter(row[canonical.REASON] or "ok" for row in classified)
 
 
 def source(format: str, path: str, **more: object) -> dict[str, object]:
@@ -46,12 +46,12 @@ def test_lines_that_cannot_be_parsed_are_kept_as_unreadable(spark: SparkSession,
     quoted = f'{DAY}T10:00:01,"o""hara, b.",pen,app,0,,paper,'
     write_csv(tmp_path, [GOOD, quoted, f"{DAY}T10:00:02,ann,book", GOOD + ",surplus", "\x00garbage"])
     raw = read_raw(spark, dataset, DS)
-    judged = canonical.judge(raw, dataset, DS)
-    refused = {row["detail"]: row for row in canonical.quarantine(judged).collect()}
+    classified = canonical.classify(raw, dataset, DS)
+    refused = {row["detail"]: row for row in canonical.quarantine(classified).collect()}
     assert set(refused) == {f"{DAY}T10:00:02,ann,book", GOOD + ",surplus", "\x00garbage"}
     assert {row["reason"] for row in refused.values()} == {"unreadable_record"}
     assert {row["source"] for row in refused.values()} == {f"{DAY}.csv"}
-    accepted = canonical.impressions(judged, dataset).orderBy("event_ts").collect()
+    accepted = canonical.impressions(classified, dataset).orderBy("event_ts").collect()
     assert [row["user_id"] for row in accepted] == ["ann", 'o"hara, b.']
     assert accepted[0]["x_tags"] == ["a", "b"] and accepted[1]["x_paid"] is None
 
@@ -82,9 +82,9 @@ def test_all_formats_give_the_same_impressions(spark: SparkSession, tmp_path: Pa
         ("jsonl", "jsonl"),
     ]:
         dataset = own_dataset(tmp_path, source=source(format, f"log/{{ds}}.{ending}"))
-        judged = canonical.judge(read_raw(spark, dataset, DS), dataset, DS)
-        seen[ending] = sorted(map(str, canonical.impressions(judged, dataset).collect()))
-        reasons = sorted(row["reason"] for row in canonical.quarantine(judged).collect())
+        classified = canonical.classify(read_raw(spark, dataset, DS), dataset, DS)
+        seen[ending] = sorted(map(str, canonical.impressions(classified, dataset).collect()))
+        reasons = sorted(row["reason"] for row in canonical.quarantine(classified).collect())
         assert reasons == ["unknown_scenario"] + (["unreadable_record"] if ending == "jsonl" else [])
     assert len(seen["csv"]) == 2
     assert all(rows == seen["csv"] for rows in seen.values())
@@ -192,18 +192,18 @@ def test_movielens_joins_the_side_files_and_loses_no_rating(
     dataset = load_dataset("movielens_age")
     first = date(2000, 11, 10)
     raw = read_raw(spark, dataset, first)
-    judged = canonical.judge(raw, dataset, first).collect()
-    assert Counter(row[canonical.REASON] or "ok" for row in judged) == {
+    classified = canonical.classify(raw, dataset, first).collect()
+    assert Counter(row[canonical.REASON] or "ok" for row in classified) == {
         "ok": 1,
         "no_side_record": 2,
         "unreadable_record": 1,
         "bad_label": 1,
     }
-    assert {row[canonical.DETAIL] for row in judged if row[canonical.REASON] == "no_side_record"} == {
+    assert {row[canonical.DETAIL] for row in classified if row[canonical.REASON] == "no_side_record"} == {
         "no item_id=Lost (1999) in ml-1m.item",
         "no user_id=u9 in ml-1m.user",
     }
-    (row,) = [row for row in judged if row[canonical.REASON] is None]
+    (row,) = [row for row in classified if row[canonical.REASON] is None]
     assert (row["scenario_id"], row["label"], row["value"]) == (0, 1, 5.0)
     assert row["x_genres"] == ["Animation", "Children's", "Comedy"] and row["x_first_genre"] == "Animation"
     assert outcome(spark, dataset, date(2000, 11, 11)) == {"ok": 1}

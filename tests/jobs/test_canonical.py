@@ -29,7 +29,7 @@ def raw_frame(spark: SparkSession, rows: list[dict[str, Any]]) -> DataFrame:
 
 
 def judged_rows(spark: SparkSession, rows: list[dict[str, Any]], dataset: DatasetSpec) -> list[Any]:
-    frame = canonical.judge(raw_frame(spark, rows), dataset, date.fromisoformat(DAY))
+    frame = canonical.classify(raw_frame(spark, rows), dataset, date.fromisoformat(DAY))
     return sorted(frame.collect(), key=lambda row: int(row[canonical.SOURCE].removeprefix("file")))
 
 
@@ -92,7 +92,7 @@ def test_of_duplicates_the_same_one_stays_whatever_the_order(spark: SparkSession
     twins = [GOOD | {"liked": "0"}, GOOD | {"liked": "1"}, GOOD | {"liked": "0"}, GOOD | {"liked": "7"}]
     dataset = dataset_of()
     for rows in (twins, twins[::-1]):
-        frame = canonical.judge(raw_frame(spark, rows), dataset, date.fromisoformat(DAY)).cache()
+        frame = canonical.classify(raw_frame(spark, rows), dataset, date.fromisoformat(DAY)).cache()
         assert [row["label"] for row in canonical.impressions(frame, dataset).collect()] == [0]
         refused = canonical.quarantine(frame).collect()
         assert sorted(row["reason"] for row in refused) == ["bad_label", "duplicate", "duplicate"]
@@ -102,10 +102,10 @@ def test_of_duplicates_the_same_one_stays_whatever_the_order(spark: SparkSession
 def test_a_natural_key_of_ones_own(spark: SparkSession) -> None:
     columns = spec()["columns"] | {"natural_key": ["who", "kind"]}
     rows = [GOOD | {"kind": "a"}, GOOD | {"kind": "b"}, GOOD | {"what": "pen", "kind": "a"}, GOOD | {"kind": None}]
-    judged = judged_rows(spark, rows, dataset_of(columns=columns))
-    assert [row[canonical.REASON] for row in judged].count("duplicate") == 1
-    assert judged[1][canonical.REASON] is None and judged[3][canonical.REASON] is None
-    assert len({row["instance_id"] for row in judged}) == 3
+    classified = judged_rows(spark, rows, dataset_of(columns=columns))
+    assert [row[canonical.REASON] for row in classified].count("duplicate") == 1
+    assert classified[1][canonical.REASON] is None and classified[3][canonical.REASON] is None
+    assert len({row["instance_id"] for row in classified}) == 3
 
 
 def test_the_instance_id_is_a_promise(spark: SparkSession) -> None:
@@ -151,7 +151,7 @@ def test_buckets_and_thresholds(spark: SparkSession) -> None:
     paid = ["0.99", "1", "9.5", "10", "nan", None, "x"]
     liked = ["4", "3.9", "5", "-1", "4", "4", "4"]
     rows = [GOOD | {"what": f"i{n}", "paid": p, "liked": x} for n, (p, x) in enumerate(zip(paid, liked, strict=True))]
-    judged = judged_rows(spark, rows, dataset)
-    assert [row["scenario_id"] for row in judged] == [0, 1, 1, 2, None, None, None]
-    assert [row["label"] for row in judged[:4]] == [1, 0, 1, 0]
-    assert {row[canonical.REASON] for row in judged[4:]} == {"unknown_scenario"}
+    classified = judged_rows(spark, rows, dataset)
+    assert [row["scenario_id"] for row in classified] == [0, 1, 1, 2, None, None, None]
+    assert [row["label"] for row in classified[:4]] == [1, 0, 1, 0]
+    assert {row[canonical.REASON] for row in classified[4:]} == {"unknown_scenario"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -11,20 +10,15 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
-from jobs import evaluate, train_target_model
-from jobs.cli import StepArgs
 from lake import reader as lake_reader
 from lake.locations import artifact_path
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
+from tests.support.steps import evaluate, train
 from tests.support.tiny_lake import tiny_dataset, write_masks, write_shared_set, write_tiny_lake
 
 DAYS = [date(2026, 1, d) for d in (2, 3, 4, 5)]
 DS = DAYS[-1]
-
-
-def run(spec: DatasetSpec, ds: date, model: str | None = None) -> None:
-    evaluate.step(StepArgs(dataset=spec, days=[ds], options=Namespace(model=model)))
 
 
 def table(spec: DatasetSpec) -> list[dict[str, Any]]:
@@ -41,9 +35,7 @@ def spec(module_lake: Path) -> DatasetSpec:
         _without_scenario(spec, ds, 3)
     write_masks(spec, "set", DAYS[:3], rows_per_day=300)
     write_shared_set(spec, "set", (DAYS[0], DAYS[1]))
-    options = {"model": None, "ratio": None, "shared_set": None, "manifest": None}
-    options |= {"leave_out": False, "retrain": False, "threads": 1, "device": "cpu"}
-    train_target_model.step(StepArgs(dataset=spec, days=[DS], options=Namespace(**options)))
+    train(spec, DS)
     return spec
 
 
@@ -61,7 +53,7 @@ def _without_scenario(spec: DatasetSpec, ds: date, scenario: int) -> None:
 def test_rows_per_run_split_and_scenario_equal_scikit_learn(
     spec: DatasetSpec, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(spec, DS)
+    evaluate(spec, DS)
     rows = table(spec)
     assert len(rows) == 3 * 2 * 5
     runs = {r["run_id"]: r for r in lake_reader.read_table(spec, "training_runs").to_pylist()}
@@ -90,17 +82,17 @@ def test_rows_per_run_split_and_scenario_equal_scikit_learn(
 
 
 def test_a_second_time_gives_the_same_rows(spec: DatasetSpec) -> None:
-    run(spec, DS)
+    evaluate(spec, DS)
     first = table(spec)
-    run(spec, DS, "shared_bottom")
+    evaluate(spec, DS, model="shared_bottom")
     assert table(spec) == first
 
 
-def test_no_runs(spec: DatasetSpec, capsys: pytest.CaptureFixture[str]) -> None:
-    run(spec, DAYS[0])
-    assert "no runs to evaluate" in capsys.readouterr().out
+def test_no_runs(spec: DatasetSpec, caplog: pytest.LogCaptureFixture) -> None:
+    evaluate(spec, DAYS[0])
+    assert "no runs to evaluate" in caplog.text
     with pytest.raises(TrainingError, match=r"no runs of model 'star' on 2026-01-05.*--model star"):
-        run(spec, DS, "star")
+        evaluate(spec, DS, model="star")
 
 
 def test_lost_predictions_are_one_error(spec: DatasetSpec) -> None:
@@ -109,6 +101,6 @@ def test_lost_predictions_are_one_error(spec: DatasetSpec) -> None:
     try:
         path.write_bytes(data[:100])
         with pytest.raises(TrainingError, match=r"predictions .* cannot be read .*train_target_model"):
-            run(spec, DS)
+            evaluate(spec, DS)
     finally:
         path.write_bytes(data)

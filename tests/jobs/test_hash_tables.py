@@ -31,6 +31,7 @@ LISTS = TableSpec(
     ),
     keys=("key",),
     partition_by=(),
+    written_by="tests",
 )
 
 

@@ -160,8 +160,8 @@ def generated_dataset() -> DatasetSpec:
 def test_expectations_split_by_severity_and_name_what_was_found(spark: SparkSession, tmp_path: Path) -> None:
     dataset = own_dataset(tmp_path)
     write_csv(tmp_path, [GOOD, GOOD.replace("T10", "T11"), GOOD.replace("T10", "T12")])
-    judged = canonical.judge(read_raw(spark, dataset, DS), dataset, DS)
-    colliding = canonical.impressions(judged, dataset).withColumn("instance_id", F.lit(1).cast("long"))
+    classified = canonical.classify(read_raw(spark, dataset, DS), dataset, DS)
+    colliding = canonical.impressions(classified, dataset).withColumn("instance_id", F.lit(1).cast("long"))
     spec = get_table("impressions").for_dataset(dataset)
     result = run_expectations(colliding.withColumn("user_id", F.nullif("item_id", F.lit("book"))), spec)
     assert len(result.failures) == 2 and len(result.warnings) == 1

@@ -62,8 +62,8 @@ def dataset_of(name: str, **changes: Any) -> DatasetSpec:
     return DatasetSpec.model_validate(whole)
 
 
-def judged(spark: SparkSession, dataset: DatasetSpec, ds: date) -> list[Row]:
-    return canonical.judge(read_raw(spark, dataset, ds), dataset, ds).collect()
+def classified(spark: SparkSession, dataset: DatasetSpec, ds: date) -> list[Row]:
+    return canonical.classify(read_raw(spark, dataset, ds), dataset, ds).collect()
 
 
 def with_field(dataset: DatasetSpec, **field: Any) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def test_every_line_is_published_or_quarantined_on_one_day(spark: SparkSession, 
     pattern, days = LOGS[name]
     few = [field for field in load_dataset(name).model_dump()["fields"] if field["name"] in FEW_FIELDS]
     dataset = dataset_of(name, **({"fields": few} if name == "ali_express" else {}))  # 79 take a minute
-    rows = [row for ds in days for row in judged(spark, dataset, ds)]
+    rows = [row for ds in days for row in classified(spark, dataset, ds)]
     assert Counter(row[canonical.REASON] or "ok" for row in rows) == OUTCOMES[name]
     assert len(rows) == num_lines(DATA / name, pattern, header=name in ("alimama", "kuairand"))
     accepted = [row for row in rows if row[canonical.REASON] is None]
@@ -95,7 +95,7 @@ def test_ali_ccp_joins_the_shared_features_and_keeps_the_split(spark: SparkSessi
     dataset = dataset_of("ali_ccp")
     several = {"name": "looked_at", "source": "109_14", "kind": "multi_valued", "max_values": 8}
     dataset = dataset_of("ali_ccp", **with_field(dataset, **several))
-    first, second = (judged(spark, dataset, ds) for ds in MADE_UP[:2])
+    first, second = (classified(spark, dataset, ds) for ds in MADE_UP[:2])
     ok = {row["item_id"]: row for row in first if row[canonical.REASON] is None}
     row = ok["4281833"]  # the third sample
     assert (row["user_id"], row["scenario_id"], row["label"]) == ("100", 0, 0)
@@ -107,7 +107,7 @@ def test_ali_ccp_joins_the_shared_features_and_keeps_the_split(spark: SparkSessi
     assert by_reason["bad_sample_id"] == "sample_id=x15"
     assert by_reason["conversion_without_click"] == "conversion=1 click=0"
     assert by_reason["unknown_scenario"] == "301=9351999"
-    users = {ds: {row["user_id"] for row in judged(spark, dataset, ds)} for ds in MADE_UP[2:]}
+    users = {ds: {row["user_id"] for row in classified(spark, dataset, ds)} for ds in MADE_UP[2:]}
     assert users == {MADE_UP[2]: {"100", "101", "102", None}}
 
 
@@ -119,7 +119,7 @@ def test_ali_ccp_needs_a_last_day(spark: SparkSession) -> None:
 
 
 def test_alimama_days_are_those_of_beijing_and_users_without_profile_stay(spark: SparkSession) -> None:
-    rows = [row for row in judged(spark, dataset_of("alimama"), date(2017, 5, 6)) if row[canonical.REASON] is None]
+    rows = [row for row in classified(spark, dataset_of("alimama"), date(2017, 5, 6)) if row[canonical.REASON] is None]
     times = {row["event_ts"] for row in rows}
     assert {datetime(2017, 5, 6, 0, 30), datetime(2017, 5, 6, 23, 59)} <= times  # in UTC the one before is of the 5th
     unknown = [row for row in rows if row["user_id"] == "581735"]
@@ -133,7 +133,7 @@ def test_ali_express_keeps_pages_whole_and_reads_the_countries_of_the_scenario(s
     fields = [field for field in load_dataset("ali_express").model_dump()["fields"] if field["name"] in FEW_FIELDS]
     few = {"scenario": {"column": "country", "values": ["fr"]}, "fields": fields}
     dataset = dataset_of("ali_express", **few, days={"start": MADE_UP[0], "end": MADE_UP[-1]})
-    first, second, test = (judged(spark, dataset, ds) for ds in MADE_UP)
+    first, second, test = (classified(spark, dataset, ds) for ds in MADE_UP)
     pages = [{row["user_id"] for row in rows} for rows in (first, second)]
     assert pages[0] | pages[1] == {f"fr-train-{n}" for n in range(10, 14)} and not pages[0] & pages[1]
     assert {row["user_id"] for row in test} == {"fr-test-1010", "fr-test-1011"}
@@ -159,14 +159,14 @@ def test_ali_express_names_every_feature_once_with_the_categories_of_public_code
 
 def test_kuairand_joins_users_and_videos_and_adds_random_exposures_when_asked(spark: SparkSession) -> None:
     dataset, (first, _, late) = dataset_of("kuairand"), LOGS["kuairand"][1]
-    rows = [row for row in judged(spark, dataset, first) if row[canonical.REASON] is None]
+    rows = [row for row in classified(spark, dataset, first) if row[canonical.REASON] is None]
     times = {row["event_ts"] for row in rows}
     assert min(times) == datetime(2022, 4, 8, 0, 11, 5, 388000) and max(times).hour == 23
     (row,) = [row for row in rows if row["user_id"] == "1" and row["event_ts"] == min(times)]
     assert (row["item_id"], row["scenario_id"], row["label"], row["value"]) == ("11", 1, 1, 5011.0)
     assert (row["x_fans"], row["x_tags"], row["x_author"]) == ("[10,100)", ["12", "65"], "441")
     mixed = dataset_of("kuairand", **with_field(dataset, name="random", source="is_rand"))
-    exposures = Counter(row["x_random"] for row in judged(spark, mixed, late))
+    exposures = Counter(row["x_random"] for row in classified(spark, mixed, late))
     assert exposures == {"0": 8, "1": 8}
 
 

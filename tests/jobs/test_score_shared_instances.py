@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,8 +11,6 @@ import pyarrow.compute as pc
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from jobs import score_shared_instances, search_shared_instances
-from jobs.cli import StepArgs
 from lake import reader as lake_reader
 from lake.arrow_writer import overwrite_partition
 from lake.locations import artifact_path, table_uri
@@ -24,6 +20,7 @@ from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError
 from schemas.tables import get_table
 from tests.support.set_tables import clear_partition
+from tests.support.steps import score, search
 from tests.support.tiny_lake import tiny_dataset, tiny_day, write_shared_set, write_tiny_lake
 
 WINDOW = [date(2026, 1, d) for d in (2, 3, 4)]
@@ -43,18 +40,12 @@ SEARCH = {
 }
 
 
-def score(spec: DatasetSpec, *days: date, shared_set: str | None = None) -> None:
-    options = Namespace(shared_set=shared_set, threads=1)
-    score_shared_instances.step(StepArgs(dataset=spec, days=list(days), options=options))
-
-
 @pytest.fixture
 def searched(lake: Path) -> tuple[DatasetSpec, str]:
     """A lake with features up to DS and a set of the first three days; (data set, set id)."""
     spec = tiny_dataset(search=SEARCH)
     write_tiny_lake(spec, [*WINDOW, *LATER, DS], rows_per_day=ROWS)
-    args: dict[str, Any] = {"seed": None, "threads": 1}
-    search_shared_instances.step(StepArgs(dataset=spec, days=[LATER[0]], options=Namespace(**args)))
+    search(spec, LATER[0])
     found = find_shared_set(spec, LATER[0])
     assert found is not None
     return spec, found.shared_set_id
@@ -120,11 +111,11 @@ def test_a_day_whose_features_were_built_again_with_other_rows_is_scored_again(
 
 
 def test_without_a_set_that_ends_before_the_day_it_says_so(
-    searched: tuple[DatasetSpec, str], capsys: pytest.CaptureFixture[str]
+    searched: tuple[DatasetSpec, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     spec, set_id = searched
     score(spec, WINDOW[-1])
-    assert "no accepted shared set ends before it: nothing to score" in capsys.readouterr().out
+    assert "no accepted shared set ends before it: nothing to score" in caplog.text
     with pytest.raises(SharedSetError, match=r"must not see"):
         score(spec, WINDOW[-1], shared_set=set_id)
 

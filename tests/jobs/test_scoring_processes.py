@@ -78,7 +78,7 @@ def tables(spec: DatasetSpec) -> dict[str, pa.Table]:
 STEP = """
 import os, runpy
 try:
-    runpy.run_module("jobs.score_shared_instances", run_name="__main__")
+    runpy.run_module("jobs.score_shared_instances", run_name="__main__", alter_sys=True)
 except SystemExit as ended:
     os._exit(ended.code)
 """

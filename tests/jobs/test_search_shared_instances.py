@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from argparse import Namespace
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -21,18 +20,21 @@ import pyarrow.compute as pc
 import pytest
 import yaml
 
-from jobs import needs_search, search_shared_instances
-from jobs.cli import StepArgs
+from jobs import search_shared_instances
 from lake import reader as lake_reader
 from lake.locations import artifact_path
 from msr_models.data.window import load_window
 from msr_models.sets.catalogue import find_shared_set
 from msr_models.sets.describe import show_lines
+from msr_models.sets.schedule import needs_search
+from msr_models.ssim import publish
+from msr_models.ssim.publish import shared_set_id
 from msr_models.ssim.ranks import rank_pct
 from msr_models.ssim.store import load_scorer
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
 from schemas.tables import get_table
+from tests.support.steps import search
 from tests.support.tiny_lake import tiny_dataset, write_tiny_lake
 
 DAYS = [date(2026, 1, d) for d in (2, 3, 4)]
@@ -49,11 +51,6 @@ SEARCH = {
     "learning_rate": 0.01,
     "selector_learning_rate": 0.01,
 }
-
-
-def search(spec: DatasetSpec, *days: date, **options: Any) -> None:
-    options = {"seed": None, "threads": 1} | options
-    search_shared_instances.step(StepArgs(dataset=spec, days=list(days), options=Namespace(**options)))
 
 
 def rows_of(spec: DatasetSpec, table: str) -> pa.Table:
@@ -103,21 +100,21 @@ def test_every_window_row_has_one_mask_and_rates_add_up(spec: DatasetSpec) -> No
         assert rates[name]["label_0"] == pytest.approx(shared[at & (label == 0)].mean())
 
 
-def test_a_second_search_leaves_the_set_alone(spec: DatasetSpec, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_search_leaves_the_set_alone(spec: DatasetSpec, caplog: pytest.LogCaptureFixture) -> None:
     before = {t: lake_reader.table_version(spec, t) for t in ("shared_instance_sets", "shared_instance_masks")}
     search(spec, DS)
-    assert "exists, nothing to do" in capsys.readouterr().out
+    assert "exists, nothing to do" in caplog.text
     assert before == {t: lake_reader.table_version(spec, t) for t in before}
 
 
 def test_another_seed_or_setting_is_another_set_but_a_due_date_is_not(spec: DatasetSpec) -> None:
     window = load_window(spec, DAYS)
     changes: list[dict[str, Any]] = [{}, {"seed": 2}, {"epochs": 3}, {"kl_weight": 0.4}]
-    ids = [search_shared_instances.shared_set_id(window, spec.search.model_copy(update=c)) for c in changes]
+    ids = [shared_set_id(window, spec.search.model_copy(update=c)) for c in changes]
     assert len(set(ids)) == 4
     assert rows_of(spec, "shared_instance_sets")["shared_set_id"].to_pylist() == ids[:1]
     later = spec.search.model_copy(update={"every_days": 1})
-    assert search_shared_instances.shared_set_id(window, later) == ids[0]
+    assert shared_set_id(window, later) == ids[0]
 
 
 def test_rows_in_another_order_give_the_same_masks(
@@ -135,7 +132,7 @@ def test_a_search_cut_off_before_the_catalogue_row_ends_the_same_when_run_again(
     spec = tiny_dataset(search=SEARCH)
     write_tiny_lake(spec, DAYS, rows_per_day=ROWS)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search_shared_instances, "overwrite_rows", _killed)
+        patch.setattr(publish, "overwrite_rows", _killed)
         with pytest.raises(KeyboardInterrupt):
             search(spec, DS)
     assert find_shared_set(spec, DS) is None
@@ -179,7 +176,7 @@ def test_kill_9_and_a_retry_end_in_the_tables_of_an_undisturbed_run(lake: Path, 
 
 
 def test_a_rejected_set_is_kept_with_its_reason_and_curves_and_never_found(
-    lake: Path, capsys: pytest.CaptureFixture[str]
+    lake: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     spec = tiny_dataset(scenarios=("only",), search=SEARCH)
     write_tiny_lake(spec, DAYS, rows_per_day=ROWS)
@@ -187,7 +184,7 @@ def test_a_rejected_set_is_kept_with_its_reason_and_curves_and_never_found(
     (row,) = lake_reader.read_table(spec, "shared_instance_sets").to_pylist()
     assert (row["status"], row["status_reason"]) == ("rejected", "one scenario only: there is none to share with")
     curves = artifact_path(spec, row["selector_uri"]).with_suffix(".json")
-    assert f"REJECTED: one scenario only: there is none to share with (curves: {curves})" in capsys.readouterr().out
+    assert f"REJECTED: one scenario only: there is none to share with (curves: {curves})" in caplog.text
     shown = "\n".join(show_lines(spec, row["shared_set_id"])).split("curves of the search\n")[1]
     (last,) = [r for r in json.loads(curves.read_text())["curves"] if (r["phase"], r["epoch"]) == ("gate", 2)]
     (gate,) = [line for line in shown.splitlines() if line.startswith("  gate: epoch 2, ")]
@@ -195,14 +192,14 @@ def test_a_rejected_set_is_kept_with_its_reason_and_curves_and_never_found(
     curves.unlink()
     assert f"{curves} has none" in "\n".join(show_lines(spec, row["shared_set_id"]))
     assert find_shared_set(spec, DS) is None
-    answer, reason = needs_search.needs_search(spec, DS)
+    answer, reason = needs_search(spec, DS)
     assert (answer, "rejected (one scenario only" in reason) == ("no", True)
 
 
-def test_nothing_to_search_and_a_missing_day(lake: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_to_search_and_a_missing_day(lake: Path, caplog: pytest.LogCaptureFixture) -> None:
     spec = tiny_dataset(search=SEARCH)
     search(spec, date(2026, 1, 2))
-    assert "nothing to search" in capsys.readouterr().out
+    assert "nothing to search" in caplog.text
     write_tiny_lake(spec, [DAYS[0], DAYS[2]], rows_per_day=50)
     with pytest.raises(TrainingError, match=r"no rows of 2026-01-03.*build_scenario_features"):
         search(spec, DS)
@@ -222,7 +219,7 @@ def test_nothing_to_search_and_a_missing_day(lake: Path, capsys: pytest.CaptureF
     ],
 )
 def test_needs_search_answers_for_the_day(spec: DatasetSpec, ds: date, expected: str, reason: str) -> None:
-    answer, why = needs_search.needs_search(spec, ds)
+    answer, why = needs_search(spec, ds)
     assert answer == expected
     assert pc.match_substring_regex(pa.scalar(why), reason).as_py(), why
 
@@ -231,7 +228,7 @@ def test_a_search_is_due_where_there_is_no_set(
     spec: DatasetSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MSR_LAKE_ROOT", str(tmp_path))
-    assert needs_search.needs_search(spec, DS) == ("yes", f"the search of {DS} is to be done")
+    assert needs_search(spec, DS) == ("yes", f"the search of {DS} is to be done")
 
 
 def test_days_trained_in_any_order_rely_on_the_same_search(spec: DatasetSpec) -> None:
@@ -246,7 +243,7 @@ def test_needs_search_prints_the_answer_last_and_never_imports_torch(spec: Datas
     path.write_text(yaml.safe_dump(spec.model_dump(mode="json", exclude_unset=True)))
     watched = (
         "import sys, runpy; sys.modules.update(torch=None, pyspark=None); "
-        "runpy.run_module('jobs.needs_search', run_name='__main__')"
+        "runpy.run_module('jobs.needs_search', run_name='__main__', alter_sys=True)"
     )
     command = [sys.executable, "-c", watched, "--dataset", str(path), "--ds", "2026-01-05"]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -254,7 +251,7 @@ def test_needs_search_prints_the_answer_last_and_never_imports_torch(spec: Datas
 
 
 def test_a_set_that_another_process_made_meanwhile_is_not_mixed_with_ones_own(
-    lake: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    lake: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Two searches of one id side by side, whose scores differ as those of two GPUs may: the first to end is kept."""
     spec = tiny_dataset(search=SEARCH)
@@ -269,7 +266,7 @@ def test_a_set_that_another_process_made_meanwhile_is_not_mixed_with_ones_own(
 
     monkeypatch.setattr(search_shared_instances, "run_search", slower)
     search(spec, DS)
-    assert "was made by another process meanwhile" in capsys.readouterr().out
+    assert "was published by another process meanwhile" in caplog.text
     (row,) = lake_reader.read_table(spec, "shared_instance_sets").to_pylist()
     masks = rows_of(spec, "shared_instance_masks")
     scorer = load_scorer(artifact_path(spec, row["selector_uri"]), row["selector_sha256"])

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
-from argparse import ArgumentParser
 from datetime import date
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import pyarrow.dataset as pds
 import pytest
 
-from jobs import score_shared_instances, search_shared_instances, train_target_model
-from jobs.cli import StepArgs
-from jobs.shared_sets import add_arguments, run_command
+from jobs import search_shared_instances
+from jobs.cli import parse
+from jobs.shared_sets import COMMANDS
 from lake import reader as lake_reader
 from lake.locations import artifact_path
 from msr_models.ssim.store import load_scorer
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError
+from tests.support import steps
 from tests.support.tiny_lake import SMALL_SEARCH, tiny_dataset, write_tiny_lake
 
 pytestmark = pytest.mark.slow
@@ -45,19 +45,12 @@ def sets(spec: DatasetSpec) -> tuple[str, str]:
     return first, second
 
 
-def train(spec: DatasetSpec, day: int, *words: str) -> None:
-    run(train_target_model, spec, day, "--device", "cpu", *words)
+def train(spec: DatasetSpec, day: int, **options: Any) -> None:
+    steps.train(spec, D[day], **options)
 
 
-def score(spec: DatasetSpec, day: int, *words: str) -> None:
-    run(score_shared_instances, spec, day, *words)
-
-
-def run(module: ModuleType, spec: DatasetSpec, day: int, *words: str) -> None:
-    """A step as its command line would run it."""
-    parser = ArgumentParser()
-    module.add_arguments(parser)
-    module.step(StepArgs(dataset=spec, days=[D[day]], options=parser.parse_args(words)))
+def score(spec: DatasetSpec, day: int, **options: Any) -> None:
+    steps.score(spec, D[day], **options)
 
 
 def trained(spec: DatasetSpec, day: int) -> list[tuple[float, str | None, str]]:
@@ -67,16 +60,14 @@ def trained(spec: DatasetSpec, day: int) -> list[tuple[float, str | None, str]]:
 
 
 def command(spec: DatasetSpec, *words: str) -> str:
-    parser = ArgumentParser()
-    add_arguments(parser)
-    return "\n".join(run_command(spec, parser.parse_args(words)))
+    return "\n".join(parse(COMMANDS, words).lines(spec))
 
 
 def test_a_backfill_never_sees_a_later_set(spec: DatasetSpec, sets: tuple[str, str]) -> None:
     before = trained(spec, 5)
     assert [used for _, used, _ in before] == [None, sets[0], sets[0]]
     score(spec, 5)
-    train(spec, 5, "--retrain")
+    train(spec, 5, retrain=True)
     assert trained(spec, 5) == before, "the same runs, though a newer set is there now"
     score(spec, 6)
     train(spec, 6)
@@ -88,11 +79,11 @@ def test_a_backfill_never_sees_a_later_set(spec: DatasetSpec, sets: tuple[str, s
 
 def test_a_named_set_is_trained_with(spec: DatasetSpec, sets: tuple[str, str]) -> None:
     with pytest.raises(SharedSetError, match=rf"{sets[1]} was searched in days up to 2026-01-06, which 2026-01-06"):
-        train(spec, 6, "--shared-set", sets[1])
+        train(spec, 6, shared_set=sets[1])
     with pytest.raises(SharedSetError, match=rf"{sets[0]} lacks masks of tiny \(2026-01-06.*--shared-set {sets[0]} "):
-        train(spec, 8, "--shared-set", sets[0])
-    score(spec, 8, "--shared-set", sets[0])
-    train(spec, 8, "--shared-set", sets[0])
+        train(spec, 8, shared_set=sets[0])
+    score(spec, 8, shared_set=sets[0])
+    train(spec, 8, shared_set=sets[0])
     assert {used for _, used, _ in trained(spec, 8)} == {None, sets[0]}
 
 

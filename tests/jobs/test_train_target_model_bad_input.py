@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from argparse import Namespace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ import pytest
 import torch
 
 from jobs import train_target_model
-from jobs.cli import StepArgs
 from lake import reader as lake_reader
 from lake.arrow_writer import overwrite_partition
 from lake.files import write_bytes
@@ -22,6 +20,7 @@ from lake.locations import artifact_path, artifacts_dir, table_uri
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import MsrError
 from tests.support.empty_days import publish_empty
+from tests.support.steps import train as run
 from tests.support.tiny_lake import tiny_dataset, tiny_day, write_masks, write_shared_set, write_tiny_lake
 
 ROWS = 120
@@ -36,7 +35,6 @@ SETTINGS: dict[str, Any] = {
     "models": [{"name": MODEL, "options": {"embedding_dim": 4, "hidden": [8]}}],
     "start": "previous_day",
 }
-DEFAULTS = {"model": None, "ratio": None, "shared_set": None, "manifest": None, "retrain": False, "leave_out": False}
 
 
 def daily(*, scenarios: tuple[str, ...] = ("home", "feed", "ads"), **changes: object) -> DatasetSpec:
@@ -53,11 +51,6 @@ def spec(lake: Path) -> DatasetSpec:
     write_shared_set(spec, "set", (DAYS[0], DAYS[3]))
     run(spec, FIRST, NEXT)
     return spec
-
-
-def run(spec: DatasetSpec, *days: date, **options: Any) -> None:
-    given = Namespace(**(DEFAULTS | {"threads": 1, "device": "cpu"} | options))
-    train_target_model.step(StepArgs(dataset=spec, days=list(days), options=given))
 
 
 def stored(spec: DatasetSpec) -> dict[str, str]:
@@ -198,10 +191,10 @@ def test_a_run_that_breaks_off_in_its_last_arm_changes_nothing(
     write_masks(spec, "set", [DAYS[2]], rows_per_day=ROWS)
     before, whole = stored(spec), train_target_model.train_arm
 
-    def fail_at_1(data: Any, planned: Any, *rest: Any) -> Any:
+    def fail_at_1(data: Any, planned: Any, *rest: Any, **named: Any) -> Any:
         if planned.ratio == 1:
             raise MsrError("no more")
-        return whole(data, planned, *rest)
+        return whole(data, planned, *rest, **named)
 
     monkeypatch.setattr(train_target_model, "train_arm", fail_at_1)
     with pytest.raises(MsrError, match="no more"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from argparse import Namespace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 import pytest
 
 from jobs import train_target_model
-from jobs.cli import StepArgs
 from lake import reader as lake_reader
 from lake.locations import artifact_path, artifacts_dir
 from msr_models.sets.pins import retire
@@ -20,12 +18,12 @@ from msr_models.training.config import TrainerConfig
 from msr_models.training.state import Resume, TrainingState
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError, TrainingError
+from tests.support.steps import train
 from tests.support.tiny_lake import tiny_dataset, write_masks, write_shared_set, write_tiny_lake
 
 DAYS = [date(2026, 1, d) for d in (2, 3, 4, 5)]
 DS = DAYS[-1]
 ROWS = 200
-OPTIONS = {"model": None, "ratio": None, "shared_set": None, "manifest": None, "leave_out": False, "retrain": False}
 
 
 def dataset(**training: Any) -> DatasetSpec:
@@ -42,8 +40,7 @@ def spec(lake: Path) -> DatasetSpec:
 
 
 def run(spec: DatasetSpec, **options: Any) -> None:
-    values = OPTIONS | {"threads": 1, "device": "cpu"} | options
-    train_target_model.step(StepArgs(dataset=spec, days=[DS], options=Namespace(**values)))
+    train(spec, DS, **options)
 
 
 def results(spec: DatasetSpec) -> list[tuple[Any, ...]]:
@@ -57,10 +54,10 @@ def test_a_set_that_is_retired_while_its_runs_are_trained_publishes_nothing(
 ) -> None:
     real = train_target_model.train_arm
 
-    def retired_meanwhile(data: Any, planned: Any, *rest: Any) -> Any:
+    def retired_meanwhile(data: Any, planned: Any, *rest: Any, **named: Any) -> Any:
         if planned.ratio == 1:
             retire(spec, "set", "labels were late")
-        return real(data, planned, *rest)
+        return real(data, planned, *rest, **named)
 
     with monkeypatch.context() as patched:
         patched.setattr(train_target_model, "train_arm", retired_meanwhile)
@@ -75,7 +72,7 @@ def test_a_set_that_is_retired_while_its_runs_are_trained_publishes_nothing(
 
 
 def test_a_step_interrupted_in_its_last_arm_goes_on_there(
-    spec: DatasetSpec, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    spec: DatasetSpec, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     run(spec)
     whole = results(spec)
@@ -98,9 +95,9 @@ def test_a_step_interrupted_in_its_last_arm_goes_on_there(
     monkeypatch.setattr(trainer._Training, "_epoch", lambda self: epochs.append(self.state.epoch) or real(self))
     for uri in lake_reader.read_table(spec, "training_runs")["checkpoint_uri"].to_pylist():
         artifact_path(spec, uri).unlink()  # so that the step has to be done again
-    capsys.readouterr()
+    caplog.clear()
     run(spec)
-    assert epochs == [2] and "going on where the run was interrupted: epoch 2, batch 1" in capsys.readouterr().out
+    assert epochs == [2] and "going on where the run was interrupted: epoch 2, batch 1" in caplog.text
     assert results(spec) == whole and not list(left.iterdir())
 
 
@@ -121,7 +118,7 @@ def _interrupt(*_: object) -> None:
 
 
 def test_a_streamed_window_trains_repeats_and_is_another_run(
-    spec: DatasetSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    spec: DatasetSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
@@ -130,7 +127,7 @@ def test_a_streamed_window_trains_repeats_and_is_another_run(
     resident = results(spec)
     streamed = dataset(loading="streamed")
     run(streamed)
-    assert "400 rows train (through buckets on disk)" in capsys.readouterr().out
+    assert "400 rows train (through buckets on disk)" in caplog.text
     found = results(spec)
     assert [r[1] for r in sorted(found, key=lambda r: r[1])] == [0.0, 0.5, 1.0]
     assert not {r[0] for r in found} & {r[0] for r in resident}
@@ -138,7 +135,7 @@ def test_a_streamed_window_trains_repeats_and_is_another_run(
     manifest = next(artifacts_dir(spec).rglob(f"{found[1][0]}/manifest.json"))
     # A manifest repeats however the data set says windows are loaded now
     run(spec, manifest=manifest)
-    assert "the same metrics" in capsys.readouterr().out
+    assert "the same metrics" in caplog.text
     assert {p for p in set(tmp_path.iterdir()) - before if p.name.startswith("msr-rows")} == set()
 
 
@@ -153,9 +150,7 @@ def test_r_0_is_the_same_run_with_and_without_a_set_also_when_streamed(spec: Dat
     assert (without[0], without[3], without[5]) == (with_set[0], with_set[3], with_set[5])
 
 
-def test_a_window_that_may_not_take_the_memory_it_needs_is_refused_or_streamed(
-    spec: DatasetSpec, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_window_that_may_not_take_the_memory_it_needs_is_refused_or_streamed(spec: DatasetSpec) -> None:
     with pytest.raises(TrainingError, match=r"needs 0\.\d+ GB in memory and 0\.10 GB are available; set training.load"):
         run(dataset(loading="resident", memory_gb=0.1))
     with pytest.raises(TrainingError, match=r"needs .* GB in memory and 0\.10 GB"):

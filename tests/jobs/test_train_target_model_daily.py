@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from argparse import Namespace
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -17,8 +16,6 @@ import pytest
 import torch
 import yaml
 
-from jobs import train_target_model
-from jobs.cli import StepArgs
 from lake import reader as lake_reader
 from lake.arrow_writer import overwrite_partition
 from lake.locations import artifact_path
@@ -27,6 +24,7 @@ from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError, TrainingError
 from schemas.tables import get_table
 from tests.support.empty_days import publish_empty
+from tests.support.steps import train as run
 from tests.support.tiny_lake import NUM_ITEMS, NUM_USERS, tiny_dataset, write_masks, write_shared_set, write_tiny_lake
 
 ROWS = 150
@@ -42,7 +40,6 @@ SETTINGS = {
     "models": [{"name": MODEL, "options": {"embedding_dim": 4, "hidden": [8]}}],
     "start": "previous_day",
 }
-DEFAULTS = {"model": None, "ratio": None, "shared_set": None, "manifest": None, "retrain": False, "leave_out": False}
 
 
 def daily(**changes: object) -> DatasetSpec:
@@ -68,11 +65,6 @@ def grow_vocabulary(spec: DatasetSpec, day: date, extra_users: int) -> None:
     ]
     rows = pa.concat_tables([rows, pa.Table.from_pylist(more, schema=rows.schema)])
     overwrite_partition(rows, spec, "vocabularies", {"vocabulary_version": str(version)})
-
-
-def run(spec: DatasetSpec, *days: date, **options: Any) -> None:
-    given = Namespace(**(DEFAULTS | {"threads": 1, "device": "cpu"} | options))
-    train_target_model.step(StepArgs(dataset=spec, days=list(days), options=given))
 
 
 def runs(spec: DatasetSpec, ds: date) -> list[dict[str, Any]]:
@@ -139,10 +131,10 @@ def test_the_order_of_days_does_not_matter(
         assert here == content(spec)
 
 
-def test_a_second_time_trains_nothing(spec: DatasetSpec, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_time_trains_nothing(spec: DatasetSpec, caplog: pytest.LogCaptureFixture) -> None:
     version = lake_reader.table_version(spec, "training_runs")
     run(spec, SECOND, THIRD)
-    assert capsys.readouterr().out.count("the same 3 runs exist") == 2
+    assert caplog.text.count("the same 3 runs exist") == 2
     assert lake_reader.table_version(spec, "training_runs") == version
 
 
@@ -163,13 +155,13 @@ def test_ids_keep_their_vectors_and_new_ones_are_fresh(spec: DatasetSpec) -> Non
     assert distance < 0.5 * from_scratch
 
 
-def test_a_run_is_repeated_and_needs_its_predecessor(spec: DatasetSpec, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_is_repeated_and_needs_its_predecessor(spec: DatasetSpec, caplog: pytest.LogCaptureFixture) -> None:
     row, before = runs(spec, THIRD)[1], runs(spec, SECOND)[1]
     path = artifact_path(spec, row["predictions_uri"]).with_name("manifest.json")
     weights = artifact_path(spec, before["checkpoint_uri"])
     version, whole = lake_reader.table_version(spec, "training_runs"), weights.read_bytes()
     run(spec, manifest=path)
-    assert f"{row['run_id']}: the same metrics" in capsys.readouterr().out
+    assert f"{row['run_id']}: the same metrics" in caplog.text
     try:
         weights.write_bytes(whole[:-10])
         with pytest.raises(TrainingError, match=rf"{row['run_id']} starts from run {before['run_id']} .*sha256"):
@@ -251,14 +243,14 @@ def test_when_a_day_to_make_first_fails_nothing_is_written(spec: DatasetSpec, la
     assert {r["ds"] for r in content(spec)} == {str(FIRST)}
 
 
-def test_a_day_with_nothing_new_keeps_the_weights(lake: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_day_with_nothing_new_keeps_the_weights(lake: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The one day that the 8th would add was published empty."""
     settings = SETTINGS | {"window_days": 4, "validation_days": 2}
     spec = tiny_dataset(training=settings, days={"start": "2026-01-01", "allow_empty": True})
     write_tiny_lake(spec, [d for d in DAYS if d != DAYS[3]], rows_per_day=ROWS)
     publish_empty(spec, DAYS[3])
     run(spec, DAYS[6])
-    assert capsys.readouterr().out.count("no new rows: the weights of the run before are kept") == 1
+    assert caplog.text.count("no new rows: the weights of the run before are kept") == 1
     before, row = runs(spec, DAYS[5])[0], runs(spec, DAYS[6])[0]
     assert (row["train_rows"], row["epochs"]) == (0, 0) and manifest(row)["predecessor"]["run_id"] == before["run_id"]
     old, new = (load_checkpoint(artifact_path(spec, r["checkpoint_uri"]))[0].state_dict() for r in (before, row))

@@ -84,7 +84,23 @@ def test_a_model_that_needs_behaviours_is_refused_before_anything_is_read(
     error = capsys.readouterr().err
     assert f"model '{name}'" in error and "needs behaviour sequences, and this data set keeps none" in error
     assert command(monkeypatch, path, "--model", name, "--leave-out") == 0
-    assert f"{name} is left out: model '{name}'" in capsys.readouterr().out
+    assert f"{name} is skipped: model '{name}'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--ratio", "1.5"], "error: --ratio 1.5: must be 1 or less\n"),
+        (["--ratio", "nan"], "error: --ratio nan: must be a finite number\n"),
+        (["--threads", "0"], "error: --threads 0: must be 1 or more\n"),
+        (["--threads", "two"], "error: --threads two: must be a whole number\n"),
+    ],
+)
+def test_an_option_out_of_its_bounds_is_one_line(
+    arguments: list[str], line: str, lake: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(monkeypatch, write_yaml(lake.parent), *arguments) == 2
+    assert capsys.readouterr().err == line
 
 
 @pytest.mark.slow
@@ -97,9 +113,9 @@ def test_all_trains_every_model_that_the_data_set_can_feed(
     write_tiny_lake(tiny_dataset(), DAYS, rows_per_day=100)
     assert command(monkeypatch, path, "--model", "all") == 0
     rows = lake_reader.read_table(tiny_dataset(), "training_runs", days=[DAYS[-1]]).to_pylist()
-    left_out = NEED_BEHAVIOURS if max_length == 0 else set()
-    assert {r["model"] for r in rows if r["is_selected"]} == set(known_models()) - left_out
+    skipped = NEED_BEHAVIOURS if max_length == 0 else set()
+    assert {r["model"] for r in rows if r["is_selected"]} == set(known_models()) - skipped
     (star,) = [r for r in rows if r["model"] == "star"]
     assert json.loads(star["manifest"])["options"] == options, "a model of the YAML keeps its options there"
-    said = capsys.readouterr().out
-    assert {name for name in known_models() if f"{name} is left out" in said} == left_out
+    lines = capsys.readouterr().out
+    assert {name for name in known_models() if f"{name} is skipped" in lines} == skipped
