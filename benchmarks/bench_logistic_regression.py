@@ -191,9 +191,11 @@ def _mean(values: Sequence[float | None]) -> float | None:
 class BenchOptions(StepOptions):
     """Options of this benchmark."""
 
-    quick: bool = Field(False, description="the last day and one penalty only")
-    no_history: bool = Field(False, description="leave the behaviours out")
-    json_file: Path | None = Field(None, validation_alias="json", title="FILE", description="write the results to FILE")
+    quick: bool = Field(default=False, description="the last day and one penalty only")
+    no_history: bool = Field(default=False, description="leave the behaviours out")
+    json_file: Path | None = Field(
+        default=None, validation_alias="json", title="FILE", description="write the results to FILE"
+    )
 
 
 def step(args: StepArgs[BenchOptions]) -> None:

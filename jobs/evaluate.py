@@ -36,7 +36,7 @@ SPLITS = ("validation", "test")
 class EvaluateOptions(StepOptions):
     """Options of this step."""
 
-    model: str | None = Field(None, description="evaluate this model only")
+    model: str | None = Field(default=None, description="evaluate this model only")
 
 
 def step(args: StepArgs[EvaluateOptions]) -> None:
@@ -61,7 +61,7 @@ def evaluate_day(dataset: DatasetSpec, ds: date, model: str | None = None) -> No
         own = [run for run in runs if run.model == name]
         rows = [row for run in own for row in evaluate_run(dataset, run)]
         partition = {"ds": str(ds), "model": name}
-        overwrite_partition(to_arrow(rows, Evaluation.table), dataset, Evaluation.table, partition)
+        overwrite_partition(to_arrow(rows), dataset, Evaluation.table, partition)
         log.info(f"{ds} {name}: {len(own)} runs, {len(rows)} rows of evaluations")
         print("\n".join(summary(rows)), flush=True)
 

@@ -37,9 +37,11 @@ WHOLE = "-"
 class HashOptions(StepOptions):
     """Options of this command."""
 
-    table: list[str] = Field([], title="TABLE", description="only these tables; may be given several times")
-    json_file: Path | None = Field(None, validation_alias="json", title="FILE", description="write the hashes to FILE")
-    compare: Path | None = Field(None, title="FILE", description="compare with FILE; exit 2 on a difference")
+    table: list[str] = Field(default=[], title="TABLE", description="only these tables; may be given several times")
+    json_file: Path | None = Field(
+        default=None, validation_alias="json", title="FILE", description="write the hashes to FILE"
+    )
+    compare: Path | None = Field(default=None, title="FILE", description="compare with FILE; exit 2 on a difference")
 
 
 @dataclass(frozen=True, order=True)

@@ -43,12 +43,12 @@ class MaintainOptions(StepOptions):
     """Options of this step."""
 
     retention_hours: int = Field(
-        168,
+        default=168,
         ge=0,
         title="HOURS",
         description="keep files that were replaced less than this long ago; 0 only while no step runs",
     )
-    dry_run: bool = Field(False, description="log what would be deleted, change nothing")
+    dry_run: bool = Field(default=False, description="log what would be deleted, change nothing")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,6 @@ from jobs.reporting.summary import summarise
 from lake.locations import report_dir
 from schemas.errors import TableError
 
-
 GROUP = "daily"
 
 

@@ -21,12 +21,13 @@ import torch
 from pydantic import Field
 
 from jobs.cli import StepArgs, StepOptions, run_step
-from msr_models.sets.catalogue import SharedSet, find_shared_set, get_shared_set
-from msr_models.sets.schedule import drift_flags
+from msr_models.sets.catalogue import find_shared_set, get_shared_set
+from msr_models.sets.drift import drift_flags
 from msr_models.ssim.set_scoring import SetScoring, launched_processes
 from schemas.commands import command
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError
+from schemas.tables.shared_instance_sets import SharedSet
 
 log = logging.getLogger(__name__)
 
@@ -37,13 +38,13 @@ class ScoreOptions(StepOptions):
     """Options of this step."""
 
     shared_set: str | None = Field(
-        None, title="ID", description="shared set to use instead of the pinned or newest fitting one"
+        default=None, title="ID", description="shared set to use instead of the pinned or newest fitting one"
     )
     window: Literal["training", "exact"] = Field(
-        "training",
+        default="training",
         description="what to score: the days before ds that its training reads, or (with --shared-set) ds itself",
     )
-    threads: int = Field(1, ge=1, description="CPU threads")
+    threads: int = Field(default=1, ge=1, description="CPU threads")
 
 
 def step(args: StepArgs[ScoreOptions]) -> None:

@@ -41,12 +41,14 @@ class SearchOptions(StepOptions):
     """Options of this step."""
 
     window: Literal["exact", "scheduled"] = Field(
-        "exact", description="the days before ds, or those before its scheduled search day"
+        default="exact", description="the days before ds, or those before its scheduled search day"
     )
-    seed: int | None = Field(None, description="seed instead of search.seed")
-    threads: int = Field(1, ge=1, description="CPU threads; scores depend on it in their last digits")
-    restore: str | None = Field(None, title="ID", description="repeat the lost or damaged selector file of this set")
-    device: str = Field("auto", description="auto (a GPU when there is one), cpu, cuda or cuda:N")
+    seed: int | None = Field(default=None, description="seed instead of search.seed")
+    threads: int = Field(default=1, ge=1, description="CPU threads; scores depend on it in their last digits")
+    restore: str | None = Field(
+        default=None, title="ID", description="repeat the lost or damaged selector file of this set"
+    )
+    device: str = Field(default="auto", description="auto (a GPU when there is one), cpu, cuda or cuda:N")
 
 
 def step(args: StepArgs[SearchOptions]) -> None:

@@ -100,7 +100,7 @@ class Retire(Command):
     """never use this set again"""
 
     id: SetId
-    reason: str = Field("retired by hand", title="TEXT", description="kept with the set")
+    reason: str = Field(default="retired by hand", title="TEXT", description="kept with the set")
 
     def lines(self, dataset: DatasetSpec) -> list[str]:
         return retire(dataset, self.id, self.reason)

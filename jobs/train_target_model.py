@@ -53,22 +53,25 @@ class TrainOptions(StepOptions):
     """Options of this step."""
 
     model: str | None = Field(
-        None,
+        default=None,
         description="one of training.models, another registered model with its default options, or all registered ones",
     )
     leave_out: bool = Field(
-        False, description="skip models whose required fields the data set lacks, and log why (`all` always does)"
+        default=False,
+        description="skip models whose required fields the data set lacks, and log why (`all` always does)",
     )
-    ratio: float | None = Field(None, ge=0, le=1, description="train this share ratio (and 0) instead of the grid")
+    ratio: float | None = Field(
+        default=None, ge=0, le=1, description="train this share ratio (and 0) instead of the grid"
+    )
     shared_set: str | None = Field(
-        None, title="ID", description="shared set to use instead of the pinned or newest fitting one"
+        default=None, title="ID", description="shared set to use instead of the pinned or newest fitting one"
     )
-    manifest: Path | None = Field(None, title="FILE", description="repeat the run of this manifest.json")
-    retrain: bool = Field(False, description="train also where the same run exists")
+    manifest: Path | None = Field(default=None, title="FILE", description="repeat the run of this manifest.json")
+    retrain: bool = Field(default=False, description="train also where the same run exists")
     threads: int = Field(
-        1, ge=1, description="CPU threads; results depend on it, and more threads than idle cores are slow"
+        default=1, ge=1, description="CPU threads; results depend on it, and more threads than idle cores are slow"
     )
-    device: str = Field("auto", description="auto (a GPU when there is one), cpu, cuda or cuda:N")
+    device: str = Field(default="auto", description="auto (a GPU when there is one), cpu, cuda or cuda:N")
 
 
 def step(args: StepArgs[TrainOptions]) -> None:

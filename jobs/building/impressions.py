@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 from jobs.adapters import read_raw
 from jobs.auditing.expectations import AuditResult, run_expectations
 from jobs.transforms import canonical
-from lake.audits import published_days, record_audit
+from lake.audits import days_with_passed_audit, record_audit
 from lake.spark_writer import publish
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import AuditFailedError, SourceError
@@ -46,7 +46,7 @@ class RowCounts:
 
 def ensure_ingested(spark: SparkSession, dataset: DatasetSpec, days: Sequence[date]) -> None:
     """Ingest those of `days` that `audits` does not show as published."""
-    for day in sorted(set(days) - published_days(dataset, IMPRESSIONS, list(days))):
+    for day in sorted(set(days) - days_with_passed_audit(dataset, IMPRESSIONS, list(days))):
         log.info(f"{dataset.name} {day}: not ingested yet, ingesting it first")
         ingest_day(spark, dataset, day)
 

@@ -39,14 +39,14 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
 
-    quiet: bool = Field(False, description="log warnings and errors only")
-    log_json: bool = Field(False, description="log one JSON object per line")
+    quiet: bool = Field(default=False, description="log warnings and errors only")
+    log_json: bool = Field(default=False, description="log one JSON object per line")
 
 
 class DatasetOptions(Options):
     """Options of a command that works on a data set."""
 
-    dataset: str | None = Field(None, title="NAME", description="name of a data set, or the path of its YAML")
+    dataset: str | None = Field(default=None, title="NAME", description="name of a data set, or the path of its YAML")
 
     def days(self) -> list[date]:
         """The days asked for, ascending; none where the command knows no days."""
@@ -56,11 +56,13 @@ class DatasetOptions(Options):
 class StepOptions(DatasetOptions):
     """Options of a step, which works on one day or a range of days."""
 
-    ds: Day | None = Field(None, title="DAY", description="the day, YYYY-MM-DD")
+    ds: Day | None = Field(default=None, title="DAY", description="the day, YYYY-MM-DD")
     first: Day | None = Field(
-        None, validation_alias="from", title="DAY", description="first day of a range (with --to)"
+        default=None, validation_alias="from", title="DAY", description="first day of a range (with --to)"
     )
-    last: Day | None = Field(None, validation_alias="to", title="DAY", description="last day of a range, included")
+    last: Day | None = Field(
+        default=None, validation_alias="to", title="DAY", description="last day of a range, included"
+    )
 
     def days(self) -> list[date]:
         """The day or the range asked for. Raises OptionsError where the options contradict each other."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,11 @@ from typing import Any
 import pytest
 
 from jobs import build_behaviour_sequences, build_scenario_features, build_vocabularies
-from jobs.cli import StepArgs
 from jobs.hash_tables import hash_lake
 from lake.reader import read_table
 from schemas.dataset_spec import DatasetSpec
 from tests.support.random_log import START, Rows, publish_day, publish_days, random_dataset, random_day
+from tests.support.steps import run_step
 
 pytestmark = [pytest.mark.slow, pytest.mark.spark, pytest.mark.usefixtures("spark")]
 
@@ -61,7 +60,7 @@ def test_later_impressions_of_the_day_are_not_seen(dataset: DatasetSpec) -> None
 
 def _build(dataset: DatasetSpec, ds: date) -> None:
     for module in (build_vocabularies, build_behaviour_sequences, build_scenario_features):
-        module.step(StepArgs(dataset=dataset, days=[ds], options=argparse.Namespace()))
+        run_step(module, dataset, ds)
 
 
 def _planted(ds: date) -> Rows:

@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from datetime import date
 from pathlib import Path
+from typing import get_args
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
@@ -38,7 +39,7 @@ def source(format: str, path: str, **more: object) -> dict[str, object]:
 
 
 def test_every_adapter_of_the_spec_is_registered() -> None:
-    assert set(ADAPTERS) == set(SourceSpec.model_fields["adapter"].annotation.__args__)
+    assert set(ADAPTERS) == set(get_args(SourceSpec.model_fields["adapter"].annotation))
 
 
 def test_lines_that_cannot_be_parsed_are_kept_as_unreadable(spark: SparkSession, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from datetime import timedelta
 from pathlib import Path
@@ -13,21 +12,17 @@ import pytest
 from pyspark.sql import SparkSession
 
 from jobs import audit_tables, build_scenario_features
-from jobs.cli import StepArgs
 from lake.arrow_writer import overwrite_partition
 from lake.reader import read_table
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import AuditFailedError
 from schemas.tables import get_table
 from tests.support.random_log import START, publish_days, random_dataset
+from tests.support.steps import run_step
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
 DAY = START + timedelta(days=2)
 FEATURES, SEQUENCES = "scenario_features", "behaviour_sequences"
-
-
-def run(module: Any, dataset: DatasetSpec) -> None:
-    module.step(StepArgs(dataset=dataset, days=[DAY], options=argparse.Namespace()))
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +30,7 @@ def dataset(spark: SparkSession, module_lake: Path) -> DatasetSpec:
     """A lake with one day of features, made by the real steps."""
     dataset = random_dataset()
     publish_days(dataset, [START, START + timedelta(days=1), DAY])
-    run(build_scenario_features, dataset)
+    run_step(build_scenario_features, dataset, DAY)
     return dataset
 
 
@@ -48,14 +43,14 @@ def rewrite(dataset: DatasetSpec, table: str, rows: list[dict[str, Any]]) -> Non
     overwrite_partition(pa.Table.from_pylist(rows, schema), dataset, table, {"ds": str(DAY)})
 
 
-def accounts(dataset: DatasetSpec) -> dict[str, dict[str, Any]]:
+def audits(dataset: DatasetSpec) -> dict[str, dict[str, Any]]:
     return {row["table_name"]: row for row in rows_of(dataset, "audits")}
 
 
-def test_tables_of_the_steps_pass_and_have_accounts(dataset: DatasetSpec) -> None:
-    run(audit_tables, dataset)
+def test_tables_of_the_steps_pass_and_are_recorded(dataset: DatasetSpec) -> None:
+    run_step(audit_tables, dataset, DAY)
     impressions = rows_of(dataset, "impressions")
-    features, sequences = accounts(dataset)[FEATURES], accounts(dataset)[SEQUENCES]
+    features, sequences = audits(dataset)[FEATURES], audits(dataset)[SEQUENCES]
     assert (features["status"], features["rows_in"]) == ("published", len(impressions))
     assert features["rows_published"] == sum(json.loads(features["rows_per_scenario"]).values()) == len(impressions)
     users = {row["user_id"] for row in impressions}
@@ -80,7 +75,7 @@ def test_each_fault_of_the_features_is_named(dataset: DatasetSpec) -> None:
     rows.remove(next(row for row in rows if row not in later[:1] and row not in seen[:6]))
     rewrite(dataset, FEATURES, rows)
     with pytest.raises(AuditFailedError, match=FEATURES) as error:
-        run(audit_tables, dataset)
+        run_step(audit_tables, dataset, DAY)
     for text in (
         "1 rows that see a behaviour not before the impression",
         "1 rows that miss a behaviour before the impression",
@@ -93,11 +88,11 @@ def test_each_fault_of_the_features_is_named(dataset: DatasetSpec) -> None:
         "1 features without an impression",
     ):
         assert text in str(error.value), text
-    audit = accounts(dataset)
+    audit = audits(dataset)
     assert audit[FEATURES]["status"] == "failed" and audit[SEQUENCES]["status"] == "published"
     rewrite(dataset, FEATURES, sound)
-    run(audit_tables, dataset)
-    assert accounts(dataset)[FEATURES]["status"] == "published", "a mended day passes again"
+    run_step(audit_tables, dataset, DAY)
+    assert audits(dataset)[FEATURES]["status"] == "published", "a repaired day passes again"
 
 
 def test_each_fault_of_the_sequences_is_named(dataset: DatasetSpec) -> None:
@@ -115,7 +110,7 @@ def test_each_fault_of_the_sequences_is_named(dataset: DatasetSpec) -> None:
     rewrite(dataset, SEQUENCES, rows)
     try:
         with pytest.raises(AuditFailedError, match=SEQUENCES) as error:
-            run(audit_tables, dataset)
+            run_step(audit_tables, dataset, DAY)
     finally:
         rewrite(dataset, SEQUENCES, sound)
     for text in (
@@ -128,4 +123,4 @@ def test_each_fault_of_the_sequences_is_named(dataset: DatasetSpec) -> None:
         f"{len(sound) - 1} rows for {len(sound)} users of the day",
     ):
         assert text in str(error.value), text
-    assert accounts(dataset)[SEQUENCES]["status"] == "failed"
+    assert audits(dataset)[SEQUENCES]["status"] == "failed"

@@ -10,6 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.transforms import canonical
+from jobs.transforms.event_time import event_time
 from schemas.dataset_spec import DatasetSpec, EventTimeSpec
 from schemas.errors import DatasetSpecError
 from tests.support.own_log import DAY, spec
@@ -17,10 +18,18 @@ from tests.support.own_log import DAY, spec
 pytestmark = pytest.mark.spark
 COLUMNS = ["at", "who", "what", "where", "liked", "paid", "kind", "tags"]
 INSTANCE_ID_OF_GOOD = 7344620437121899133
-GOOD = {"at": f"{DAY}T10:00:00", "who": "ann", "what": "book", "where": "web", "liked": "1", "paid": "2.5"}
+Raw = dict[str, Any]
+GOOD: Raw = {
+    "at": f"{DAY}T10:00:00",
+    "who": "ann",
+    "what": "book",
+    "where": "web",
+    "liked": "1",
+    "paid": "2.5",
+}
 
 
-def raw_frame(spark: SparkSession, rows: list[dict[str, Any]]) -> DataFrame:
+def raw_frame(spark: SparkSession, rows: list[Raw]) -> DataFrame:
     """Rows of text; `_source` counts them."""
     names = [*COLUMNS, canonical.SOURCE, canonical.REFUSED_REASON, canonical.REFUSED_DETAIL]
     schema = ", ".join(f"`{name}` string" for name in names)
@@ -28,7 +37,7 @@ def raw_frame(spark: SparkSession, rows: list[dict[str, Any]]) -> DataFrame:
     return spark.createDataFrame([tuple(row.get(name) for name in names) for row in values], schema)
 
 
-def judged_rows(spark: SparkSession, rows: list[dict[str, Any]], dataset: DatasetSpec) -> list[Any]:
+def classified_rows(spark: SparkSession, rows: list[Raw], dataset: DatasetSpec) -> list[Any]:
     frame = canonical.classify(raw_frame(spark, rows), dataset, date.fromisoformat(DAY))
     return sorted(frame.collect(), key=lambda row: int(row[canonical.SOURCE].removeprefix("file")))
 
@@ -37,7 +46,7 @@ def dataset_of(**changes: Any) -> DatasetSpec:
     return DatasetSpec.model_validate(spec(**changes))
 
 
-BAD = {
+BAD: dict[str, Raw] = {
     "bad_time at=yesterday": {"at": "yesterday"},
     "bad_time at=10:00": {"at": "10:00"},
     "bad_time at=null": {"at": None},
@@ -58,7 +67,7 @@ BAD = {
     "bad_number paid=inf": {"paid": "inf"},
     "unreadable_record the line": {canonical.REFUSED_REASON: "unreadable_record", canonical.REFUSED_DETAIL: "the line"},
 }
-FINE = [
+FINE: list[Raw] = [
     {"paid": None},
     {"paid": "", "liked": "0"},
     {"paid": "nan", "what": "pen"},
@@ -72,14 +81,14 @@ FINE = [
 
 def test_each_broken_row_is_refused_with_its_reason_and_value(spark: SparkSession) -> None:
     distinct = [{**GOOD, "what": f"item{n}"} | change for n, change in enumerate(BAD.values())]
-    rows = judged_rows(spark, distinct, dataset_of())
+    rows = classified_rows(spark, distinct, dataset_of())
     assert [f"{row[canonical.REASON]} {row[canonical.DETAIL]}" for row in rows] == list(BAD)
     assert '"what":"item0"' in rows[0][canonical.RAW_RECORD] and '"kind":null' in rows[0][canonical.RAW_RECORD]
 
 
 def test_rows_that_only_look_odd_are_accepted(spark: SparkSession) -> None:
     distinct = [{**GOOD, "who": f"user{n}"} | change for n, change in enumerate(FINE)]
-    rows = judged_rows(spark, distinct, dataset_of())
+    rows = classified_rows(spark, distinct, dataset_of())
     assert [row[canonical.REASON] for row in rows] == [None] * len(FINE)
     assert [row["value"] for row in rows[:3]] == [None, None, None]
     assert [row["label"] for row in rows] == [1, 0, 1, 1, 1, 1, 1, 1]
@@ -102,7 +111,7 @@ def test_of_duplicates_the_same_one_stays_whatever_the_order(spark: SparkSession
 def test_a_natural_key_of_ones_own(spark: SparkSession) -> None:
     columns = spec()["columns"] | {"natural_key": ["who", "kind"]}
     rows = [GOOD | {"kind": "a"}, GOOD | {"kind": "b"}, GOOD | {"what": "pen", "kind": "a"}, GOOD | {"kind": None}]
-    classified = judged_rows(spark, rows, dataset_of(columns=columns))
+    classified = classified_rows(spark, rows, dataset_of(columns=columns))
     assert [row[canonical.REASON] for row in classified].count("duplicate") == 1
     assert classified[1][canonical.REASON] is None and classified[3][canonical.REASON] is None
     assert len({row["instance_id"] for row in classified}) == 3
@@ -110,7 +119,7 @@ def test_a_natural_key_of_ones_own(spark: SparkSession) -> None:
 
 def test_the_instance_id_is_a_promise(spark: SparkSession) -> None:
     """It joins masks and features of months ago: this number may never change."""
-    assert judged_rows(spark, [GOOD], dataset_of())[0]["instance_id"] == INSTANCE_ID_OF_GOOD
+    assert classified_rows(spark, [GOOD], dataset_of())[0]["instance_id"] == INSTANCE_ID_OF_GOOD
 
 
 @pytest.mark.parametrize(
@@ -134,14 +143,14 @@ def test_event_times_in_every_form(
 ) -> None:
     raw = spark.createDataFrame([(text,)], "at string")
     when = EventTimeSpec(column="at", format=form, time_zone=time_zone)
-    micros = raw.select(F.unix_micros(canonical.event_time(raw, when)).alias("us")).collect()[0]["us"]
+    micros = raw.select(F.unix_micros(event_time(raw, when)).alias("us")).collect()[0]["us"]
     assert micros == (None if expected is None else round(expected.timestamp() * 1_000_000))
 
 
 def test_an_unknown_time_zone_is_named(spark: SparkSession) -> None:
     raw = spark.createDataFrame([("x",)], "at string")
     with pytest.raises(DatasetSpecError, match="'Europe/Berln' is not a time zone"):
-        canonical.event_time(raw, EventTimeSpec(column="at", time_zone="Europe/Berln"))
+        event_time(raw, EventTimeSpec(column="at", time_zone="Europe/Berln"))
 
 
 def test_buckets_and_thresholds(spark: SparkSession) -> None:
@@ -151,7 +160,7 @@ def test_buckets_and_thresholds(spark: SparkSession) -> None:
     paid = ["0.99", "1", "9.5", "10", "nan", None, "x"]
     liked = ["4", "3.9", "5", "-1", "4", "4", "4"]
     rows = [GOOD | {"what": f"i{n}", "paid": p, "liked": x} for n, (p, x) in enumerate(zip(paid, liked, strict=True))]
-    classified = judged_rows(spark, rows, dataset)
+    classified = classified_rows(spark, rows, dataset)
     assert [row["scenario_id"] for row in classified] == [0, 1, 1, 2, None, None, None]
     assert [row["label"] for row in classified[:4]] == [1, 0, 1, 0]
     assert {row[canonical.REASON] for row in classified[4:]} == {"unknown_scenario"}

@@ -32,12 +32,12 @@ def loggers() -> Iterator[None]:
 class DemoOptions(StepOptions):
     """One option of each kind."""
 
-    leave_out: bool = Field(False, description="a flag")
-    threads: int = Field(1, ge=1, description="a whole number of 100 % of the cores")
-    ratio: float | None = Field(None, ge=0, le=1, description="a share")
-    window: Literal["training", "exact"] = Field("training", description="a choice")
-    table: list[str] = Field([], title="TABLE", description="several")
-    json_file: Path | None = Field(None, validation_alias="json", title="FILE", description="a path")
+    leave_out: bool = Field(default=False, description="a flag")
+    threads: int = Field(default=1, ge=1, description="a whole number of 100 % of the cores")
+    ratio: float | None = Field(default=None, ge=0, le=1, description="a share")
+    window: Literal["training", "exact"] = Field(default="training", description="a choice")
+    table: list[str] = Field(default=[], title="TABLE", description="several")
+    json_file: Path | None = Field(default=None, validation_alias="json", title="FILE", description="a path")
 
 
 class Show(DatasetOptions):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -11,7 +9,6 @@ import pytest
 from pyspark.sql import SparkSession
 
 from jobs import audit_tables, build_behaviour_sequences, build_scenario_features, build_vocabularies
-from jobs.cli import StepArgs
 from jobs.hash_tables import hash_lake
 from lake.arrow_writer import overwrite_partition
 from lake.reader import published_days, read_table
@@ -19,17 +16,13 @@ from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TableError
 from tests.support import feature_oracle as oracle
 from tests.support.random_log import START, publish_day, publish_days, random_dataset, random_day
+from tests.support.steps import run_step
 
 pytestmark = [pytest.mark.slow, pytest.mark.spark, pytest.mark.usefixtures("spark")]
 
 DAYS = [START + timedelta(days=n) for n in range(4)]
 FEATURE_DAYS = DAYS[2:]
 TABLES = ("vocabularies", "behaviour_sequences", "scenario_features")
-Step = Callable[[StepArgs], None]
-
-
-def run(step: Step, dataset: DatasetSpec, days: Sequence[date]) -> None:
-    step(StepArgs(dataset=dataset, days=list(days), options=argparse.Namespace()))
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +32,10 @@ def dataset() -> DatasetSpec:
 
 @pytest.fixture(scope="module")
 def log(spark: SparkSession, module_lake: Path, dataset: DatasetSpec) -> oracle.Log:
-    """The log of a lake whose features were made newest day first: each step had to make what it lacked."""
+    """The log of a lake whose features were made newest day first: each step had to build its missing inputs."""
     log = publish_days(dataset, DAYS)
     for ds in reversed(FEATURE_DAYS):
-        run(build_scenario_features.step, dataset, [ds])
+        run_step(build_scenario_features, dataset, ds)
     return log
 
 
@@ -68,13 +61,13 @@ def test_a_data_set_that_keeps_no_behaviours_has_users_without_any(spark: SparkS
     dataset = random_dataset()
     dataset = dataset.model_copy(update={"sequence": dataset.sequence.model_copy(update={"max_length": 0})})
     log = publish_days(dataset, DAYS)
-    run(build_scenario_features.step, dataset, [FEATURE_DAYS[-1]])
+    run_step(build_scenario_features, dataset, FEATURE_DAYS[-1])
     rows = read_table(dataset, "behaviour_sequences", days=[FEATURE_DAYS[-1]]).to_pylist()
     assert {row["user_id"] for row in rows} == {row["user_id"] for row in log[FEATURE_DAYS[-1]]}
     assert all(value == [] for row in rows for name, value in row.items() if name.startswith("hist_"))
     features = read_table(dataset, "scenario_features", columns=["hist_end"], days=[FEATURE_DAYS[-1]])
     assert set(features["hist_end"].to_pylist()) == {0} and len(features) == len(log[FEATURE_DAYS[-1]])
-    run(audit_tables.step, dataset, [FEATURE_DAYS[-1]])
+    run_step(audit_tables, dataset, FEATURE_DAYS[-1])
 
 
 @pytest.mark.parametrize("ds", FEATURE_DAYS)
@@ -118,25 +111,22 @@ def test_user_key_names_the_row_of_the_sequences(log: oracle.Log, dataset: Datas
     assert {row["instance_id"]: users[row["user_key"]] for row in features} == expected
 
 
-def test_a_range_again_changes_nothing(
-    log: oracle.Log, dataset: DatasetSpec, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_range_again_changes_nothing(log: oracle.Log, dataset: DatasetSpec, caplog: pytest.LogCaptureFixture) -> None:
     before = list(hash_lake(dataset, TABLES, []))
     for module in (build_vocabularies, build_behaviour_sequences, build_scenario_features):
-        run(module.step, dataset, DAYS[1:3])
+        run_step(module, dataset, *DAYS[1:3])
     assert list(hash_lake(dataset, TABLES, [])) == before
-    out = capsys.readouterr().out
-    assert "stays as it is" in out and "nothing to do" in out and "OOV user" in out
+    assert all(text in caplog.text for text in ("stays as it is", "nothing to do", "OOV user"))
     assert published_days(dataset, "scenario_features") == set(FEATURE_DAYS)
 
 
 def test_a_published_vocabulary_stays_when_its_days_change(spark: SparkSession, lake: Path) -> None:
     dataset = random_dataset()
     publish_days(dataset, DAYS[:2])
-    run(build_vocabularies.step, dataset, DAYS[2:3])
+    run_step(build_vocabularies, dataset, *DAYS[2:3])
     before = list(hash_lake(dataset, ["vocabularies"], []))
     publish_day(random_day(DAYS[0], seed=9), dataset, DAYS[0])
-    run(build_vocabularies.step, dataset, DAYS[2:3])
+    run_step(build_vocabularies, dataset, *DAYS[2:3])
     assert list(hash_lake(dataset, ["vocabularies"], [])) == before
 
 
@@ -144,15 +134,15 @@ def test_sequences_of_other_impressions_are_refused(spark: SparkSession, lake: P
     dataset = random_dataset(statistics=None)
     ds = DAYS[2]
     publish_days(dataset, DAYS[:3])
-    run(build_behaviour_sequences.step, dataset, [ds])
+    run_step(build_behaviour_sequences, dataset, ds)
     publish_day([*random_day(ds), random_day(ds, seed=1)[0] | {"user_id": "late"}], dataset, ds)
     command = rf"jobs\.build_behaviour_sequences --dataset random_log --ds {ds}"
     with pytest.raises(TableError, match=f"1 impressions of {ds} .*{command}"):
-        run(build_scenario_features.step, dataset, [ds])
+        run_step(build_scenario_features, dataset, ds)
     assert published_days(dataset, "scenario_features") == set()
     rows = read_table(dataset, "behaviour_sequences", days=[ds])
     position = rows.schema.get_field_index("vocabulary_version")
     stale = rows.set_column(position, "vocabulary_version", [["other"] * len(rows)])
     overwrite_partition(stale, dataset, "behaviour_sequences", {"ds": str(ds)})
-    run(build_scenario_features.step, dataset, [ds])  # of another vocabulary: made again, now with the late user
+    run_step(build_scenario_features, dataset, ds)  # of another vocabulary: made again, now with the late user
     assert len(read_table(dataset, "scenario_features", days=[ds])) == len(random_day(ds)) + 1

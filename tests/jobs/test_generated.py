@@ -30,8 +30,13 @@ def log(dataset: DatasetSpec) -> list[pa.Table]:
     return [make_day(dataset, ds) for ds in DAYS]
 
 
-def changed(dataset: DatasetSpec, **generator: object) -> DatasetSpec:
-    spec = GeneratorSpec.model_validate({**dataset.source.generator.model_dump(), **generator})
+def generator(dataset: DatasetSpec) -> GeneratorSpec:
+    assert dataset.source.generator is not None
+    return dataset.source.generator
+
+
+def changed(dataset: DatasetSpec, **settings: object) -> DatasetSpec:
+    spec = GeneratorSpec.model_validate({**generator(dataset).model_dump(), **settings})
     return dataset.model_copy(update={"source": dataset.source.model_copy(update={"generator": spec})})
 
 
@@ -49,7 +54,7 @@ def test_a_day_is_the_same_in_any_order_and_no_two_days_are(dataset: DatasetSpec
 
 def test_rows_broken_records_and_times_add_up(dataset: DatasetSpec, log: list[pa.Table]) -> None:
     for ds, day in zip(DAYS, log, strict=True):
-        assert day.num_rows == dataset.source.generator.rows_per_day
+        assert day.num_rows == generator(dataset).rows_per_day
         days = pc.strftime(pc.cast(day["event_time"], pa.timestamp("ms")), "%Y-%m-%d").to_pylist()
         kinds = {
             "null_user": day["user"].null_count,
@@ -66,7 +71,7 @@ def test_rows_broken_records_and_times_add_up(dataset: DatasetSpec, log: list[pa
 def test_scenarios_are_unequal_and_users_come_back(dataset: DatasetSpec, log: list[pa.Table]) -> None:
     for day in log:
         sizes = {row["values"]: row["counts"] / day.num_rows for row in pc.value_counts(day["scene"]).to_pylist()}
-        for name, share in zip(dataset.scenario.names, dataset.source.generator.scenario_shares, strict=True):
+        for name, share in zip(dataset.scenario.names, generator(dataset).scenario_shares, strict=True):
             assert sizes[name] == pytest.approx(share, rel=0.25)
     users = [set(day["user"].to_pylist()) for day in log[:2]]
     assert len(users[0] & users[1]) > 0.5 * len(users[0])
@@ -85,7 +90,7 @@ def test_clicks_follow_the_true_probability(log: list[pa.Table]) -> None:
 
 
 def test_shareable_items_have_one_taste_and_the_others_mislead(dataset: DatasetSpec) -> None:
-    spec = dataset.source.generator
+    spec = generator(dataset)
     world = make_world(spec, dataset.num_scenarios)
     share = world.is_shareable_I
     assert share.mean() == pytest.approx(spec.shareable_items, abs=0.01)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -35,8 +37,8 @@ LISTS = TableSpec(
 )
 
 
-def rows(order: list[int] | None = None, **changed: list[object]) -> pa.Table:
-    columns = {
+def rows(order: list[int] | None = None, **changed: Sequence[object]) -> pa.Table:
+    columns: dict[str, Sequence[object]] = {
         "key": [3, 1, 2],
         "text": ["ab", None, ""],
         "number": [0.5, None, 2.0],
@@ -67,7 +69,7 @@ def test_order_chunks_and_clocks_do_not_matter() -> None:
         {"items": [[2, 1], [], [3]]},
     ],
 )
-def test_any_changed_value_changes_the_hash(changed: dict[str, list[object]]) -> None:
+def test_any_changed_value_changes_the_hash(changed: dict[str, Any]) -> None:
     assert hash_rows(rows(**changed), LISTS) != hash_rows(rows(), LISTS)
 
 

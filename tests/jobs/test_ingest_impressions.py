@@ -1,10 +1,8 @@
-"""A day from log to audited tables: accounts, reruns, audits that fail, empty days, a writer that dies midway."""
+"""A day from log to audited tables: row counts, reruns, audits that fail, empty days, a writer that dies midway."""
 
 from __future__ import annotations
 
-import argparse
 import json
-from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -16,18 +14,21 @@ from pyspark.sql import functions as F
 from jobs import ingest_impressions
 from jobs.adapters import read_raw
 from jobs.auditing.expectations import run_expectations
-from jobs.cli import StepArgs
-from jobs.ingest_impressions import ensure_ingested, ingest_day
+from jobs.building import impressions as ingest
+from jobs.building.impressions import ensure_ingested, ingest_day
 from jobs.transforms import canonical
 from lake.reader import read_table
+from lake.spark_writer import publish
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import AuditFailedError, SourceError, TableError
 from schemas.table_spec import Expectation
 from schemas.tables import get_table
 from tests.support.own_log import DAY, GOOD, own_dataset, spec, write_csv
+from tests.support.steps import run_step
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
 DS = date.fromisoformat(DAY)
+ROWS = 2000
 OWN = DatasetSpec.model_validate(spec())
 MIXED = [
     GOOD,
@@ -81,19 +82,17 @@ def test_a_writer_that_dies_midway_is_mended_by_the_next(
     class Killed(BaseException):
         """Not an Exception, as the end of a process is none."""
 
-    publish: Callable[..., int] = ingest_impressions.publish
-
     def dies_before_impressions(frame: Any, dataset: Any, table: str, partition: Any) -> int:
         if table == "impressions":
             raise Killed
         return publish(frame, dataset, table, partition)
 
-    def dies_before_the_accounts(dataset: Any, row: Any) -> None:
+    def dies_before_the_audit(dataset: Any, row: Any) -> None:
         raise Killed
 
-    for name, dies in (("publish", dies_before_impressions), ("record_accounts", dies_before_the_accounts)):
+    for name, dies in (("publish", dies_before_impressions), ("record_audit", dies_before_the_audit)):
         with monkeypatch.context() as broken:
-            broken.setattr(ingest_impressions, name, dies)
+            broken.setattr(ingest, name, dies)
             with pytest.raises(Killed):
                 ensure_ingested(spark, dataset, [DS])
     ensure_ingested(spark, dataset, [DS])
@@ -129,9 +128,8 @@ def test_a_day_without_rows_is_refused_unless_it_is_allowed(spark: SparkSession,
 
 @pytest.mark.parametrize("ds", [date(2026, 2, 28), date(2026, 4, 1)])
 def test_a_day_outside_the_data_set_is_refused(tmp_path: Path, ds: date) -> None:
-    args = StepArgs(dataset=own_dataset(tmp_path), days=[ds], options=argparse.Namespace())
     with pytest.raises(SourceError, match=rf"{ds} is no day of own, which has 2026-03-01 .. 2026-03-31"):
-        ingest_impressions.step(args)
+        run_step(ingest_impressions, own_dataset(tmp_path), ds)
 
 
 def test_the_generated_log_keeps_its_truth_beside_it(
@@ -142,7 +140,7 @@ def test_the_generated_log_keeps_its_truth_beside_it(
     truth = read_table(generated_dataset, "generated_truth")
     impressions = read_table(generated_dataset, "impressions")
     assert set(truth["instance_id"].to_pylist()) == set(impressions["instance_id"].to_pylist())
-    assert truth.num_rows == impressions.num_rows < generated_dataset.source.generator.rows_per_day
+    assert truth.num_rows == impressions.num_rows < ROWS
     clicks = {row["instance_id"]: row["label"] for row in impressions.to_pylist()}
     likely = [clicks[row["instance_id"]] for row in truth.to_pylist() if row["click_probability"] > 0.7]
     assert len(likely) > 20 and sum(likely) > 0.6 * len(likely), "each truth stands beside its own impression"
@@ -153,7 +151,8 @@ def generated_dataset() -> DatasetSpec:
     from schemas.load_dataset import load_dataset
 
     dataset = load_dataset("generated")
-    small = dataset.source.generator.model_copy(update={"rows_per_day": 2000, "broken_rows": 0.01})
+    assert dataset.source.generator is not None
+    small = dataset.source.generator.model_copy(update={"rows_per_day": ROWS, "broken_rows": 0.01})
     return dataset.model_copy(update={"source": dataset.source.model_copy(update={"generator": small})})
 
 

@@ -30,6 +30,7 @@ from msr_models.sets.schedule import needs_search
 from msr_models.ssim import publish
 from msr_models.ssim.publish import shared_set_id
 from msr_models.ssim.ranks import rank_pct
+from msr_models.ssim.search import run_search
 from msr_models.ssim.store import load_scorer
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
@@ -256,13 +257,12 @@ def test_a_set_that_another_process_made_meanwhile_is_not_mixed_with_ones_own(
     """Two searches of one id side by side, whose scores differ as those of two GPUs may: the first to end is kept."""
     spec = tiny_dataset(search=SEARCH)
     write_tiny_lake(spec, DAYS, rows_per_day=100)
-    real_search = search_shared_instances.run_search
 
     def slower(*args: Any, **options: Any) -> Any:
-        monkeypatch.setattr(search_shared_instances, "run_search", real_search)
+        monkeypatch.setattr(search_shared_instances, "run_search", run_search)
         search(spec, DS)
-        result = real_search(*args, **options)
-        return replace(result, probs_N=result.probs_N / 2)
+        result = run_search(*args, **options)
+        return replace(result, probs_N=result.probs_N / np.float32(2))
 
     monkeypatch.setattr(search_shared_instances, "run_search", slower)
     search(spec, DS)

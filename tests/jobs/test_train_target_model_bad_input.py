@@ -17,6 +17,7 @@ from lake import reader as lake_reader
 from lake.arrow_writer import overwrite_partition
 from lake.files import write_bytes
 from lake.locations import artifact_path, artifacts_dir, table_uri
+from msr_models.training.target import train_arm
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import MsrError
 from tests.support.empty_days import publish_empty
@@ -189,7 +190,7 @@ def test_a_run_that_breaks_off_in_its_last_arm_changes_nothing(
     features = features.set_column(features.column_names.index("label"), "label", labels)
     overwrite_partition(features, spec, "scenario_features", {"ds": str(DAYS[2])})
     write_masks(spec, "set", [DAYS[2]], rows_per_day=ROWS)
-    before, whole = stored(spec), train_target_model.train_arm
+    before, whole = stored(spec), train_arm
 
     def fail_at_1(data: Any, planned: Any, *rest: Any, **named: Any) -> Any:
         if planned.ratio == 1:

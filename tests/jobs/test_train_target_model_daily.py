@@ -19,6 +19,7 @@ import yaml
 from lake import reader as lake_reader
 from lake.arrow_writer import overwrite_partition
 from lake.locations import artifact_path
+from msr_models.models.registry import build_model
 from msr_models.training.checkpoint import load_checkpoint
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError, TrainingError
@@ -144,7 +145,7 @@ def test_ids_keep_their_vectors_and_new_ones_are_fresh(spec: DatasetSpec) -> Non
         load_checkpoint(artifact_path(spec, runs(spec, d)[0]["checkpoint_uri"])) for d in (SECOND, THIRD)
     )
     assert new_card.layout.num_rows[0] == old_card.layout.num_rows[0] + 1
-    fresh = type(new)(new.config, new_card.layout, new.num_scenarios, torch.Generator().manual_seed(new_card.seed))
+    fresh = build_model(new_card.model, new_card.options, new_card.layout, new.num_scenarios, new_card.seed)
     assert torch.equal(new.embedding.weight[NUM_USERS + 4], fresh.embedding.weight[NUM_USERS + 4])
     assert old_card.layout.num_rows[0] == NUM_USERS + 4
     start, start_old = new_card.layout.row_starts[1], old_card.layout.row_starts[1]

@@ -68,7 +68,8 @@ def test_a_name_or_option_that_does_not_fit_is_one_line_that_says_what_would(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    path = write_yaml(lake.parent, **({} if models is None else {"models": models}))
+    training: dict[str, Any] = {} if models is None else {"models": models}
+    path = write_yaml(lake.parent, **training)
     assert command(monkeypatch, path, *arguments) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and all(word in error for word in words), error

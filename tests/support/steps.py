@@ -11,8 +11,13 @@ from schemas.dataset_spec import DatasetSpec
 
 
 def run_step(step: ModuleType, dataset: DatasetSpec, *days: date, options: StepOptions | None = None) -> None:
-    """The step of a command of jobs/ on `days`."""
-    step.step(StepArgs(dataset=dataset, days=list(days), options=options or StepOptions()))
+    """The step of a command of jobs/ on `days`; its default options unless others are given."""
+    step.step(StepArgs(dataset=dataset, days=list(days), options=options or _options_of(step)()))
+
+
+def _options_of(step: ModuleType) -> type[StepOptions]:
+    own = (v for v in vars(step).values() if isinstance(v, type) and v.__module__ == step.__name__)
+    return next((v for v in own if issubclass(v, StepOptions)), StepOptions)
 
 
 def train(dataset: DatasetSpec, *days: date, **options: Any) -> None:

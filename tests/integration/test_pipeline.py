@@ -1,8 +1,7 @@
-"""The whole line on real engines: log, tables, set, model, metrics, report; again, backwards, and without a future."""
+"""The whole pipeline on real engines: log, tables, set, model, metrics, report; again, backwards, without a future."""
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import json
 from collections.abc import Sequence
@@ -11,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from jobs.cli import StepArgs
 from jobs.hash_tables import ContentHash, hash_lake
 from lake.reader import published_days, read_table
 from schemas.load_dataset import load_dataset
 from schemas.tables import table_names
+from tests.support.steps import run_step
 from tests.support.tiny_log import DAYS, FEATURE_DAYS, ROWS, TEST_DAY, write_log
 
 pytestmark = [pytest.mark.slow, pytest.mark.spark, pytest.mark.usefixtures("spark")]
@@ -32,13 +31,8 @@ TRAINING_STEPS = (
 
 
 def run(step: str, dataset: Path, days: Sequence[date]) -> None:
-    """One step in this process, as its command line would run it."""
-    module = importlib.import_module(f"jobs.{step}")
-    parser = argparse.ArgumentParser()
-    if hasattr(module, "add_arguments"):
-        module.add_arguments(parser)
-    options = parser.parse_args([], argparse.Namespace(dataset=str(dataset), ds=None))
-    module.step(StepArgs(dataset=load_dataset(str(dataset)), days=list(days), options=options))
+    """One step in this process with its default options."""
+    run_step(importlib.import_module(f"jobs.{step}"), load_dataset(str(dataset)), *days)
 
 
 def run_all(dataset: Path, days: Sequence[date]) -> None:
@@ -104,14 +98,14 @@ def test_the_order_of_days_does_not_matter(log: Path, tmp_path: Path, monkeypatc
     forwards = hashes(log, FEATURE_TABLES)
     monkeypatch.setenv("MSR_LAKE_ROOT", str(tmp_path))
     for day in reversed(FEATURE_DAYS):
-        run("build_scenario_features", log, [day])  # makes what it needs of earlier days
+        run("build_scenario_features", log, [day])  # builds what it needs of earlier days
     assert hashes(log, FEATURE_TABLES) == forwards
 
 
 def test_the_future_moves_neither_features_nor_sets_nor_metrics(
     log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A future that gives every label away, in the tables before anything else is made: nothing up to D moves."""
+    """A future that gives every label away, in the tables before anything else is built: nothing up to D moves."""
     future = DAYS[DAYS.index(TEST_DAY) + 1]
     tables = [*FEATURE_TABLES, "shared_instance_masks", "evaluations"]
     expected = [h for h in hashes(log, tables) if _is_up_to(h, TEST_DAY)]
