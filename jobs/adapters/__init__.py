@@ -14,8 +14,8 @@ from jobs.transforms.event_time import event_time
 from lake.spark_session import SPARK_ERRORS
 from schemas.dataset_spec import DatasetSpec
 
-# Each gives the log's columns and the adapter's (jobs/transforms/canonical.py); of daily sources those of the day,
-# of others all rows.
+# Each returns the log's columns and the adapter's (jobs/transforms/canonical.py): the day's rows of a daily source, all
+# rows of others.
 ADAPTERS: dict[str, Callable[[SparkSession, DatasetSpec, date], DataFrame]] = {
     "files": files.read,
     "movielens": movielens.read,
@@ -30,8 +30,8 @@ ADAPTERS: dict[str, Callable[[SparkSession, DatasetSpec, date], DataFrame]] = {
 def read_raw(spark: SparkSession, dataset: DatasetSpec, ds: date) -> DataFrame:
     """One day's rows of the raw log, kept by the engine, with at least the columns that the YAML names.
 
-    Of a source that has no file per day: the rows whose event time lies in `ds`; those whose time cannot be read belong
-    to the first day of the data set. Raises SourceError where the log is missing, unreadable or lacks a column.
+    Of a source without a file per day: the rows whose event time lies in `ds`; rows with an unreadable time belong to
+    the data set's first day. Raises SourceError where the log is missing, unreadable or lacks a column.
     """
     try:
         raw = ADAPTERS[dataset.source.adapter](spark, dataset, ds)
@@ -39,10 +39,10 @@ def read_raw(spark: SparkSession, dataset: DatasetSpec, ds: date) -> DataFrame:
         time = event_time(raw, dataset.columns.event_time)
         if not dataset.source.is_daily:
             raw = raw.where(F.coalesce(F.to_date(time), F.lit(dataset.days.start)) == F.lit(ds))
-        # Not persist: an engine finds persisted frames by their plan, for all its clients, and a plan knows the names
-        # of files, not their content. A killed client would leave its rows to the one that repeats the day.
+        # Not persist: an engine finds persisted frames by their plan, for all its clients, and a plan has the names of
+        # files, not their content. A killed client's rows would be served to the client that repeats the day.
         kept = raw.localCheckpoint()
-        kept.agg(F.count(time)).collect()  # a wrong time format shows here, not in the middle of the step
+        kept.agg(F.count(time)).collect()  # a wrong time format fails here, not in the middle of the step
         return kept
     except SPARK_ERRORS as error:
         raise source_error(error, dataset, ds) from error

@@ -22,15 +22,15 @@ SAMPLE = ["sample_id", "click", "conversion", "common_feature_index", "feature_n
 COMMON = ["common_feature_index", "feature_num", "features"]
 COMMON_FIELDS = ["101", "109_14", "110_14", "127_14", "150_14", "121", "122", "124", "125", "126", "127", "128", "129"]
 SAMPLE_FIELDS = ["205", "206", "207", "210", "216", "508", "509", "702", "853", "301"]
-_LAST_FEATURE = r"(?:^|\x01)[^\x01-\x03]+\x02[^\x01-\x03]+\x03[^\x01-\x03]+$"  # a torn list ends otherwise
+_LAST_FEATURE = r"(?:^|\x01)[^\x01-\x03]+\x02[^\x01-\x03]+\x03[^\x01-\x03]+$"  # a truncated list ends otherwise
 
 
 def read(spark: SparkSession, dataset: DatasetSpec, ds: date) -> DataFrame:
-    """The samples of the split that `ds` shows, with those feature fields that the YAML names (columns `101`, ...).
+    """The samples of the split of `ds` (downloads.split_of) with the feature fields that the YAML names (`101`, ...).
 
     A field is the id of its first feature, or all of them where the YAML's field is multi-valued. The log has no times:
     `event_time` is made from the sample id (downloads.made_up_time). Refused rows: a sample id that is no positive
-    integer, a torn list of features, no common features, a conversion without a click (the papers leave those out).
+    integer, a truncated list of features, no common features, a conversion without a click (the papers drop those).
     Raises SourceError where a file is missing.
     """
     split = split_of(dataset, ds)
@@ -46,7 +46,7 @@ def read(spark: SparkSession, dataset: DatasetSpec, ds: date) -> DataFrame:
         *[column.alias(name) for name, column in own.items()],
         made_up_time(dataset, ds, F.when(number >= 0, number)).alias("event_time"),
         F.lit(split).alias("split"),
-        *refused({UNREADABLE: _torn(), "bad_sample_id": _bad_id(number)}),
+        *refused({UNREADABLE: _truncated(), "bad_sample_id": _bad_id(number)}),
     )
     joined = parsed.join(shared, on="common_feature_index", how="left")
     unclicked = F.when((F.trim("click") == "0") & (F.trim("conversion") == "1"), F.lit("conversion=1 click=0"))
@@ -67,7 +67,7 @@ def _fields(dataset: DatasetSpec, known: list[str]) -> dict[str, Column]:
     return columns
 
 
-def _torn() -> Column:
+def _truncated() -> Column:
     """Detail of a sample whose list of features does not end with a whole one."""
     return F.when(~F.coalesce(F.col("features").rlike(_LAST_FEATURE), F.lit(False)), F.col("features"))
 

@@ -22,7 +22,7 @@ ITEM_FEATURES = [f"i{n}" for n in range(1, 48)]
 
 
 def read(spark: SparkSession, dataset: DatasetSpec, ds: date) -> DataFrame:
-    """The products of the split that `ds` shows, of the countries that the YAML's scenario names.
+    """The products of the split of `ds` (downloads.split_of), of the countries that the YAML's scenario names.
 
     The log names no user, product or time: `page` (country, split and search id) stands for the user, `product` (a hash
     of the product's features) for the item, and `event_time` is made from the page (downloads.made_up_time), so that a

@@ -18,15 +18,15 @@ USERS = [
     *("cms_segid", "cms_group_id", "final_gender_code", "age_level", "pvalue_level"),
     *("shopping_level", "occupation", "new_user_class_level"),
 ]
-NULL = "NULL"  # how ad_feature.csv writes a brand that is not known
+NULL = "NULL"  # an unknown brand in ad_feature.csv
 
 
 def read(spark: SparkSession, dataset: DatasetSpec, ds: date) -> DataFrame:
     """All impressions with the columns of their ad and user, `beijing_time` beside `time_stamp`.
 
-    Users without a profile (about 6 %) are kept: their columns are null, their `shopping_level` is 0, a scenario of its
-    own in SSIM's preprocessing. A row whose ad is not in ad_feature.csv, or whose `clk` and `nonclk` contradict each
-    other, is a refused row. Raises SourceError where a file is missing or lacks a column.
+    Users without a profile (about 6 %) are kept: their columns are null, their `shopping_level` is 0, a separate
+    scenario in SSIM's preprocessing. A row whose ad is not in ad_feature.csv, or whose `clk` and `nonclk` contradict
+    each other, is a refused row. Raises SourceError where a file is missing or lacks a column.
     """
     download = Download(folder=source_path(dataset, ds).rstrip("/"), page=PAGE)
     samples = download.read(spark, "raw_sample.csv", SAMPLE)

@@ -1,4 +1,4 @@
-"""What adapters of downloaded data sets share: files of a folder, side files, refusals, and days that logs lack."""
+"""What adapters of downloaded data sets share: files of a folder, side files, refused rows, and made-up event times."""
 
 from __future__ import annotations
 
@@ -42,18 +42,20 @@ class Download:
             if "PATH_NOT_FOUND" not in str(error):
                 raise
             raise SourceError(
-                f"{name} is missing in {self.folder}: fetch it from {self.page} (docs/public_datasets.md) or mend "
+                f"{name} is missing in {self.folder}: fetch it from {self.page} (docs/public_datasets.md) or fix "
                 "source.path"
             ) from error
         if missing := [column for column in columns if column not in plain.columns]:
-            raise SourceError(f"{path} lacks columns {missing}; it has {plain.columns}; fetch it anew from {self.page}")
+            raise SourceError(
+                f"{path} lacks columns {missing}; it has {plain.columns}; fetch it again from {self.page}"
+            )
         return plain.select(*columns, SOURCE, REFUSED_REASON, REFUSED_DETAIL)
 
 
 def side_rows(frame: DataFrame, key: str, **columns: Column) -> DataFrame:
-    """`columns` of one row per key, with `has_<key>`; unreadable lines left out.
+    """`columns` of one row per key, with `has_<key>`; unreadable lines are skipped.
 
-    Should a key repeat, its least row: a join must not multiply rows.
+    Of rows with one key the least by value: a join must not multiply rows.
     """
     readable = frame.where(F.col(REFUSED_REASON).isNull() & F.col(key).isNotNull())
     row = F.struct(*[column.alias(name) for name, column in columns.items()])
@@ -80,9 +82,9 @@ def refused(checks: Mapping[str, Column]) -> list[Column]:
 
 
 def beijing_time(name: str, *, ticks_per_second: int) -> Column:
-    """Wall clock of Beijing, as ISO text, of an epoch; what is no number stays as it is, so that it can be told.
+    """Wall clock of Beijing, as ISO text, of an epoch; what is not a number stays as it is, so that it can be reported.
 
-    A day of the pipeline is then a day of the people whose log it is, as in the papers.
+    A day of the pipeline is then a local day of the log's users, as in the papers.
     """
     ms = F.trim(F.col(name)).try_cast("decimal(20,3)") * F.lit(1000 // ticks_per_second) + F.lit(BEIJING_MS)
     instant = F.timestamp_millis(ms.try_cast("bigint"))
@@ -90,24 +92,24 @@ def beijing_time(name: str, *, ticks_per_second: int) -> Column:
 
 
 def split_of(dataset: DatasetSpec, ds: date) -> str:
-    """The download's split that day `ds` shows where a log has no times: `test` on the last day, else `train`.
+    """The download's split that day `ds` holds where a log has no times: `test` on the last day, else `train`.
 
-    Raises DatasetSpecError where the data set does not say which its last day is, or has no day before it.
+    Raises DatasetSpecError where the data set names no last day, or has no day before it.
     """
     end = dataset.days.end
     if end is None or end <= dataset.days.start:
         raise DatasetSpecError(
-            f"days.end: {end} of {dataset.name}: its log has no times; give a last day after {dataset.days.start}: it "
-            "is the test split, the days before it the training split"
+            f"days.end: {end} of {dataset.name}: its log has no times; give a last day after {dataset.days.start}, "
+            "which becomes the test split; the days before it become the training split"
         )
     return "test" if ds == end else "train"
 
 
 def made_up_time(dataset: DatasetSpec, ds: date, number: Column) -> Column:
-    """Event time of a row of a log without times, from the row alone: its number (bigint, from 0; null: midnight).
+    """Made-up event time of a row of a log without times, from the row's number alone (bigint, from 0; null: midnight).
 
-    The training split is dealt out over the days before the last one, row by row; the test split lies on the last day.
-    Within a day the rows are a millisecond apart.
+    Rows of the training split go to the days before the last one in turn; the test split goes to the last day. Within
+    a day the rows are a millisecond apart.
     """
     start, end = dataset.days.start, dataset.days.end or ds
     is_test = split_of(dataset, ds) == "test"

@@ -33,21 +33,21 @@ def read_delimited(
 ) -> DataFrame:
     """A delimited text file, all columns as text. A line with another number of columns is a refused row.
 
-    `names` are the columns of a file without header, which else get Spark's. Several files must have one header; Spark
-    stops with an error where they differ.
+    `names` are the columns of a file without header (default: Spark's). Several files must have the same header, else
+    Spark raises.
     """
     quote = '"' if quoted else ""
     reader = spark.read.options(sep=delimiter, header=header, quote=quote, escape='"', encoding="UTF-8")
     columns = names or reader.csv(path).columns
     schema = StructType([StructField(name, StringType()) for name in [*columns, _CORRUPT]])
-    # Without pruning: a line that lacks only columns that nobody asks for would pass as whole.
+    # With pruning, a line that lacks only unused columns would pass as complete
     reader = reader.options(mode="PERMISSIVE", columnNameOfCorruptRecord=_CORRUPT, columnPruning=False)
     reader = reader.options(enforceSchema=not header)
     return _with_adapter_columns(reader.schema(schema).csv(path), path)
 
 
 def _read_json_lines(spark: SparkSession, path: str) -> DataFrame:
-    """JSON lines, plain values as text: a type that changes between days does not matter."""
+    """JSON lines with scalar values as text, so that types may change between days."""
     reader = spark.read.options(primitivesAsString=True, mode="PERMISSIVE", columnNameOfCorruptRecord=_CORRUPT)
     inferred = reader.json(path).schema
     if _CORRUPT not in inferred.names:

@@ -1,13 +1,15 @@
 """Adapter `generated`: a deterministic impression log with planted truth, the default data set.
 
-(seed, ds) alone decide the rows of a day. Taste is a product of user factors and item tastes (rank 4); users of a
-segment and items of a category are alike, so that a model can generalise. A share of the items, by whole categories,
-have one taste in every scenario: what a row of theirs teaches holds everywhere. The others have a taste of their own in
-each scenario, drawn independently: their rows mislead the other scenarios. Tastes drift, a step per day.
+Seed and day alone determine the rows of a day. Preference is a product of user factors and item tastes (rank 4); users
+of a segment and items of a category are alike, so that a model can generalise. A share of the items, whole categories
+of them, have the same taste in every scenario: their impressions are also useful training examples in other scenarios.
+The other items have independently drawn tastes in each scenario: their impressions mislead other scenarios. Tastes
+drift by one random step per day.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
@@ -31,7 +33,7 @@ MEAN_SESSION_ROWS = 6.0
 DAY_MS = 86_400_000
 # Weights of the click logit's parts, chosen so that the true probabilities reach an AUC of .80 to .85.
 TASTE, ITEM_BIAS, USER_BIAS, SCENARIO_BIAS, CONTEXT = 1.15, 0.45, 0.4, 0.25, 0.2
-OWN_SHARE = 0.35  # of a user's or an item's taste that is not its segment's or category's
+OWN_SHARE = 0.35  # share of the variance of a user's or item's taste that is its own, not its group's
 _DRIFT_STREAM = 1  # keeps a day's drift apart from its rows
 
 
@@ -104,7 +106,7 @@ def make_world(spec: GeneratorSpec, num_scenarios: int) -> World:
     segment_GR = rng.normal(size=(NUM_SEGMENTS, RANK))
     category_I = np.sort(rng.integers(NUM_CATEGORIES, size=items))
     shareable_I = np.arange(items) < round(spec.shareable_items * items)
-    # Ids are shuffled, so that neither popularity nor shareability can be read off an id.
+    # Ids are shuffled, so that an id reveals neither popularity nor shareability
     order = rng.permutation(items)
     category_I, shareable_I = category_I[order], shareable_I[order]
     common_IR = _tastes(rng, category_I)
@@ -133,20 +135,20 @@ def make_world(spec: GeneratorSpec, num_scenarios: int) -> World:
 
 
 def _tastes(rng: np.random.Generator, category_I: Ints) -> Floats:
-    """A taste per item [I, R]: its category's with something of its own."""
+    """A taste per item [I, R]: its category's plus noise of its own."""
     category_CR = rng.normal(size=(NUM_CATEGORIES, RANK))
     return _mixed(category_CR[category_I], rng.normal(size=(len(category_I), RANK)))
 
 
 def _mixed(group: Floats, own: Floats) -> Floats:
     """Unit variance from the group's part and the member's own."""
-    return np.sqrt(1 - OWN_SHARE) * group + np.sqrt(OWN_SHARE) * own
+    return math.sqrt(1 - OWN_SHARE) * group + math.sqrt(OWN_SHARE) * own
 
 
 def _zipf(rng: np.random.Generator, size: int, exponent: float) -> Floats:
-    """Popularities of `size` things in random order; they sum to 1."""
+    """Zipf popularities of `size` things in random order; they sum to 1."""
     weights = rng.permutation(1.0 / np.arange(1, size + 1) ** exponent)
-    return weights / weights.sum()
+    return _normalised(weights)
 
 
 def _visits(
@@ -171,7 +173,7 @@ def _visits(
 
 
 def _drift(spec: GeneratorSpec, world: World, start: date, ds: date) -> Floats:
-    """What the tastes have moved by since `start` [K, I, R]: a sum of steps, each drawn from its day alone."""
+    """How far tastes have moved since `start` [K, I, R]: a sum of daily steps, each drawn from its day alone."""
     scenarios, items, rank = world.item_taste_KIR.shape
     moved_KIR = np.zeros((scenarios, items, rank))
     for ordinal in range(start.toordinal() + 1, ds.toordinal() + 1):
@@ -193,23 +195,24 @@ def _click_probability(
         + SCENARIO_BIAS * world.scenario_bias_K[scenario_N]
         + CONTEXT * world.device_bias_KD[scenario_N, world.user_device_U[user_N]]
     )
-    return 1 / (1 + np.exp(-logit_N))
+    probability_N: Floats = 1 / (1 + np.exp(-logit_N))
+    return probability_N
 
 
 def _break_some(rows: pa.Table, rng: np.random.Generator, share: float) -> pa.Table:
-    """Spoil about `share` of the rows, at least one where it is not 0, in five ways by turns. The count stays."""
+    """Break about `share` of the rows (at least one unless it is 0) in five ways in turn. The number of rows stays."""
     count = min(rows.num_rows, max(1, round(share * rows.num_rows))) if share else 0
     if count == 0:
         return rows
     broken = rng.choice(rows.num_rows, size=count, replace=False)
     kind = np.full(rows.num_rows, -1)
     kind[broken] = np.arange(count) % 5
-    # 4: the row before it (or after it, for the first) once more, whole
+    # Kind 4 repeats the whole row before it (the first repeats the one after it)
     source = np.arange(rows.num_rows)
     twins = broken[kind[broken] == 4]
     source[twins] = np.where(twins > 0, twins - 1, min(1, rows.num_rows - 1))
     rows = rows.take(pa.array(source))
-    return _spoiled(
+    return _with_changes(
         rows,
         {
             "user": (kind == 0, None),
@@ -220,7 +223,7 @@ def _break_some(rows: pa.Table, rng: np.random.Generator, share: float) -> pa.Ta
     )
 
 
-def _spoiled(rows: pa.Table, changes: dict[str, tuple[NDArray[np.bool_], object]]) -> pa.Table:
+def _with_changes(rows: pa.Table, changes: dict[str, tuple[NDArray[np.bool_], object]]) -> pa.Table:
     for name, (where, value) in changes.items():
         index = rows.column_names.index(name)
         column = rows[name]
@@ -240,4 +243,9 @@ def _shares(spec: GeneratorSpec, dataset: DatasetSpec) -> Floats:
             f"source.generator.scenario_shares: {list(spec.scenario_shares)} must hold one positive share for each of "
             f"the {dataset.num_scenarios} scenarios {list(dataset.scenario.names)}"
         )
-    return shares / shares.sum()
+    return _normalised(shares)
+
+
+def _normalised(weights: Floats) -> Floats:
+    shares: Floats = weights / weights.sum()
+    return shares

@@ -34,8 +34,8 @@ USER_FILE, VIDEO_FILE = "user_features_*.csv", "video_features_basic_*.csv"
 def read(spark: SparkSession, dataset: DatasetSpec, ds: date) -> DataFrame:
     """All rows of the logs with the columns of their user and video, `beijing_time` beside `time_ms`.
 
-    The log of random exposures (`log_random_*`) is read only where the YAML names `is_rand`: two ways of choosing
-    videos are mixed only where a field or a scenario tells them apart. A row whose user or video is not in the side
+    The log of random exposures (`log_random_*`) is read only where the YAML names `is_rand`: two exposure
+    policies are mixed only where a field or a scenario distinguishes them. A row whose user or video is not in the side
     files is a refused row. Raises SourceError where a file is missing or lacks a column.
     """
     download = Download(folder=source_path(dataset, ds).rstrip("/"), page=PAGE)

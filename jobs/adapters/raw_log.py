@@ -27,7 +27,7 @@ def check_columns(raw: DataFrame, dataset: DatasetSpec) -> None:
     if missing:
         found = f"it has {actual}" if actual else "it is empty"
         raise SourceError(
-            f"the log of {dataset.name} at {dataset.source.path} lacks columns {missing}; {found}; mend the file or "
+            f"the log of {dataset.name} at {dataset.source.path} lacks columns {missing}; {found}; fix the file or "
             "the column names in the data set's YAML"
         )
 
@@ -35,24 +35,26 @@ def check_columns(raw: DataFrame, dataset: DatasetSpec) -> None:
 def check_reserved(columns: list[str], path: str) -> None:
     """Raise SourceError where the log has a column with a name that the adapters use."""
     if taken := [name for name in columns if name in ADAPTER_COLUMNS]:
-        raise SourceError(f"{path}: columns {taken} have names that are kept for the pipeline; rename them in the log")
+        raise SourceError(
+            f"{path}: columns {taken} have names that are reserved for the pipeline; rename them in the log"
+        )
 
 
 def source_error(error: Exception, dataset: DatasetSpec, ds: date) -> MsrError:
-    """What Spark says about a source, in one line with place and remedy."""
+    """Spark's error about a source as one line with place and remedy."""
     path = source_path(dataset, ds)
     text = str(error)
-    condition = _CONDITION.search(text)  # an engine in this process tells its own classes first
+    condition = _CONDITION.search(text)  # an engine in this process puts class names first
     first_line = " ".join((condition.group() if condition else text).split("\n")[0].split())
     if "PATH_NOT_FOUND" in text:
         fetch = "fetch it with scripts/get_movielens.py" if dataset.source.adapter == "movielens" else "deliver it"
         return SourceError(
-            f"the log of {dataset.name} for {ds} is missing: nothing at {path}; {fetch} or mend source.path"
+            f"the log of {dataset.name} for {ds} is missing: nothing at {path}; {fetch} or fix source.path"
         )
     if re.search(r"DATETIME_\w*PATTERN", text):
         return DatasetSpecError(
-            f"columns.event_time.format: {dataset.columns.event_time.format!r} is no datetime pattern ({first_line}); "
-            "write iso, epoch_s, epoch_ms or a Spark datetime pattern"
+            f"columns.event_time.format: {dataset.columns.event_time.format!r} is not a datetime pattern "
+            f"({first_line}); write iso, epoch_s, epoch_ms or a Spark datetime pattern"
         )
     if "UNABLE_TO_INFER_SCHEMA" in text:
         return SourceError(
@@ -60,5 +62,5 @@ def source_error(error: Exception, dataset: DatasetSpec, ds: date) -> MsrError:
         )
     return SourceError(
         f"the log of {dataset.name} for {ds} at {path} cannot be read as "
-        f"{dataset.source.format or dataset.source.adapter}: {first_line[:300]}; deliver it again or mend source.format"
+        f"{dataset.source.format or dataset.source.adapter}: {first_line[:300]}; deliver it again or fix source.format"
     )

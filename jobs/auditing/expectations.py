@@ -21,7 +21,7 @@ class AuditResult:
 
 
 def run_expectations(frame: DataFrame, spec: TableSpec) -> AuditResult:
-    """Check every expectation of the spec; keep `frame` in memory first: each costs a pass.
+    """Check every expectation of the spec. Persist `frame` first: each expectation costs a pass.
 
     Raises TableError where Great Expectations cannot compute one (a column that is not there, a wrong argument).
     """
@@ -38,18 +38,18 @@ def run_expectations(frame: DataFrame, spec: TableSpec) -> AuditResult:
 def _validate(frame: DataFrame, spec: TableSpec) -> list[Any]:
     """Great Expectations' results, in the order of the spec's expectations."""
     os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read at import; nothing may be sent from a batch job
-    import great_expectations as gx  # takes seconds, and most steps need none of it
+    import great_expectations as gx  # takes seconds to import, and most steps do not need it
 
     context: Any = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
-    # It would keep the frame in the engine for ever, and a later frame with the same plan would get these rows.
+    # persist=True would keep the frame in the engine for ever, and a later frame with the same plan would get its rows
     asset = context.data_sources.add_spark(spec.name, persist=False).add_dataframe_asset(spec.name)
     batch = asset.add_batch_definition_whole_dataframe("day").get_batch({"dataframe": frame})
-    # The position in meta: Great Expectations gives the results back in an order of its own.
+    # meta holds the position, as Great Expectations returns results in another order
     checks = [_build(gx, expectation, spec, n) for n, expectation in enumerate(spec.expectations)]
     suite = gx.ExpectationSuite(spec.name, expectations=checks)
     outcome = batch.validate(suite, result_format="BOOLEAN_ONLY")
-    if not outcome.success:  # rare: only then collect examples and counts, a pass for each expectation
+    if not outcome.success:  # rare: only then count violations, a pass per expectation
         outcome = batch.validate(suite, result_format="BASIC")
     results = outcome.results
     for result in results:

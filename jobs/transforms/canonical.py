@@ -1,4 +1,4 @@
-"""Raw log -> canonical impressions, and what does not fit -> quarantine. Pure: no reads, no writes.
+"""Raw log -> canonical impressions; rows that break the contract -> quarantine. Pure: no reads, no writes.
 
 `classify` gives every raw row its canonical columns and a verdict; `impressions`, `quarantine`, `truth` select from it.
 Every raw row gets exactly one verdict, so rows in = impressions + quarantine.
@@ -36,8 +36,8 @@ def classify(raw: DataFrame, dataset: DatasetSpec, ds: date) -> DataFrame:
 
     `raw` holds the log's columns (of any type) and `_source`, `_refused_reason`, `_refused_detail`. Reasons, the first
     that applies: the adapter's own (unreadable_record, ...), bad_time, time_outside_day, null_user, null_item,
-    unknown_scenario, bad_label, bad_number, duplicate. Of rows with one natural key the least by content stays,
-    whatever file it came from.
+    unknown_scenario, bad_label, bad_number, duplicate. Of rows with the same natural key the least by content
+    is kept, whatever file it came from.
     """
     own = [_column(name) for name in raw.columns if name not in ADAPTER_COLUMNS]
     kept = [F.col(name) for name in ADAPTER_COLUMNS if name in raw.columns]
@@ -76,7 +76,7 @@ def quarantine(classified: DataFrame) -> DataFrame:
 
 
 def truth(classified: DataFrame) -> DataFrame | None:
-    """What the generator knows of the accepted rows, as schemas/tables/generated_truth.py says; None for other logs."""
+    """The planted truth of the accepted rows, as schemas/tables/generated_truth.py says; None for other logs."""
     if CLICK_PROBABILITY not in classified.columns:
         return None
     accepted = classified.where(F.col(REASON).isNull())
@@ -89,7 +89,7 @@ def truth(classified: DataFrame) -> DataFrame | None:
 
 
 def required_columns(dataset: DatasetSpec) -> list[str]:
-    """Columns of the log that the data set's YAML names, in order, each once."""
+    """Distinct columns of the log that the data set's YAML names, in order."""
     columns = dataset.columns
     names = [columns.event_time.column, columns.user, columns.item, columns.label.column, dataset.scenario.column]
     names += [columns.value] if columns.value else []
@@ -98,7 +98,7 @@ def required_columns(dataset: DatasetSpec) -> list[str]:
 
 
 def _parsed(raw: DataFrame, dataset: DatasetSpec, ds: date) -> list[Column]:
-    """The columns of `impressions` but for instance_id; null where the log's value does not fit."""
+    """The columns of `impressions` except instance_id; null where the log's value is invalid."""
     return [
         F.lit(str(ds)).alias("ds"),
         event_time(raw, dataset.columns.event_time).alias("event_ts"),
@@ -112,7 +112,7 @@ def _parsed(raw: DataFrame, dataset: DatasetSpec, ds: date) -> list[Column]:
 
 
 def _verdict(dataset: DatasetSpec, ds: date) -> Column:
-    """Struct (reason, detail) of everything but duplicates; null where the row is accepted. Of parsed rows."""
+    """Struct (reason, detail) for parsed rows, duplicates aside; null where the row is accepted."""
     columns = dataset.columns
     checks = [
         (F.col("event_ts").isNull(), "bad_time", columns.event_time.column),
@@ -135,7 +135,7 @@ def _verdict(dataset: DatasetSpec, ds: date) -> Column:
 
 
 def _mark_duplicates(rows: DataFrame) -> DataFrame:
-    """Refuse all but one of the accepted rows with one natural key: the least by content, not the first in a file."""
+    """Refuse all but the least (by content, not file order) of the accepted rows with the same natural key."""
     accepted = F.col(_VERDICT).isNull()
     same_key = Window.partitionBy(accepted, _KEY).orderBy(RAW_RECORD, SOURCE)
     detail = F.concat(F.lit("natural key "), F.to_json(_KEY))
@@ -146,7 +146,7 @@ def _mark_duplicates(rows: DataFrame) -> DataFrame:
 
 
 def _natural_key(dataset: DatasetSpec) -> Column:
-    """Struct of what names a row; text, so that the same log as CSV and as Parquet has the same keys."""
+    """Struct that identifies a row; as text, so that the same log as CSV and as Parquet has the same keys."""
     if names := dataset.columns.natural_key:
         return F.struct(*[_raw_text(name).alias(name) for name in names])
     time = F.unix_micros("event_ts").cast("string")
@@ -154,13 +154,13 @@ def _natural_key(dataset: DatasetSpec) -> Column:
 
 
 def _instance_id(dataset: DatasetSpec) -> Column:
-    """64-bit hash of the natural key. Nulls are marked: the hash would skip them, and (a, null) equal (null, a)."""
+    """64-bit hash of the natural key. Nulls get a marker: xxhash64 skips them, and (a, null) would equal (null, a)."""
     names = dataset.columns.natural_key or ("user", "item", "event_us")
     return F.xxhash64(*[F.coalesce(F.col(_KEY).getField(name), F.lit("\u0000")) for name in names])
 
 
 def _text(name: str) -> Column:
-    """A column as text; blank counts as missing."""
+    """A column as text; null where it is blank."""
     text = _column(name).cast("string")
     return F.when(F.trim(text) != "", text)
 
@@ -178,7 +178,7 @@ def _is_bad_number(name: str, parsed: str) -> Column:
 
 
 def _raw_text(name: str) -> Column:
-    """A column of the log as text, of parsed rows."""
+    """A column of the log as text, in parsed rows."""
     return F.col(_RAW).getField(name).cast("string")
 
 
@@ -197,7 +197,7 @@ def _value(dataset: DatasetSpec) -> Column:
 
 
 def _scenario_id(scenario: ScenarioSpec) -> Column:
-    """0 .. K-1 in the order of the names, null where the row belongs to none."""
+    """0 .. K-1 in the order of the names; null where the row belongs to no scenario."""
     none = F.lit(None).cast("int")
     if scenario.buckets is None:
         text = F.trim(_text(scenario.column))
@@ -206,7 +206,7 @@ def _scenario_id(scenario: ScenarioSpec) -> Column:
         )
     number = _number(scenario.column)
     edges = scenario.buckets.edges
-    inside = reduce(  # buckets hold their lower edge
+    inside = reduce(  # buckets include their lower edge
         lambda rest, pair: F.when(number < pair[1], F.lit(pair[0])).otherwise(rest),
         reversed(list(enumerate(edges))),
         F.lit(len(edges)),

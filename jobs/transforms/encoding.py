@@ -9,13 +9,13 @@ from pyspark.sql import functions as F
 
 from schemas.dataset_spec import DatasetSpec, FieldSpec
 
-# Above this many values a field's vocabulary is not sent to every executor but joined by a shuffle.
+# A field's vocabulary with more values is joined by a shuffle instead of being broadcast
 BROADCAST_VALUES = 200_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class VocabularyIndex:
-    """One vocabulary version as the encoder needs it: its rows, each field's size, the edges of numeric fields."""
+    """One vocabulary version, ready to encode with: its rows, each field's size, the lower edges of numeric fields."""
 
     rows: DataFrame
     num_values: dict[str, int]
@@ -28,8 +28,8 @@ class VocabularyIndex:
 
 
 def index_vocabulary(vocabulary: DataFrame, dataset: DatasetSpec) -> VocabularyIndex:
-    """Read one version, once for all fields, and look at it: sizes per field, and the few edges of numeric fields."""
-    # Each field joins these rows: planned from the table, every join would ask Delta's log for its files again.
+    """Materialise one version for all fields, with sizes per field and the edges of numeric fields."""
+    # Each field joins these rows: planned from the table, every join would read Delta's log again
     kept = vocabulary.select("field", "value", "id").localCheckpoint()
     numeric = [f.name for f in dataset.fields if f.kind == "numeric"]
     is_edge = F.col("field").isin(numeric) if numeric else F.lit(False)
@@ -47,15 +47,15 @@ def _as_numbers(edges: list[Row]) -> tuple[float, ...]:
 
 
 def categorical_ids(index: VocabularyIndex, field: str, raw_column: str, id_column: str) -> DataFrame:
-    """(raw value, id) of one field under the names given: to be joined on the left, null where a value is unknown."""
+    """(raw value, id) of one field under the given names, for a left join: null where a value is unknown."""
     return index.values_of(field).select(F.col("value").alias(raw_column), F.col("id").alias(id_column))
 
 
 def multi_valued_ids(frame: DataFrame, index: VocabularyIndex, field: FieldSpec, id_column: str) -> DataFrame:
-    """(raw list, ids) of each distinct list in `frame` that has a known value: distinct ids, in the list's order, at
-    most max_values. To be joined on the left.
+    """(raw list, ids) of each distinct list in `frame` that has a known value, for a left join.
 
-    Each distinct list is encoded once: lists belong to few items or users, and so need no shuffle of all rows.
+    Ids are distinct, in the list's order, at most max_values. Each distinct list is encoded once: lists belong to few
+    items or users, so that not all rows are shuffled.
     """
     raw = field.raw_column
     lists = frame.where(F.size(raw) > 0).select(raw).distinct()

@@ -1,4 +1,4 @@
-"""The event time of a log, in whatever form it is written, as a UTC timestamp."""
+"""The event time of a log, in any of the supported forms, as a UTC timestamp."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OFFSET_LETTERS = "VzOXxZ"  # of a Spark datetime pattern
 def event_time(raw: DataFrame, spec: EventTimeSpec) -> Column:
     """UTC timestamp of each row, null where it cannot be read. Needs a session in UTC (lake/spark_session.py).
 
-    Text without an offset is wall-clock time in `spec.time_zone`. Columns that are timestamps already (Parquet) are
+    Text without an offset is wall-clock time in `spec.time_zone`. Timestamp columns (Parquet) are
     taken as they are. Raises DatasetSpecError where the time zone does not exist.
     """
     _check_time_zone(spec.time_zone)

@@ -30,10 +30,10 @@ def scenario_features(
     """One row per impression of one day.
 
     `statistics` is from `scenario_statistics`, `sequences` the day's `behaviour_sequences`. hist_end is null where the
-    user has no row in `sequences`, which then were not made from these impressions; the writer refuses nulls.
+    user has no row in `sequences`, which then were built from other impressions; the writer refuses nulls.
     """
     rows = impressions
-    columns: dict[str, Column] = {}  # all in one projection at the end: each step of its own is analysed on its own
+    columns: dict[str, Column] = {}  # one projection at the end: every projection is analysed anew
     for field in dataset.fields:
         found = _lookup(impressions, index, field)
         rows = rows if found is None else rows.join(found, field.raw_column, "left")
@@ -48,7 +48,7 @@ def scenario_features(
 
 
 def _lookup(impressions: DataFrame, index: VocabularyIndex, field: FieldSpec) -> DataFrame | None:
-    """Raw value -> f_<name>, not yet without nulls; None for a number, which needs no join."""
+    """Raw value -> f_<name> (null where unknown); None for a number, which needs no join."""
     column = f"f_{field.name}"
     if field.kind == "numeric":
         return None
@@ -65,7 +65,7 @@ def _encoded(index: VocabularyIndex, field: FieldSpec) -> Column:
 
 
 def _with_hist_end(rows: DataFrame, sequences: DataFrame) -> DataFrame:
-    """Number of the user's stored behaviours strictly before the impression: one at the same instant is not seen."""
+    """Number of the user's stored behaviours strictly before the impression; one at the same instant is not counted."""
     histories = sequences.select("user_id", "hist_event_ts")
     joined = rows.join(histories, "user_id", "left")
     return joined.withColumn("hist_end", _num_before("hist_event_ts", F.unix_micros("event_ts")))

@@ -22,14 +22,14 @@ def behaviour_sequences(
 ) -> DataFrame:
     """Rows of `behaviour_sequences`: one per user of `today`, empty arrays where a user has no behaviour.
 
-    `today` holds the impressions of `ds`, `recent` those of the lookback's days and of `ds`. Kept is what an impression
-    of the day can see: the newest max_length behaviours before the user's first impression, and all of the day itself;
-    nothing where max_length is 0.
+    `today` holds the impressions of `ds`, `recent` those of the lookback's days and of `ds`. A row holds what the
+    user's impressions of the day can see: the newest max_length behaviours before the first impression, and all
+    behaviours of the day itself; nothing where max_length is 0.
     """
     users = today.groupBy("user_id").agg(F.min("event_ts").alias("first_ts"))
     behaviours = _behaviours(recent, index, dataset)
     fields = [c for c in behaviours.columns if c != "user_id"]
-    behaviour = F.when(F.col("instance_id").isNotNull(), F.struct(*fields))  # collect_list leaves out the nulls
+    behaviour = F.when(F.col("instance_id").isNotNull(), F.struct(*fields))  # collect_list skips nulls
     joined = users.join(behaviours, "user_id", "left")
     rows = joined.groupBy("user_id", "first_ts").agg(F.sort_array(F.collect_list(behaviour)).alias("all_behaviours"))
     rows = rows.withColumn("behaviours", _visible(dataset.sequence.max_length)).withColumns({

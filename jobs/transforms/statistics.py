@@ -4,7 +4,7 @@
     ctr           0 where there were none, else 1 + clip(round(2 logit(p)) + 8, 0, 16)
                   with p = (clicks + 10 c) / (n + 10), c = the scenario's CTR over the same days in [1e-4, 1 - 1e-4]
 
-A user seen ten times is thus half the scenario's CTR, half its own; a step of the CTR id is half a logit.
+A user with ten impressions thus gets the mean of the scenario's CTR and its own; a step of the CTR id is half a logit.
 """
 
 from __future__ import annotations

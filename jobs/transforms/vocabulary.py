@@ -104,7 +104,7 @@ def _inner_edges(field: FieldSpec) -> Column:
         edges = F.array(*[F.lit(repr(edge)) for edge in field.binning.edges])
         return F.coalesce(F.first(edges), edges)  # also where there is no row
     raw = F.col(field.raw_column)
-    # A percentile merges counts of values, so that no order of rows shows in it; + 0.0 makes -0.0 and 0.0 one edge.
+    # An exact percentile does not depend on the order of rows; + 0.0 makes -0.0 and 0.0 one edge
     is_finite = F.abs(raw) < F.lit(float("inf"))  # NaN is above every number
     quantiles = F.percentile(F.when(is_finite, raw), _fractions(field.binning))
     distinct = F.array_distinct(F.transform(quantiles, lambda edge: edge + F.lit(0.0)))

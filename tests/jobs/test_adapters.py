@@ -154,10 +154,10 @@ def test_files_with_different_headers_are_refused(spark: SparkSession, tmp_path:
         read_raw(spark, dataset, DS)
 
 
-def test_a_kept_column_name_and_a_wrong_pattern_are_named(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_reserved_column_name_and_a_wrong_pattern_are_named(spark: SparkSession, tmp_path: Path) -> None:
     dataset = own_dataset(tmp_path)
     write_csv(tmp_path, [GOOD + ",x"], header=HEADER + ",_source")
-    with pytest.raises(SourceError, match=r"columns \['_source'\] have names that are kept"):
+    with pytest.raises(SourceError, match=r"columns \['_source'\] .* reserved"):
         read_raw(spark, dataset, DS)
     write_csv(tmp_path, [GOOD])
     columns = spec()["columns"] | {"event_time": {"column": "at", "format": "yyyy-MM-dd nonsense"}}

@@ -51,7 +51,7 @@ def audit_row(ds: str = DAY) -> dict[str, Any]:
 
 
 def test_every_row_is_published_or_quarantined_and_a_rerun_changes_nothing(
-    spark: SparkSession, lake: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    spark: SparkSession, lake: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     dataset = own_dataset(tmp_path)
     write_csv(tmp_path, MIXED)
@@ -63,17 +63,19 @@ def test_every_row_is_published_or_quarantined_and_a_rerun_changes_nothing(
     reasons = {"duplicate": 1, "null_user": 1, "unknown_scenario": 1, "unreadable_record": 1}
     assert json.loads(audit["quarantine_reasons"]) == reasons
     assert json.loads(audit["warnings"]) == ["scenario mail has no rows"]
-    assert "warning: scenario mail has no rows" in capsys.readouterr().out
+    warnings = [r.message for r in caplog.records if r.levelname == "WARNING" and r.name.startswith("jobs.")]
+    assert warnings == [f"own {DAY}: scenario mail has no rows"]
     impressions, quarantine = contents("impressions"), contents("quarantine")
     assert len(impressions) == 3 and sorted(row["reason"] for row in quarantine) == sorted(reasons)
     assert all(isinstance(json.loads(row["raw_record"]), dict) for row in quarantine)
+    caplog.clear()
     ensure_ingested(spark, dataset, [DS])
-    assert capsys.readouterr().out == "", "a published day is not read again"
+    assert "rows in" not in caplog.text, "a published day is not read again"
     ingest_day(spark, dataset, DS)
     assert (impressions, quarantine, audit) == (contents("impressions"), contents("quarantine"), audit_row())
 
 
-def test_a_writer_that_dies_midway_is_mended_by_the_next(
+def test_a_writer_that_dies_midway_is_repaired_by_the_next(
     spark: SparkSession, lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = own_dataset(tmp_path)
