@@ -23,7 +23,8 @@ from pydantic import Field
 from jobs.cli import StepArgs, StepOptions, run_step
 from msr_models.sets.catalogue import find_shared_set, get_shared_set
 from msr_models.sets.drift import drift_flags
-from msr_models.ssim.set_scoring import SetScoring, launched_processes
+from msr_models.ssim.set_scoring import SetScoring
+from msr_models.training.processes import launched_processes
 from schemas.commands import command
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError

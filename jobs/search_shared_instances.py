@@ -24,10 +24,10 @@ from msr_models.ssim.due_searches import do_due_searches
 from msr_models.ssim.publish import is_published, publish_set, selector_record, shared_set_id
 from msr_models.ssim.restore import put_back, search_of_set
 from msr_models.ssim.search import run_search
-from msr_models.ssim.set_scoring import launched_processes
 from msr_models.ssim.store import make_scorer
 from msr_models.training.device import usable_device
 from msr_models.training.memory import keep_freed_memory
+from msr_models.training.processes import launched_processes
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError
 from schemas.pipeline_spec import SearchSpec

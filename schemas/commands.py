@@ -8,9 +8,10 @@ from datetime import date
 from schemas.dataset_spec import DatasetSpec
 
 
-def command(step: str, dataset: DatasetSpec, *options: str) -> str:
-    """`python -m jobs.<step> --dataset <name> <options>`."""
-    return " ".join([f"python -m jobs.{step} --dataset {dataset.name}", *options])
+def command(step: str, dataset: DatasetSpec | str, *options: str) -> str:
+    """`python -m jobs.<step> --dataset <name> <options>`; `dataset` may be given by its name."""
+    name = dataset if isinstance(dataset, str) else dataset.name
+    return " ".join([f"python -m jobs.{step} --dataset {name}", *options])
 
 
 def day_options(days: Sequence[date]) -> str:

@@ -8,6 +8,7 @@ from itertools import accumulate
 from typing import Any
 
 from lake import reader as lake_reader
+from schemas.commands import command
 from schemas.dataset_spec import STATISTIC_IDS, DatasetSpec
 from schemas.errors import TrainingError
 
@@ -92,9 +93,9 @@ def layout_for(dataset: DatasetSpec, vocabulary_version: str, table_version: int
         version=table_version,
     )
     if rows.num_rows == 0:
+        build = command("build_vocabularies", dataset, f"--ds {_first_day(vocabulary_version)}")
         raise TrainingError(
-            f"vocabulary version {vocabulary_version!r} is not in {dataset.name}/vocabularies; "
-            f"run: python -m jobs.build_vocabularies --dataset {dataset.name} --ds {_first_day(vocabulary_version)}"
+            f"vocabulary version {vocabulary_version!r} is not in {dataset.name}/vocabularies; run: {build}"
         )
     largest = rows.group_by("field").aggregate([("id", "max")])
     max_id = {f: int(i) for f, i in zip(largest["field"].to_pylist(), largest["id_max"].to_pylist(), strict=True)}
@@ -110,10 +111,11 @@ def newest_version(dataset: DatasetSpec, found: set[str], where: str) -> str:
     """
     strange = sorted(v for v in found if v.rpartition("-")[2] != dataset.lineage)
     if strange:
+        build = command("build_scenario_features", dataset, "--from .. --to ..")
         raise TrainingError(
             f"{where} was encoded with vocabulary {strange[0]!r}, but data set {dataset.name!r} now has lineage "
             f"{dataset.lineage!r} (fields, scenarios, vocabulary or days.start changed): ids of two lineages do not "
-            f"mix; rebuild all days: python -m jobs.build_scenario_features --dataset {dataset.name} --from .. --to .."
+            f"mix; rebuild all days: {build}"
         )
     return max(found)
 

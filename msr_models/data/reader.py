@@ -19,6 +19,7 @@ from msr_models.data.digest import RowDigest, name_of, row_keys
 from msr_models.data.histories import Histories, Sessions
 from msr_models.data.layout import FieldLayout, layout_for, newest_version
 from msr_models.sets.masks import Ranks, RankScope
+from schemas.commands import command, day_options
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
 
@@ -250,10 +251,8 @@ def _check_days(dataset: DatasetSpec, rows_D: Mapping[date, int]) -> None:
     days = list(rows_D)
     missing = [ds for ds, rows in rows_D.items() if rows == 0 and not published_empty(dataset, ds)]
     if missing:
-        raise TrainingError(
-            f"{dataset.name}/{TABLE} has no rows of {', '.join(map(str, missing))}; run: "
-            f"python -m jobs.build_scenario_features --dataset {dataset.name} --from {missing[0]} --to {missing[-1]}"
-        )
+        build = command("build_scenario_features", dataset, day_options(missing))
+        raise TrainingError(f"{dataset.name}/{TABLE} has no rows of {', '.join(map(str, missing))}; run: {build}")
     if not any(rows_D.values()):
         raise TrainingError(
             f"{dataset.name} has no impressions in {days[0]} .. {days[-1]} (all days are published empty); "

@@ -15,6 +15,7 @@ from msr_models.data.window import Window
 from msr_models.experiments.split import Split, select_rows
 from msr_models.training.chain import DayPlan, split_days
 from msr_models.training.target_data import ReadOptions, load_target_data
+from schemas.commands import command
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
 
@@ -27,10 +28,10 @@ def lake_split(dataset: DatasetSpec, ds: date | None, name: str) -> Split:
     ds = ds or max(lake_reader.published_days(dataset, "scenario_features"), default=None)
     days = None if ds is None else split_days(dataset, ds)
     if ds is None or days is None:
+        build = command("build_scenario_features", dataset, "--from .. --to ..")
         raise TrainingError(
-            f"{name}: {ds or 'no day'} has not all {dataset.training.window_days} days with features before it (the "
-            f"first is {dataset.first_feature_day}); build them: python -m jobs.build_scenario_features --dataset "
-            f"{dataset.name} --from .. --to .., or give ds=YYYY-MM-DD of a later day"
+            f"{name}: {ds or 'no day'} lacks some of the {dataset.training.window_days} days with features before it "
+            f"(the first is {dataset.first_feature_day}); build them: {build}, or give ds=YYYY-MM-DD of a later day"
         )
     plan = DayPlan(ds=ds, train_days=days[0], validation_days=days[1], predecessor=None)
     with load_target_data(dataset, plan, None, ReadOptions(loading="resident")) as data:
@@ -60,10 +61,8 @@ def _truth(dataset: DatasetSpec, window: Window) -> NDArray[np.bool_] | None:
         truth = truth.take(pc.sort_indices(truth["instance_id"]))
         place = find_in(_numpy(truth["instance_id"]), window.instance_id_N.numpy()[here])
         if (place < 0).any():
-            raise TrainingError(
-                f"generated_truth of {dataset.name} lacks rows of {ds}; run: python -m jobs.ingest_impressions "
-                f"--dataset {dataset.name} --ds {ds}"
-            )
+            ingest = command("ingest_impressions", dataset, f"--ds {ds}")
+            raise TrainingError(f"generated_truth of {dataset.name} lacks rows of {ds}; run: {ingest}")
         shareable_N[here] = _numpy(truth["is_shareable"])[place]
     return shareable_N
 

@@ -77,11 +77,12 @@ def compare_sets(dataset: DatasetSpec, first: str, second: str) -> SetDifference
 
 
 def rank_correlation(first_N: NDArray[np.float32], second_N: NDArray[np.float32]) -> float | None:
-    """Spearman's: Pearson's correlation of mid-ranks; None where one side is constant."""
-    first_rank_N, second_rank_N = _mid_ranks(first_N), _mid_ranks(second_N)
-    if np.ptp(first_rank_N) == 0 or np.ptp(second_rank_N) == 0:
+    """Spearman's rank correlation; None where one side is constant."""
+    from scipy.stats import spearmanr  # takes most of a second to load
+
+    if np.ptp(first_N) == 0 or np.ptp(second_N) == 0:
         return None
-    return float(np.corrcoef(first_rank_N, second_rank_N)[0, 1])
+    return float(spearmanr(first_N, second_N).statistic)
 
 
 def _overlap(
@@ -100,12 +101,6 @@ def _overlap(
         jaccard=int((first_N & second_N).sum()) / either if either else None,
         rank_correlation=rank_correlation(first_score_N, second_score_N),
     )
-
-
-def _mid_ranks(values_N: NDArray[np.float32]) -> NDArray[np.float64]:
-    _, inverse_N, counts = np.unique(values_N, return_inverse=True, return_counts=True)
-    ranks: NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[inverse_N]
-    return ranks
 
 
 def _masks(dataset: DatasetSpec, set_id: str, day: date) -> list[NDArray[np.generic]]:

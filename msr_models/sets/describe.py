@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from statistics import fmean
 from typing import Any
 
 from lake.locations import artifact_path
-from lake.reader import count_rows, published_days, read_table
+from lake.reader import count_rows, published_days
 from msr_models.sets.catalogue import Catalogue, read_catalogue
 from msr_models.sets.compare import SetDifference
 from msr_models.sets.curves import curves_file, last_epochs
-from msr_models.sets.drift import DayDrift, part_name, read_drift
-from msr_models.sets.export import MASKS, read_row
+from msr_models.sets.drift import DayDrift, drift_flags, part_name, read_drift
+from msr_models.sets.export import MASKS, readable_row
 from msr_models.sets.pins import pin_spans
-from msr_models.sets.schedule import drift_flags
-from msr_models.sets.usage import Gain, Run, read_runs, runs_of, validation_gains
+from msr_models.sets.usage import Gain, read_runs, runs_of, validation_gains
+from schemas.commands import command
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TableError
+from schemas.tables.training_runs import TrainingRun
+from schemas.text import aligned_table
 
 NOTHING = "-"
 # Shown in a section of their own
@@ -30,11 +32,8 @@ def list_lines(dataset: DatasetSpec) -> list[str]:
     catalogue = read_catalogue(dataset)
     if not catalogue.sets:
         return [
-            f"{dataset.name} has no shared sets yet; run: python -m jobs.search_shared_instances "
-            f"--dataset {dataset.name} --ds DAY"
+            f"{dataset.name} has no shared sets yet; run: {command('search_shared_instances', dataset, '--ds DAY')}"
         ]
-    rates = read_table(dataset, "shared_instance_sets", columns=["shared_set_id", "share_rate"]).to_pylist()
-    rate_of = {row["shared_set_id"]: row["share_rate"] for row in rates}
     runs = read_runs(dataset)
     flags = drift_flags(dataset)
     rows = [("id", "window", "backbone", "status", "shared", "runs", "drifted", "pinned")]
@@ -42,35 +41,35 @@ def list_lines(dataset: DatasetSpec) -> list[str]:
         rows.append(
             (
                 found.shared_set_id,
-                f"{found.window_start} .. {found.window_end}",
+                f"{found.first_day} .. {found.last_day}",
                 found.source_backbone,
                 found.status,
-                _percent(rate_of[found.shared_set_id]),
+                _percent(found.share_rate),
                 str(len(runs_of(runs, found.shared_set_id))),
                 _drifted([drifted for (set_id, _), drifted in flags.items() if set_id == found.shared_set_id]),
                 "; ".join(pin_spans(catalogue.pins, found.shared_set_id)) or NOTHING,
             )
         )
-    return [*_aligned(rows), *tie_lines(catalogue)]
+    return [*aligned_table(rows), *tie_lines(catalogue)]
 
 
 def tie_lines(catalogue: Catalogue, window_end: date | None = None) -> list[str]:
     """A line for each window end (or this one) that several accepted sets share: the one in use, how to change it."""
     lines = []
     for *others, used in catalogue.ties():
-        if window_end in (None, used.window_end):
-            names, after = ", ".join(s.shared_set_id for s in others), used.window_end + timedelta(days=1)
+        if window_end in (None, used.last_day):
+            names, after = ", ".join(s.shared_set_id for s in others), used.last_day + timedelta(days=1)
+            pin = command("shared_sets", catalogue.dataset, "pin ID", f"--from {after}")
             lines.append(
-                f"windows that end on {used.window_end}: {used.shared_set_id} is used, not {names} (settings of the "
-                f"YAML first, then the later start, features and id); for another: python -m jobs.shared_sets "
-                f"--dataset {catalogue.dataset.name} pin ID --from {after}"
+                f"windows that end on {used.last_day}: {used.shared_set_id} is used, not {names} (the YAML's settings "
+                f"first, then the later start, features and id); to use another: {pin}"
             )
     return lines
 
 
 def show_lines(dataset: DatasetSpec, shared_set_id: str) -> list[str]:
     """All that is known of a set. Raises SharedSetError for an unknown id."""
-    row = read_row(dataset, shared_set_id)
+    row = readable_row(dataset, shared_set_id)
     catalogue = read_catalogue(dataset)
     is_own = catalogue.is_compatible(catalogue.named(shared_set_id))
     pins = "; ".join(pin_spans(catalogue.pins, shared_set_id))
@@ -111,7 +110,7 @@ def difference_lines(dataset: DatasetSpec, first: str, second: str, found: SetDi
             "scenarios are numbered as in the first"
             for s in foreign
         ),
-        *_aligned(rows),
+        *aligned_table(rows),
     ]
 
 
@@ -119,7 +118,7 @@ def _rate_lines(rates: Mapping[str, Mapping[str, float | None]]) -> list[str]:
     parts = sorted({part for rate in rates.values() for part in rate})
     table = [("scenario", *parts)]
     table += [(name, *(_percent(rate.get(part)) for part in parts)) for name, rate in rates.items()]
-    return _aligned(table)
+    return aligned_table(table)
 
 
 def _mask_days(dataset: DatasetSpec, shared_set_id: str) -> str:
@@ -140,7 +139,7 @@ def _drift_lines(dataset: DatasetSpec, days: Sequence[DayDrift], is_own: bool) -
         parts = ", ".join(part_name(dataset, part.scenario_id, is_own=is_own) for part in day.drifted)
         rates = (_percent(day.whole.share_rate), _percent(day.whole.window_share_rate))
         table.append((day.ds, f"{day.whole.rows:,}", _number(day.whole.psi), *rates, parts or "no"))
-    return _aligned(table)
+    return aligned_table(table)
 
 
 def _curve_lines(dataset: DatasetSpec, selector_uri: str) -> list[str]:
@@ -158,7 +157,7 @@ def _drifted(flags: Sequence[bool]) -> str:
     return f"{sum(flags)} of {len(flags)} days" if flags else NOTHING
 
 
-def _gain_lines(runs: Sequence[Run], shared_set_id: str) -> list[str]:
+def _gain_lines(runs: Sequence[TrainingRun], shared_set_id: str) -> list[str]:
     gains = validation_gains(runs, shared_set_id)
     lines = []
     for model in sorted({gain.model for gain in gains}):
@@ -175,7 +174,7 @@ def _gain_line(gain: Gain) -> str:
     return f"{gain.ds} {gain.model}: r = {gain.ratio:g}, {baseline} -> {selected}, {change}"
 
 
-def _run_lines(runs: Sequence[Run]) -> list[str]:
+def _run_lines(runs: Sequence[TrainingRun]) -> list[str]:
     days = sorted({run.ds for run in runs})
     return [f"{ds}: {', '.join(run.run_id for run in runs if run.ds == ds)}" for ds in days]
 
@@ -196,15 +195,6 @@ def _fact(value: object) -> str:
 
 def _section(title: str, lines: Sequence[str]) -> list[str]:
     return ["", title, *(f"  {line}" for line in lines or [NOTHING])]
-
-
-def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(_padded(row, widths)).rstrip() for row in rows]
-
-
-def _padded(row: tuple[str, ...], widths: Iterable[int]) -> list[str]:
-    return [f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)]
 
 
 def _percent(rate: float | None) -> str:

@@ -41,10 +41,8 @@ def feature_files(
 def mask_files(
     dataset: DatasetSpec, shared_set_id: str, days: Sequence[date], version: int | None = None
 ) -> dict[date, str | None]:
-    """Day -> what `feature_files` said of it when the set's masks were made; None where they do not say."""
-    source = lake_reader.open_dataset(dataset, MASKS, (), version)
-    if COLUMN not in source.schema.names:
-        return dict.fromkeys(days)  # a table of before the column
+    """Day -> its `feature_files` when the set's masks were made; None for a day without masks."""
+    source = lake_reader.open_dataset(dataset, MASKS, [COLUMN], version)
     filters = {"shared_set_id": shared_set_id}
     # A day is written in one transaction: its first row speaks for all
     heads = {day: source.head(1, columns=[COLUMN], filter=lake_reader.condition([day], filters)) for day in days}

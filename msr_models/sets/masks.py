@@ -11,6 +11,7 @@ import numpy as np
 from lake import reader as lake_reader
 from msr_models.data.columns import Array, find_in, numbers
 from msr_models.sets.feature_files import stale_days
+from schemas.commands import command, day_options
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError
 
@@ -93,9 +94,5 @@ class Ranks:
 
 def scoring_command(dataset: DatasetSpec, shared_set_id: str, days: Sequence[date]) -> str:
     """The command that makes the set's masks of these days."""
-    first, last = min(days), max(days)
-    span = f"--ds {first}" if first == last else f"--from {first} --to {last}"
-    return (
-        f"python -m jobs.score_shared_instances --dataset {dataset.name} {span} --shared-set {shared_set_id} "
-        "--window exact"
-    )
+    options = (day_options(days), f"--shared-set {shared_set_id}", "--window exact")
+    return command("score_shared_instances", dataset, *options)

@@ -1,21 +1,20 @@
-"""Change which sets training uses: pin, unpin, retire. Each returns lines that say what changes."""
+"""Change which sets training uses: pin, unpin, retire. Each returns lines that describe the change."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
 
-import pyarrow as pa
-
 from lake.arrow_writer import overwrite_rows
-from lake.reader import read_table
-from msr_models.sets.catalogue import Catalogue, Pin, read_catalogue
+from lake.rows import to_arrow
+from msr_models.sets.catalogue import Catalogue, read_catalogue
 from msr_models.sets.usage import read_runs, runs_of, sets_of_days
+from schemas.commands import command
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError
-from schemas.tables import get_table
-
-SETS, PINS = "shared_instance_sets", "shared_instance_pins"
+from schemas.tables.shared_instance_pins import Pin
+from schemas.tables.shared_instance_sets import SharedSet
 
 
 def pin(dataset: DatasetSpec, shared_set_id: str, from_ds: date) -> list[str]:
@@ -69,19 +68,17 @@ def retire(dataset: DatasetSpec, shared_set_id: str, reason: str) -> list[str]:
             f"shared set {shared_set_id} was rejected ({found.status_reason}) and is never used; leave it as it is"
         )
     _require_unused(dataset, catalogue, shared_set_id)
-    rows = read_table(dataset, SETS, filters={"shared_set_id": shared_set_id})
-    for name, value in {"status": "retired", "status_reason": reason}.items():
-        rows = rows.set_column(rows.column_names.index(name), name, pa.array([value]))
-    overwrite_rows(rows, dataset, SETS, {"shared_set_id": shared_set_id})
+    retired = replace(found, status="retired", status_reason=reason)
+    overwrite_rows(to_arrow([retired]), dataset, SharedSet.table, {"shared_set_id": shared_set_id})
     return [
-        f"shared set {shared_set_id} is retired: days after {found.window_end} that would have used it use the newest "
+        f"shared set {shared_set_id} is retired: days after {found.last_day} that would have used it use the newest "
         "accepted set before it; its masks stay"
     ]
 
 
 def pin_spans(pins: Sequence[Pin], shared_set_id: str) -> list[str]:
     """`from D on` or `from D until E` (E excluded) for each time that the set is pinned."""
-    pinned = [p.from_ds for p in pins if p.shared_set_id == shared_set_id]
+    pinned = [p.first_day for p in pins if p.shared_set_id == shared_set_id]
     return [_span(from_ds, _next_record(pins, from_ds)) for from_ds in pinned]
 
 
@@ -94,20 +91,20 @@ def _require_unused(dataset: DatasetSpec, catalogue: Catalogue, shared_set_id: s
         )
     pinned = [pin for pin in catalogue.pins if pin.shared_set_id == shared_set_id]
     if pinned:
+        unpin = command("shared_sets", dataset, "unpin", f"--from {pinned[0].from_ds}")
         raise SharedSetError(
-            f"shared set {shared_set_id} is pinned from {', '.join(str(p.from_ds) for p in pinned)} on; end the pin "
-            f"first: python -m jobs.shared_sets --dataset {dataset.name} unpin --from {pinned[0].from_ds}"
+            f"shared set {shared_set_id} is pinned from {', '.join(p.from_ds for p in pinned)} on; remove the pin "
+            f"first: {unpin}"
         )
 
 
 def _write(dataset: DatasetSpec, from_ds: date, shared_set_id: str | None) -> None:
-    row = {"from_ds": str(from_ds), "shared_set_id": shared_set_id, "recorded_at": datetime.now(UTC)}
-    rows = pa.Table.from_pylist([row], schema=get_table(PINS).arrow_schema())
-    overwrite_rows(rows, dataset, PINS, {"from_ds": str(from_ds)})
+    pin = Pin(from_ds=str(from_ds), shared_set_id=shared_set_id, recorded_at=datetime.now(UTC))
+    overwrite_rows(to_arrow([pin]), dataset, Pin.table, {"from_ds": pin.from_ds})
 
 
 def _next_record(pins: Sequence[Pin], from_ds: date) -> date | None:
-    return next((p.from_ds for p in pins if p.from_ds > from_ds), None)
+    return next((p.first_day for p in pins if p.first_day > from_ds), None)
 
 
 def _span(from_ds: date, until: date | None) -> str:

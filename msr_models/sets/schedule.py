@@ -19,15 +19,15 @@ function of set, day and limits; one that is missing is made first, so whatever 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Literal
 
-from msr_models.sets.catalogue import Catalogue, SharedSet, read_catalogue
-from msr_models.sets.drift import read_drift_rows
+from msr_models.sets.catalogue import Catalogue, read_catalogue
+from msr_models.sets.drift import drift_flags
 from schemas.dataset_spec import DatasetSpec
 from schemas.pipeline_spec import SearchSpec
+from schemas.tables.shared_instance_sets import SharedSet
 
 _DAY = timedelta(days=1)
 
@@ -62,7 +62,7 @@ def next_todo(dataset: DatasetSpec, ds: date, search: SearchSpec | None = None) 
     if pin is not None:
         return Decision(todo=None, reason=f"shared set {pin.shared_set_id} is pinned from {pin.from_ds} on")
     newest = catalogue.newest(ds)
-    if newest is None or newest.window_end < scheduled - _DAY:
+    if newest is None or newest.last_day < scheduled - _DAY:
         searched = _search_of(catalogue, scheduled)
         if searched is None:
             todo = Todo(kind="search", day=scheduled)
@@ -71,7 +71,7 @@ def next_todo(dataset: DatasetSpec, ds: date, search: SearchSpec | None = None) 
         if newest is None:
             return Decision(todo=None, reason=f"{done}; change search in the YAML, and it is searched with that")
     else:
-        done = f"shared set {newest.shared_set_id} covers days up to {newest.window_end}"
+        done = f"shared set {newest.shared_set_id} covers days up to {newest.last_day}"
     return _due_by_drift(catalogue, scheduled, ds) or Decision(todo=None, reason=done)
 
 
@@ -84,25 +84,13 @@ def needs_search(dataset: DatasetSpec, ds: date) -> tuple[Literal["yes", "no", "
     return "no" if decision.todo is None else "yes", decision.reason
 
 
-def drift_flags(dataset: DatasetSpec, days: Sequence[date] | None = None) -> dict[tuple[str, date], bool]:
-    """(set, day) -> whether any part of the day is past the limits of search as the YAML has them now.
-
-    Nothing for a day that was not compared with the set. days: None for all.
-    """
-    flags: dict[tuple[str, date], bool] = {}
-    for row in read_drift_rows(dataset, days):
-        key = (row["shared_set_id"], date.fromisoformat(row["ds"]))
-        flags[key] = flags.get(key, False) or row["is_drifted"]
-    return flags
-
-
 def _due_by_drift(catalogue: Catalogue, scheduled: date, ds: date) -> Decision | None:
     days = [scheduled + n * _DAY for n in range(1, (ds - scheduled).days + 1)]
     flags = drift_flags(catalogue.dataset, [day - 2 * _DAY for day in days])
     for day in days:
         before, newest_scored = day - _DAY, day - 2 * _DAY
         used = None if catalogue.pin_on(before) else catalogue.newest(before)
-        if used is None or newest_scored <= used.window_end or _search_of(catalogue, day) is not None:
+        if used is None or newest_scored <= used.last_day or _search_of(catalogue, day) is not None:
             continue
         flag = flags.get((used.shared_set_id, newest_scored))
         if flag is None:
@@ -119,5 +107,5 @@ def _search_of(catalogue: Catalogue, day: date) -> SharedSet | None:
     """A set of the days before `day` that a search would not better: an accepted one, or one that was rejected or
     retired and that a search with the settings of now would only find again.
     """
-    of_day = (s for s in catalogue.sets if s.window_end == day - _DAY and catalogue.is_compatible(s))
-    return next((s for s in of_day if s.status == "accepted" or s.is_searched_as(catalogue.search)), None)
+    of_day = (s for s in catalogue.sets if s.last_day == day - _DAY and catalogue.is_compatible(s))
+    return next((s for s in of_day if s.status == "accepted" or s.is_searched_with(catalogue.search)), None)

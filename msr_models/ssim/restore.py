@@ -14,8 +14,9 @@ from lake.locations import artifact_path
 from msr_models.data.window import Window, load_window
 from msr_models.sets.catalogue import read_catalogue
 from msr_models.sets.curves import curves_file
-from msr_models.sets.export import read_row
+from msr_models.sets.export import readable_row
 from msr_models.ssim.store import Scorer, file_fault, save_scorer
+from schemas.commands import command
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError, TableError
 from schemas.pipeline_spec import SearchSpec
@@ -37,7 +38,7 @@ def search_of_set(dataset: DatasetSpec, shared_set_id: str) -> SearchOfSet | Non
     Raises SharedSetError for an unknown set, one of another lineage, settings that this version does not know, and
     where the rows that were searched are gone.
     """
-    found, row = read_catalogue(dataset).compatible(shared_set_id), read_row(dataset, shared_set_id)
+    found, row = read_catalogue(dataset).compatible(shared_set_id), readable_row(dataset, shared_set_id)
     fault = file_fault(artifact_path(dataset, found.selector_uri), found.selector_sha256)
     if not fault:
         return None
@@ -47,7 +48,7 @@ def search_of_set(dataset: DatasetSpec, shared_set_id: str) -> SearchOfSet | Non
         raise SharedSetError(
             f"{fault}; this version does not know all its settings ({error}); {_instead(dataset, row)}"
         ) from error
-    days = [found.window_start + timedelta(days=n) for n in range((found.window_end - found.window_start).days + 1)]
+    days = [found.first_day + timedelta(days=n) for n in range((found.last_day - found.first_day).days + 1)]
     window = _window(dataset, days, row["table_versions"])
     if window.fingerprint != row["window_fingerprint"]:
         raise SharedSetError(
@@ -87,8 +88,6 @@ def _window(dataset: DatasetSpec, days: list[date], versions: Mapping[str, int])
 
 def _instead(dataset: DatasetSpec, row: Mapping[str, Any]) -> str:
     day = date.fromisoformat(row["window_end"]) + timedelta(days=1)
-    return (
-        "search with another seed and use that set: python -m jobs.search_shared_instances --dataset "
-        f"{dataset.name} --ds {day} --seed {row['seed'] + 1}, then python -m jobs.shared_sets --dataset {dataset.name} "
-        f"pin ID --from {day}"
-    )
+    search = command("search_shared_instances", dataset, f"--ds {day}", f"--seed {row['seed'] + 1}")
+    pin = command("shared_sets", dataset, "pin ID", f"--from {day}")
+    return f"search with another seed and use that set: {search}, then {pin}"

@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from datetime import date
 
 import numpy as np
 import pyarrow as pa
-from deltalake import Schema as DeltaSchema
-from deltalake.exceptions import CommitFailedError
 
 from lake import reader as lake_reader
 from lake.arrow_writer import overwrite_partition
 from lake.locations import artifact_path
+from lake.rows import to_arrow
 from msr_models.data.window import load_window, published_empty
 from msr_models.evaluation.score_shift import ScoreSample, compare_samples, samples_by_scenario
-from msr_models.sets.catalogue import SharedSet
+from msr_models.sets.drift import part_name
 from msr_models.sets.feature_files import feature_files, stale_days
 from msr_models.ssim.ranks import rank_pct
 from msr_models.ssim.store import Scorer, load_scorer
+from schemas.commands import command
 from schemas.dataset_spec import DatasetSpec
 from schemas.tables import get_table
+from schemas.tables.shared_instance_drift import Drift
+from schemas.tables.shared_instance_sets import SharedSet
 
 log = logging.getLogger(__name__)
 
-MASKS, DRIFT = "shared_instance_masks", "shared_instance_drift"
+MASKS = "shared_instance_masks"
 _COMPARED = ["scenario_id", "rank_pct", "rank_pct_scenario", "is_shared"]
 
 
@@ -55,23 +55,20 @@ class SetScoring:
 
     def is_compared(self, day: date) -> bool:
         """Whether `shared_instance_drift` has the day under this set."""
-        return day in lake_reader.published_days(self._dataset, DRIFT, self._where)
+        return day in lake_reader.published_days(self._dataset, Drift.table, self._where)
 
     @property
     def _where(self) -> dict[str, str]:
         return {"shared_set_id": self._set.shared_set_id}
 
     def _is_of_window(self, day: date) -> bool:
-        return self._set.window_start <= day <= self._set.window_end
+        return self._set.first_day <= day <= self._set.last_day
 
     def _load(self) -> tuple[Scorer, list[ScoreSample]]:
         if self._loaded is None:
             path = artifact_path(self._dataset, self._set.selector_uri)
-            mend = (
-                f"make it again: python -m jobs.search_shared_instances --dataset {self._dataset.name} --restore "
-                f"{self._set.shared_set_id}"
-            )
-            scorer = load_scorer(path, self._set.selector_sha256, mend=mend)
+            restore = command("search_shared_instances", self._dataset, f"--restore {self._set.shared_set_id}")
+            scorer = load_scorer(path, self._set.selector_sha256, remedy=f"restore it: {restore}")
             self._loaded = scorer, window_samples(scorer)
         return self._loaded
 
@@ -94,19 +91,9 @@ class SetScoring:
 
     def _compare(self, day: date, masks: pa.Table) -> None:
         _, window = self._load()
-        add_new_columns(self._dataset, DRIFT)
         rows = drift_rows(self._dataset, self._set.shared_set_id, day, window, day_samples(masks, len(window) - 1))
-        overwrite_partition(rows, self._dataset, DRIFT, {**self._where, "ds": str(day)})
-        for line in drift_lines(self._dataset, day, rows):
-            log.info(line)
-
-
-def launched_processes() -> tuple[int, int]:
-    """(this process's rank, number of processes) under torchrun, which sets them; (0, 1) without.
-
-    Searching and scoring exchange nothing between processes, so none has to wait for another.
-    """
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+        overwrite_partition(to_arrow(rows), self._dataset, Drift.table, {**self._where, "ds": str(day)})
+        _log_drift(self._dataset, rows)
 
 
 def is_scored(dataset: DatasetSpec, set_id: str, day: date) -> bool:
@@ -130,23 +117,8 @@ def publish_masks(dataset: DatasetSpec, set_id: str, day: date, masks: pa.Table,
 
     masks: of `Scorer.masks`; files: `feature_files` of the day at the table versions that were scored.
     """
-    add_new_columns(dataset, MASKS)
     told = masks.append_column("features_files", pa.repeat(pa.scalar(files), masks.num_rows))
     return overwrite_partition(told, dataset, MASKS, {"shared_set_id": set_id, "ds": str(day)})
-
-
-def add_new_columns(dataset: DatasetSpec, table: str) -> None:
-    """Give a table of an older version the nullable columns that its spec has gained; its rows hold null there."""
-    if not lake_reader.table_exists(dataset, table):
-        return
-    while True:
-        delta = lake_reader.open_table(dataset, table)
-        there = {field.name for field in delta.schema().fields}
-        new = [field for field in get_table(table).arrow_schema() if field.nullable and field.name not in there]
-        if not new:
-            return
-        with suppress(CommitFailedError):  # another writer was faster: look again
-            delta.alter.add_columns(DeltaSchema.from_arrow(pa.schema(new)).fields)
 
 
 def window_samples(scorer: Scorer) -> list[ScoreSample]:
@@ -166,32 +138,37 @@ def day_samples(masks: pa.Table, num_scenarios: int) -> list[ScoreSample]:
 
 def drift_rows(
     dataset: DatasetSpec, set_id: str, day: date, window: Sequence[ScoreSample], found: Sequence[ScoreSample]
-) -> pa.Table:
+) -> list[Drift]:
     """Rows of `shared_instance_drift`: all rows (-1), then each scenario."""
     limits = dataset.search
     by_scenario = {-1: (window[-1], found[-1]), **dict(enumerate(zip(window[:-1], found[:-1], strict=True)))}
     rows = []
     for scenario, (expected, observed) in by_scenario.items():
-        drift = compare_samples(
+        shift = compare_samples(
             expected, observed, psi_limit=limits.drift_psi_limit, share_limit=limits.drift_share_limit
         )
-        key = {"ds": str(day), "shared_set_id": set_id, "scenario_id": scenario, "rows": observed.rows}
-        rows.append(key | asdict(drift) | {"window_rows": expected.rows})
-    return pa.Table.from_pylist(rows, schema=get_table(DRIFT).arrow_schema())
-
-
-def drift_lines(dataset: DatasetSpec, day: date, rows: pa.Table) -> list[str]:
-    """A line for each part of a day that drifted, with its figures."""
-    lines = []
-    for row in rows.to_pylist():
-        if row["is_drifted"]:
-            part = "all rows" if row["scenario_id"] < 0 else f"scenario {dataset.scenario.names[row['scenario_id']]}"
-            lines.append(
-                f"{day}: DRIFTED from the window of {row['shared_set_id']}, {part}: psi {row['psi']:.3f} (limit "
-                f"{dataset.search.drift_psi_limit:g}), shared {row['window_share_rate']:.1%} -> "
-                f"{row['share_rate']:.1%} (limit {dataset.search.drift_share_limit:.0%}) of {row['rows']:,} rows"
+        rows.append(
+            Drift(
+                ds=str(day),
+                shared_set_id=set_id,
+                scenario_id=scenario,
+                rows=observed.rows,
+                window_rows=expected.rows,
+                **asdict(shift),
             )
-    return lines
+        )
+    return rows
+
+
+def _log_drift(dataset: DatasetSpec, rows: Sequence[Drift]) -> None:
+    limits = dataset.search
+    for row in rows:
+        if row.is_drifted:
+            log.warning(
+                f"{row.ds}: DRIFTED from the window of {row.shared_set_id}, {part_name(dataset, row.scenario_id)}: psi "
+                f"{row.psi:.3f} (limit {limits.drift_psi_limit:g}), shared {row.window_share_rate:.1%} -> "
+                f"{row.share_rate:.1%} (limit {limits.drift_share_limit:.0%}) of {row.rows:,} rows"
+            )
 
 
 def _one_sample(rank_N: np.ndarray, shared_N: np.ndarray) -> ScoreSample:

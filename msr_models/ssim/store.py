@@ -22,6 +22,7 @@ from msr_models.ssim.ranks import rank_pct
 from msr_models.ssim.scoring import score_rows
 from msr_models.ssim.search import SearchResult
 from msr_models.ssim.selector import Selector
+from schemas.commands import command
 from schemas.errors import SharedSetError
 from schemas.pipeline_spec import SearchSpec
 
@@ -54,10 +55,11 @@ class Scorer:
         here = (window.dataset_name, window.vocabulary_version.rpartition("-")[2], window.num_scenarios)
         there = (self.dataset, self.lineage, self.num_scenarios)
         if here != there:
+            search = command("search_shared_instances", here[0], "--ds DAY")
             raise SharedSetError(
                 f"shared set {self.shared_set_id} was searched in data set {there[0]!r} (vocabulary lineage "
                 f"{there[1]}, {there[2]} scenarios) and cannot score {here[0]!r} (lineage {here[1]}, {here[2]} "
-                f"scenarios); search a new set: python -m jobs.search_shared_instances --dataset {here[0]} --ds DAY"
+                f"scenarios); search a new set: {search}"
             )
 
     def masks(self, window: Window, probs_N: NDArray[np.float32] | None = None) -> pa.Table:
@@ -139,19 +141,20 @@ def file_fault(path: Path, sha256: str) -> str:
     return "" if found == sha256 else f"selector {path} has sha256 {found}, its set says {sha256}: it was changed"
 
 
-def load_scorer(path: Path, sha256: str, *, mend: str = "restore the file from a copy") -> Scorer:
-    """Read a scorer back, its selector in eval mode. mend: what an error tells to do.
+def load_scorer(path: Path, sha256: str, *, remedy: str = "restore the file from a copy") -> Scorer:
+    """Read a scorer back, its selector in eval mode. remedy: what the error suggests.
 
     Raises SharedSetError where the file is missing, is not the one of `sha256`, or is of another format.
     """
     if fault := file_fault(path, sha256):
-        raise SharedSetError(f"{fault}; {mend}")
+        raise SharedSetError(f"{fault}; {remedy}")
     content = torch.load(path, map_location="cpu", weights_only=True)
     meta = json.loads(content["metadata"])
     if meta["format"] != FORMAT:
+        search = command("search_shared_instances", str(meta["dataset"]), "--ds DAY", "--seed N")
         raise SharedSetError(
-            f"selector {path} is of format {meta['format']}, this version reads {FORMAT}; search with another seed "
-            f"and pin that set: python -m jobs.search_shared_instances --dataset {meta['dataset']} --ds DAY --seed N"
+            f"selector {path} has format {meta['format']}, this version reads {FORMAT}; search with another seed and "
+            f"pin that set: {search}"
         )
     selector = Selector(
         FieldLayout.from_dict(meta["layout"]),

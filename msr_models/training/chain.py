@@ -16,6 +16,7 @@ from typing import Any, Literal
 from msr_models.data.window import published_empty
 from msr_models.training.manifest import Predecessor, RunManifest
 from msr_models.training.recorded_runs import RecordedRun, recorded_runs
+from schemas.commands import command, day_options
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
 from schemas.pipeline_spec import ModelChoice
@@ -124,7 +125,7 @@ def find_predecessor(dataset: DatasetSpec, day: date, planned: RunManifest) -> P
         ds=str(day),
         run_id=found[0].manifest.run_id,
         ratio=found[0].manifest.ratio,
-        checkpoint_sha256=found[0].checkpoint_sha256,
+        checkpoint_sha256=found[0].row.checkpoint_sha256,
         chain_start=_chain_start(found[0].manifest),
     )
 
@@ -156,10 +157,9 @@ def _chain_start(manifest: RunManifest) -> str:
 def _again(dataset: DatasetSpec, planned: RunManifest) -> str:
     """The remedy: all days since the first trainable one, in order."""
     first = first_trainable_day(dataset, date.fromisoformat(planned.ds))
-    return (
-        f"train the days again in order: python -m jobs.train_target_model --dataset {dataset.name} --model "
-        f"{planned.model} --from {first} --to {planned.ds}, or set training.start: scratch"
-    )
+    days = [first, date.fromisoformat(planned.ds)]
+    again = command("train_target_model", dataset, f"--model {planned.model}", day_options(days))
+    return f"train the days again in order: {again}, or set training.start: scratch"
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, str]:

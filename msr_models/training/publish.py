@@ -7,19 +7,20 @@ import logging
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 
-import pyarrow as pa
-
 from lake.arrow_writer import overwrite_partition
 from lake.files import write_json
 from lake.locations import artifact_uri, artifacts_dir
+from lake.rows import to_arrow
 from msr_models.sets.catalogue import get_shared_set
 from msr_models.training.checkpoint import save_checkpoint
 from msr_models.training.manifest import RunManifest
 from msr_models.training.predictions import write_predictions
 from msr_models.training.recorded_runs import recorded_runs
 from msr_models.training.target import Arm, run_folder, select
+from schemas.commands import command
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError, TrainingError
+from schemas.tables.training_runs import TrainingRun
 
 log = logging.getLogger(__name__)
 
@@ -38,11 +39,11 @@ def publish_runs(dataset: DatasetSpec, ds: date, model: str, arms: Sequence[Arm]
     _require_sets(dataset, ds, model, arms)
     selected = selected_id([a.manifest for a in arms], fixed)
     rows = [_row(dataset, arm, is_selected=arm.manifest.run_id == selected) for arm in arms]
-    overwrite_partition(pa.Table.from_pylist(rows), dataset, "training_runs", {"ds": str(ds), "model": model})
+    overwrite_partition(to_arrow(rows), dataset, TrainingRun.table, {"ds": str(ds), "model": model})
     for row in rows:
-        auc = "none" if row["validation_auc"] is None else f"{row['validation_auc']:.4f}"
-        mark = " <- selected" if row["is_selected"] else ""
-        log.info(f"{ds} {model}: {row['arm']} r={row['ratio']:g} validation mean AUC {auc} ({row['run_id']}){mark}")
+        auc = "none" if row.validation_auc is None else f"{row.validation_auc:.4f}"
+        mark = " <- selected" if row.is_selected else ""
+        log.info(f"{ds} {model}: {row.arm} r={row.ratio:g} validation mean AUC {auc} ({row.run_id}){mark}")
 
 
 def _require_sets(dataset: DatasetSpec, ds: date, model: str, arms: Sequence[Arm]) -> None:
@@ -50,40 +51,40 @@ def _require_sets(dataset: DatasetSpec, ds: date, model: str, arms: Sequence[Arm
         try:
             get_shared_set(dataset, str(set_id), ds)
         except SharedSetError as error:
+            again = command("train_target_model", dataset, f"--ds {ds}", f"--model {model}")
             raise SharedSetError(
-                f"{ds} {model}: nothing was published, its set may not be used any more: {error}; train the day again "
-                f"with the set that is in force now: python -m jobs.train_target_model --dataset {dataset.name} --ds "
-                f"{ds} --model {model}"
+                f"{ds} {model}: nothing was published because its set may no longer be used: {error}; train the day "
+                f"again with the set in force now: {again}"
             ) from error
 
 
-def _row(dataset: DatasetSpec, arm: Arm, *, is_selected: bool) -> dict[str, object]:
+def _row(dataset: DatasetSpec, arm: Arm, *, is_selected: bool) -> TrainingRun:
     """Write the arm's files and return its row of training_runs."""
     manifest = arm.manifest
     folder = run_folder(artifacts_dir(dataset), manifest.run_id)
     sha256 = save_checkpoint(folder / "weights.pt", arm.model, arm.card)
     write_predictions(folder / "predictions.parquet", arm.predictions)
     write_json(folder / "manifest.json", json.loads(manifest.to_json()))
-    return {
-        "ds": manifest.ds,
-        "model": manifest.model,
-        "run_id": manifest.run_id,
-        "arm": manifest.arm,
-        "ratio": manifest.ratio,
-        "is_selected": is_selected,
-        "shared_set_id": manifest.shared_set_id,
-        "seed": manifest.trainer["seed"],
-        "validation_auc": arm.result.validation_auc,
-        "validation_logloss": arm.result.validation_logloss,
-        "epochs": arm.result.epochs,
-        "train_rows": arm.result.train_rows,
-        "manifest": manifest.to_json(),
-        "checkpoint_uri": artifact_uri(dataset, folder / "weights.pt"),
-        "checkpoint_sha256": sha256,
-        "predictions_uri": artifact_uri(dataset, folder / "predictions.parquet"),
-        "train_seconds": arm.result.train_seconds,
-        "created_at": datetime.now(UTC),
-    }
+    return TrainingRun(
+        ds=manifest.ds,
+        model=manifest.model,
+        run_id=manifest.run_id,
+        arm=manifest.arm,
+        ratio=manifest.ratio,
+        is_selected=is_selected,
+        shared_set_id=manifest.shared_set_id,
+        seed=int(manifest.trainer["seed"]),
+        validation_auc=arm.result.validation_auc,
+        validation_logloss=arm.result.validation_logloss,
+        epochs=arm.result.epochs,
+        train_rows=arm.result.train_rows,
+        manifest=manifest.to_json(),
+        checkpoint_uri=artifact_uri(dataset, folder / "weights.pt"),
+        checkpoint_sha256=sha256,
+        predictions_uri=artifact_uri(dataset, folder / "predictions.parquet"),
+        train_seconds=arm.result.train_seconds,
+        created_at=datetime.now(UTC),
+    )
 
 
 def runs_exist(dataset: DatasetSpec, planned: Sequence[RunManifest], fixed: float | None) -> bool:
@@ -101,6 +102,6 @@ def runs_exist(dataset: DatasetSpec, planned: Sequence[RunManifest], fixed: floa
         for m in made
     ):
         return False
-    if [run.manifest.run_id for run in runs if run.is_selected] != [selected_id(made, fixed)]:
+    if [run.row.run_id for run in runs if run.row.is_selected] != [selected_id(made, fixed)]:
         return False
     return all(run.has_files() for run in runs)

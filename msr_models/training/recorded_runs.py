@@ -1,36 +1,38 @@
-"""Runs as `training_runs` records them."""
+"""Recorded runs: rows of `training_runs` with their manifests and files."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
-from lake import reader as lake_reader
 from lake.locations import artifact_path
+from lake.rows import read_rows
 from msr_models.training.manifest import RunManifest, parse_manifest
 from schemas.dataset_spec import DatasetSpec
-
-_COLUMNS = ["run_id", "is_selected", "manifest", "checkpoint_uri", "checkpoint_sha256", "predictions_uri"]
+from schemas.tables.training_runs import TrainingRun
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordedRun:
-    """A row of `training_runs` and where its files lie."""
+    """A row of `training_runs` with its manifest parsed and its files located."""
 
+    dataset: DatasetSpec = field(repr=False)
+    row: TrainingRun = field(repr=False)
     manifest: RunManifest
-    is_selected: bool
-    checkpoint: Path
-    checkpoint_sha256: str
-    predictions: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        """The weights file."""
+        return artifact_path(self.dataset, self.row.checkpoint_uri)
 
     def has_files(self) -> bool:
-        """Whether predictions are there and the checkpoint is the one recorded."""
-        if not (self.predictions.is_file() and self.checkpoint.is_file()):
+        """Whether the predictions exist and the checkpoint is the recorded one."""
+        if not (artifact_path(self.dataset, self.row.predictions_uri).is_file() and self.checkpoint.is_file()):
             return False
         with self.checkpoint.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == self.checkpoint_sha256
+            return hashlib.file_digest(file, "sha256").hexdigest() == self.row.checkpoint_sha256
 
 
 def recorded_runs(dataset: DatasetSpec, ds: date, model: str) -> list[RecordedRun]:
@@ -38,19 +40,10 @@ def recorded_runs(dataset: DatasetSpec, ds: date, model: str) -> list[RecordedRu
 
     Raises TrainingError for a manifest of another format.
     """
-    if not lake_reader.table_exists(dataset, "training_runs"):
-        return []
-    rows = lake_reader.read_table(
-        dataset, "training_runs", columns=_COLUMNS, days=[ds], filters={"model": model}
-    ).to_pylist()
-    runs = [
-        RecordedRun(
-            manifest=parse_manifest(row["manifest"], f"the manifest of run {row['run_id']} in training_runs"),
-            is_selected=row["is_selected"],
-            checkpoint=artifact_path(dataset, row["checkpoint_uri"]),
-            checkpoint_sha256=row["checkpoint_sha256"],
-            predictions=artifact_path(dataset, row["predictions_uri"]),
-        )
-        for row in rows
-    ]
-    return sorted(runs, key=lambda run: run.manifest.ratio)
+    rows = read_rows(dataset, TrainingRun, days=[ds], filters={"model": model})
+    return [_recorded(dataset, row) for row in sorted(rows, key=lambda row: row.ratio)]
+
+
+def _recorded(dataset: DatasetSpec, row: TrainingRun) -> RecordedRun:
+    manifest = parse_manifest(row.manifest, f"the manifest of run {row.run_id} in {TrainingRun.table}")
+    return RecordedRun(dataset=dataset, row=row, manifest=manifest)

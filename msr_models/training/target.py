@@ -32,6 +32,7 @@ from msr_models.training.state import Resume
 from msr_models.training.target_data import TargetData
 from msr_models.training.trainer import TrainResult, predict, train, validate
 from msr_models.training.warm_start import build_from_checkpoint
+from schemas.commands import command
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
 from schemas.pipeline_spec import ModelChoice
@@ -70,7 +71,8 @@ def ratio_grid(dataset: DatasetSpec, model: str, shared_set_id: str | None, fixe
         return [0.0]
     if shared_set_id is None:
         if fixed:
-            raise TrainingError(f"--ratio {fixed} needs a shared set; run: python -m jobs.search_shared_instances")
+            search = command("search_shared_instances", dataset, "--ds DAY")
+            raise TrainingError(f"--ratio {fixed} needs a shared set; run: {search}")
         return [0.0]
     if fixed is not None:
         return sorted({0.0, fixed})

@@ -28,7 +28,7 @@ class Drift(Row):
         bool,
         Doc("psi or share rate past chance and past the limits at scoring time"),
     ]
-    window_rows: Annotated[int | None, Doc("rows of the set's window; null: not known, is_drifted stands")]
+    window_rows: Annotated[int, Doc("rows of the set's window")]
 
 
 TABLE = TableSpec(

@@ -25,8 +25,7 @@ TABLE = TableSpec(
             type=pa.string(),
             nullable=True,
             volatile=True,
-            doc="hash of the names of the day's feature files that were scored: where those of the day differ from it, "
-            "the day is scored again; null: not known",
+            doc="digest of the names of the feature files that were scored; where it differs, the day is scored again",
         ),
     ),
     written_by="score_shared_instances",

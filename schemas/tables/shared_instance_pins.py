@@ -4,7 +4,7 @@ A function of the day and of this table's content, never of a clock, so that a r
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, ClassVar
 
 from schemas.table_spec import Doc, Row, TableSpec, columns_of
@@ -19,6 +19,11 @@ class Pin(Row):
     from_ds: Annotated[str, Doc("first training day that the record holds for")]
     shared_set_id: Annotated[str | None, Doc("set; null: from here on the newest again")]
     recorded_at: Annotated[datetime, Doc("clock", volatile=True)]
+
+    @property
+    def first_day(self) -> date:
+        """`from_ds` as a date."""
+        return date.fromisoformat(self.from_ds)
 
 
 TABLE = TableSpec(

@@ -1,9 +1,13 @@
 """One search for shared instances (SSIM). Immutable: a new search makes a new id; only `status` may move to retired."""
 
+import json
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, ClassVar
 
+from pydantic import ValidationError
+
+from schemas.pipeline_spec import SearchSpec
 from schemas.table_spec import Constraint, Doc, Row, TableSpec, columns_of
 
 
@@ -37,6 +41,34 @@ class SharedSet(Row):
     created_at: Annotated[datetime, Doc("clock", volatile=True)]
     status: Annotated[str, Doc("accepted, rejected or retired")]
     status_reason: Annotated[str, Doc("why; accepted: scenarios sharing 0 % or 100 %, else empty")]
+
+    @property
+    def first_day(self) -> date:
+        """First day of the window."""
+        return date.fromisoformat(self.window_start)
+
+    @property
+    def last_day(self) -> date:
+        """Last day of the window."""
+        return date.fromisoformat(self.window_end)
+
+    @property
+    def lineage(self) -> str:
+        """Lineage of the vocabularies that the selector knows."""
+        return self.vocabulary_version.rpartition("-")[2]
+
+    @property
+    def features_version(self) -> int:
+        """Version of scenario_features that was searched; -1 where the row does not name one."""
+        return int(json.loads(self.table_versions).get("scenario_features", -1))
+
+    def is_searched_with(self, search: SearchSpec) -> bool:
+        """Whether it was searched with these settings, whatever they say about when a search is due."""
+        try:
+            own = SearchSpec.model_validate_json(self.config)
+        except ValidationError:
+            return False  # a version of the code with other settings made it
+        return own.model_dump(exclude={"every_days"}) == search.model_dump(exclude={"every_days"})
 
 
 TABLE = TableSpec(

@@ -1,5 +1,6 @@
 """One trained model (one arm and ratio) of one day, with the manifest that repeats it."""
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, ClassVar
@@ -33,6 +34,11 @@ class TrainingRun(Row):
     predictions_uri: Annotated[str, Doc("Parquet: validation and test rows", volatile=True)]
     train_seconds: Annotated[float, Doc("wall time", volatile=True)]
     created_at: Annotated[datetime, Doc("clock", volatile=True)]
+
+    @property
+    def code_version(self) -> str:
+        """The version of the code that trained it, from its manifest."""
+        return str(json.loads(self.manifest).get("code_version", "unknown"))
 
 
 TABLE = TableSpec(

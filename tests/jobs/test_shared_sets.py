@@ -117,8 +117,8 @@ def test_show_has_the_row_gains_and_runs(spec: DatasetSpec) -> None:
     days = [line.split() for line in shown.split("days against the window\n")[1].split("\n\n")[0].splitlines()]
     assert days == [
         ["day", "rows", "psi", "shared", "of", "the", "window", "drifted"],
-        ["2026-01-07", "10", "0.0000", "50.0%", "50.0%", "home"],
-        ["2026-01-08", "10", "0.0000", "50.0%", "50.0%", "no"],
+        ["2026-01-07", "100,000", "0.0000", "50.0%", "50.0%", "home"],
+        ["2026-01-08", "100,000", "0.0000", "50.0%", "50.0%", "no"],
     ]
     assert "600 rows of 3 days, 2026-01-04 .. 2026-01-06" in shown
     assert "no day outside the window has been scored yet" in command(spec, "show", "early")

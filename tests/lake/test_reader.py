@@ -4,16 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from lake.reader import MADE_BY, open_table, published_days, read_table
+from lake.reader import open_table, published_days, read_table
 from schemas.errors import TableError
 from schemas.load_dataset import load_dataset
-from schemas.tables import table_names
 
 GENERATED = load_dataset("generated")
-
-
-def test_every_table_names_the_step_that_makes_it() -> None:
-    assert sorted(MADE_BY) == table_names()
 
 
 def test_a_missing_table_names_its_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

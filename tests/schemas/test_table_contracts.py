@@ -71,4 +71,4 @@ def test_an_unknown_table_is_named() -> None:
 
 def test_a_key_that_is_no_column_is_refused() -> None:
     with pytest.raises(ValueError, match=r"\['nowhere'\] are not among its columns"):
-        TableSpec(name="t", doc="d", columns=(), keys=("nowhere",), partition_by=())
+        TableSpec(name="t", doc="d", columns=(), keys=("nowhere",), partition_by=(), written_by="x")

@@ -7,8 +7,10 @@ from datetime import UTC, date, datetime
 import pyarrow as pa
 
 from lake.arrow_writer import overwrite_partition, overwrite_rows
+from lake.rows import to_arrow
 from schemas.dataset_spec import DatasetSpec
 from schemas.tables import get_table
+from schemas.tables.shared_instance_drift import Drift
 
 
 def write_pin(dataset: DatasetSpec, from_ds: date, shared_set_id: str | None) -> None:
@@ -24,21 +26,21 @@ def clear_partition(dataset: DatasetSpec, table: str, where: dict[str, str]) -> 
 
 
 def write_drift(dataset: DatasetSpec, shared_set_id: str, day: date, *, is_drifted: bool) -> None:
-    """The comparison of a day, of before window_rows; only its first scenario drifted, not the whole."""
+    """The comparison of a day; where it drifted, only its first scenario did, not the whole."""
+    drifted = {0} if is_drifted else set()
     rows = [
-        {
-            "ds": str(day),
-            "shared_set_id": shared_set_id,
-            "scenario_id": scenario,
-            "rows": 10,
-            "share_rate": 0.5,
-            "window_share_rate": 0.5,
-            "psi": 0.0,
-            "is_drifted": is_drifted and scenario == 0,
-            "window_rows": None,
-        }
+        Drift(
+            ds=str(day),
+            shared_set_id=shared_set_id,
+            scenario_id=scenario,
+            rows=100_000,
+            window_rows=100_000,
+            share_rate=0.5,
+            window_share_rate=0.5,
+            psi=9.0 if scenario in drifted else 0.0,
+            is_drifted=scenario in drifted,
+        )
         for scenario in range(-1, dataset.num_scenarios)
     ]
-    table = pa.Table.from_pylist(rows, schema=get_table("shared_instance_drift").arrow_schema())
     partition = {"shared_set_id": shared_set_id, "ds": str(day)}
-    overwrite_partition(table, dataset, "shared_instance_drift", partition)
+    overwrite_partition(to_arrow(rows), dataset, Drift.table, partition)

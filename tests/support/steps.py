@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import runpy
+import sys
+import warnings
+from collections.abc import Sequence
 from datetime import date
+from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+import pytest
 
 from jobs.cli import StepArgs, StepOptions
 from schemas.dataset_spec import DatasetSpec
@@ -18,6 +25,15 @@ def run_step(step: ModuleType, dataset: DatasetSpec, *days: date, options: StepO
 def _options_of(step: ModuleType) -> type[StepOptions]:
     own = (v for v in vars(step).values() if isinstance(v, type) and v.__module__ == step.__name__)
     return next((v for v in own if issubclass(v, StepOptions)), StepOptions)
+
+
+def command_line(command: ModuleType, words: Sequence[str | Path], monkeypatch: pytest.MonkeyPatch) -> int:
+    """`python -m <command> <words>` in this process; its exit code."""
+    monkeypatch.setattr(sys, "argv", [command.__name__, *map(str, words)])
+    with pytest.raises(SystemExit) as ended, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*found in sys.modules", category=RuntimeWarning)
+        runpy.run_module(command.__name__, run_name="__main__", alter_sys=True)
+    return int(ended.value.code or 0)
 
 
 def train(dataset: DatasetSpec, *days: date, **options: Any) -> None:

@@ -100,7 +100,7 @@ def test_asking_for_a_set_by_name(lake: Path) -> None:
     write_shared_set(spec, "bad", (D[0], D[3]), status="rejected")
     write_shared_set(spec, "old", (D[0], D[3]), status="retired")
     write_shared_set(spec, "foreign", (D[0], D[3]), vocabulary_version="20260101-00000000")
-    assert get_shared_set(spec, "set", D[4]).window_end == D[3]
+    assert get_shared_set(spec, "set", D[4]).last_day == D[3]
     with pytest.raises(SharedSetError, match=r"days up to 2026-01-04, which 2026-01-04 must not see.* list"):
         get_shared_set(spec, "set", D[3])
     with pytest.raises(SharedSetError, match=r"bad was rejected \(test\).*jobs.shared_sets --dataset tiny list"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import shutil
-from argparse import ArgumentParser
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -16,7 +15,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from jobs import score_shared_instances, search_shared_instances
-from jobs.cli import StepArgs
+from jobs.cli import StepArgs, parse
 from lake import reader as lake_reader
 from lake.arrow_writer import overwrite_partition
 from lake.locations import table_uri
@@ -53,15 +52,8 @@ def spec(scored_lake: Path, lake: Path) -> DatasetSpec:
 
 def score(spec: DatasetSpec, *words: str) -> None:
     """The step with the words of its command line."""
-    parser = ArgumentParser()
-    score_shared_instances.add_arguments(parser)
-    parser.add_argument("--ds", type=date.fromisoformat)
-    parser.add_argument("--from", dest="first", type=date.fromisoformat)
-    parser.add_argument("--to", dest="last", type=date.fromisoformat)
-    parser.add_argument("--dataset")
-    options = parser.parse_args(words)
-    days = [options.ds] if options.ds else [d for d in DAYS if options.first <= d <= options.last]
-    score_shared_instances.step(StepArgs(dataset=spec, days=days, options=options))
+    options = parse(score_shared_instances.ScoreOptions, words)
+    score_shared_instances.step(StepArgs(dataset=spec, days=options.days(), options=options))
 
 
 def set_id(spec: DatasetSpec) -> str:
@@ -95,13 +87,6 @@ def move_histories(spec: DatasetSpec, day: date) -> None:
 
 def with_masks(spec: DatasetSpec) -> Window:
     return load_window(spec, LATER, shared_set_id=set_id(spec))
-
-
-def without_column(spec: DatasetSpec, tmp_path: Path) -> None:
-    """The table of masks as it was before they said what they were made from."""
-    old = lake_reader.read_table(spec, MASKS).drop_columns(["features_files"])
-    Path(table_uri(spec, MASKS)).rename(tmp_path / "moved")
-    write_deltalake(table_uri(spec, MASKS), old, partition_by=["shared_set_id", "ds"])
 
 
 @pytest.mark.parametrize("rebuild", [correct_a_field, move_histories])
@@ -165,24 +150,11 @@ def test_compaction_costs_one_scoring_and_changes_nothing(spec: DatasetSpec) -> 
     assert stale_days(spec, set_id(spec), [day]) == [] and content(spec, MASKS, day).equals(expected)
 
 
-def test_masks_of_before_the_column_are_stale_and_scoring_adds_it(spec: DatasetSpec, tmp_path: Path) -> None:
-    without_column(spec, tmp_path)
-    with pytest.raises(SharedSetError, match="2026-01-05, 2026-01-06, 2026-01-07"):
-        with_masks(spec)
-    score(spec, "--ds", str(DS))
-    assert not np.isnan(with_masks(spec).rank_N.numpy()).any()
-    assert stale_days(spec, set_id(spec), DAYS[:6]) == WINDOW, "days that are not asked for keep their rows"
-
-
-def test_a_recorded_run_is_repeated_from_the_masks_it_had(spec: DatasetSpec, tmp_path: Path) -> None:
+def test_a_recorded_run_is_repeated_from_the_masks_it_had(spec: DatasetSpec) -> None:
     before = with_masks(spec)
     correct_a_field(spec, LATER[1])
     again = load_window(spec, LATER, shared_set_id=set_id(spec), versions=before.table_versions)
     assert (again.fingerprint, again.mask_fingerprint) == (before.fingerprint, before.mask_fingerprint)
-    without_column(spec, tmp_path)
-    version = {MASKS: lake_reader.table_version(spec, MASKS)}
-    older = load_window(spec, LATER, shared_set_id=set_id(spec), versions={**before.table_versions, **version})
-    assert older.mask_fingerprint == before.mask_fingerprint, "a run of before masks said what they were made from"
 
 
 def test_a_day_that_lost_masks_is_scored_again(spec: DatasetSpec) -> None:

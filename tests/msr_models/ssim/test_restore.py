@@ -5,12 +5,9 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import sys
-from argparse import Namespace
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pyarrow as pa
@@ -19,16 +16,17 @@ import yaml
 from deltalake import DeltaTable
 
 from jobs import score_shared_instances, search_shared_instances, shared_sets
-from jobs.cli import StepArgs, run_step
 from lake import reader as lake_reader
 from lake.arrow_writer import overwrite_partition, overwrite_rows
 from lake.locations import artifact_path, artifacts_dir, table_uri
-from msr_models.sets.catalogue import SharedSet, find_shared_set
+from msr_models.sets.catalogue import find_shared_set
 from msr_models.sets.export import export_set
 from msr_models.ssim.search import SearchResult
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError
+from schemas.tables.shared_instance_sets import SharedSet
 from tests.support.set_tables import clear_partition
+from tests.support.steps import command_line, search
 from tests.support.tiny_lake import SMALL_SEARCH, tiny_dataset, tiny_day, write_tiny_lake
 
 DAYS = [date(2026, 1, d) for d in range(2, 8)]
@@ -41,8 +39,7 @@ SETS, MASKS = "shared_instance_sets", "shared_instance_masks"
 def searched_lake(module_lake: Path) -> Path:
     spec = tiny_dataset(search=SMALL_SEARCH)
     write_tiny_lake(spec, DAYS, rows_per_day=ROWS)
-    options = Namespace(threads=1, device="cpu")
-    search_shared_instances.step(StepArgs(dataset=spec, days=[FIRST], options=options))
+    search(spec, FIRST)
     return module_lake
 
 
@@ -57,17 +54,8 @@ def spec(searched_lake: Path, lake: Path, monkeypatch: pytest.MonkeyPatch) -> Da
     return spec
 
 
-def run(module: ModuleType, words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
-    """A step's command line; its exit code."""
-    monkeypatch.setattr(sys, "argv", [module.__name__, *words])
-    needs_days = module is score_shared_instances
-    with pytest.raises(SystemExit) as ended:
-        run_step(None, module.step, module.add_arguments, needs_days=needs_days)
-    return int(ended.value.code or 0)
-
-
 def score(spec: DatasetSpec, monkeypatch: pytest.MonkeyPatch) -> int:
-    return run(score_shared_instances, ["--dataset", spec.name, "--ds", str(DS)], monkeypatch)
+    return command_line(score_shared_instances, ["--dataset", spec.name, "--ds", str(DS)], monkeypatch)
 
 
 def named_in(error: str, step: str) -> list[str]:
@@ -106,12 +94,12 @@ def test_a_lost_or_damaged_selector_is_made_again_with_the_same_bits(
     # The same rows in other files: content counts
     features, _ = tiny_day(spec, WINDOW[0], ROWS)
     overwrite_partition(features, spec, "scenario_features", {"ds": str(WINDOW[0])})
-    assert run(search_shared_instances, words, monkeypatch) == 0
+    assert command_line(search_shared_instances, words, monkeypatch) == 0
     assert (path.read_bytes(), path.with_suffix(".json").read_bytes()) == (whole, beside)
     assert sorted(p.name for p in path.parent.iterdir() if p.name != ".lock") == ["selector.json", "selector.pt"]
     assert lake_reader.table_version(spec, SETS) == version
     assert score(spec, monkeypatch) == 0
-    assert run(search_shared_instances, words, monkeypatch) == 0
+    assert command_line(search_shared_instances, words, monkeypatch) == 0
     assert "exists, nothing to do" in capsys.readouterr().out
 
 
@@ -125,13 +113,13 @@ def test_rows_that_were_corrected_since_are_read_as_they_were(
     overwrite_partition(sequences, spec, "behaviour_sequences", {"ds": str(WINDOW[1])})
     overwrite_partition(features, spec, "scenario_features", {"ds": str(WINDOW[1])})
     words = ["--dataset", "tiny", "--restore", found.shared_set_id]
-    assert run(search_shared_instances, words, monkeypatch) == 0
+    assert command_line(search_shared_instances, words, monkeypatch) == 0
     assert path.read_bytes() == whole
     path.unlink()
     table = DeltaTable(table_uri(spec, "scenario_features"))
     table.vacuum(0, dry_run=False, enforce_retention_duration=False)
     capsys.readouterr()
-    assert run(search_shared_instances, words, monkeypatch) == 2
+    assert command_line(search_shared_instances, words, monkeypatch) == 2
     error = capsys.readouterr().err
     assert "are not those that were searched" in error and "--seed 2" in error
 
@@ -146,15 +134,15 @@ def test_where_the_search_ends_in_another_file_the_named_commands_give_another_s
     overwrite_rows(changed, spec, SETS, {"shared_set_id": found.shared_set_id})
     before = path.read_bytes()
     words = ["--dataset", "tiny", "--restore", found.shared_set_id]
-    assert run(search_shared_instances, words, monkeypatch) == 2
+    assert command_line(search_shared_instances, words, monkeypatch) == 2
     error = capsys.readouterr().err
     assert "its search ends in another one here" in error and path.read_bytes() == before
     assert not (path.parent / "again").exists()
-    assert run(search_shared_instances, named_in(error, "search_shared_instances"), monkeypatch) == 0
+    assert command_line(search_shared_instances, named_in(error, "search_shared_instances"), monkeypatch) == 0
     assert f"{found.shared_set_id} is used, not" in capsys.readouterr().out
     (new,) = set(lake_reader.read_table(spec, SETS)["shared_set_id"].to_pylist()) - {found.shared_set_id}
     pin = [new if word == "ID" else word for word in named_in(error, "shared_sets")]
-    assert run(shared_sets, pin, monkeypatch) == 0
+    assert command_line(shared_sets, pin, monkeypatch) == 0
     assert score(spec, monkeypatch) == 0
     assert set(lake_reader.read_table(spec, MASKS, days=[FIRST, DAYS[4]])["shared_set_id"].to_pylist()) == {new}
 
@@ -167,7 +155,7 @@ def test_without_masks_an_export_names_the_command_that_makes_them(
         clear_partition(spec, MASKS, {"shared_set_id": found.shared_set_id, "ds": str(day)})
     with pytest.raises(SharedSetError, match="has no masks") as error:
         export_set(spec, found.shared_set_id, tmp_path / "out")
-    assert run(score_shared_instances, named_in(str(error.value), "score_shared_instances"), monkeypatch) == 0
+    assert command_line(score_shared_instances, named_in(str(error.value), "score_shared_instances"), monkeypatch) == 0
     assert export_set(spec, found.shared_set_id, tmp_path / "out") == (3, 3 * ROWS)
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
-from argparse import Namespace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -13,24 +11,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 import yaml
-from deltalake import write_deltalake
 
 from jobs import score_shared_instances, search_shared_instances
-from jobs.cli import StepArgs, run_step
-from msr_models.sets.schedule import needs_search
 from lake import reader as lake_reader
 from lake.arrow_writer import overwrite_partition
-from lake.locations import table_uri
 from msr_models.data.window import load_window
 from msr_models.sets.catalogue import find_shared_set
 from msr_models.sets.drift import read_drift
-from msr_models.ssim import set_scoring as shared_scoring
+from msr_models.sets.schedule import needs_search
+from msr_models.ssim import set_scoring
 from msr_models.ssim.due_searches import do_due_searches
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError
 from schemas.tables import get_table
 from tests.support.empty_days import publish_empty
 from tests.support.set_tables import clear_partition
+from tests.support.steps import command_line, score
 from tests.support.tiny_lake import SMALL_SEARCH, tiny_dataset, tiny_day, write_tiny_lake
 
 DAYS = [date(2026, 1, d) for d in range(2, 13)]
@@ -38,11 +34,6 @@ FIRST, STRANGE = date(2026, 1, 5), date(2026, 1, 6)
 ROWS = 300
 SEARCH = SMALL_SEARCH
 DRIFT = "shared_instance_drift"
-
-
-def score(spec: DatasetSpec, *days: date, shared_set: str | None = None) -> None:
-    options = Namespace(shared_set=shared_set, threads=1)
-    score_shared_instances.step(StepArgs(dataset=spec, days=list(days), options=options))
 
 
 def search(spec: DatasetSpec, ds: date) -> None:
@@ -74,17 +65,18 @@ def spec(lake: Path) -> DatasetSpec:
     return spec
 
 
-def test_days_outside_the_window_are_compared_with_it(spec: DatasetSpec, capsys: pytest.CaptureFixture[str]) -> None:
+def test_days_outside_the_window_are_compared_with_it(spec: DatasetSpec, caplog: pytest.LogCaptureFixture) -> None:
     score(spec, date(2026, 1, 7))
-    assert "2026-01-06: DRIFTED from the window of shared_bottom-20260104-" in capsys.readouterr().out
+    assert "2026-01-06: DRIFTED from the window of shared_bottom-20260104-" in caplog.text
     rows = rows_of(spec, DRIFT)
     assert rows["ds"].to_pylist() == ["2026-01-05"] * 4 + ["2026-01-06"] * 4, "the 4th is of the set's window"
     assert rows["scenario_id"].to_pylist() == [-1, 0, 1, 2] * 2
     drifted = rows.filter(rows["is_drifted"])
     assert set(drifted["ds"].to_pylist()) == {"2026-01-06"}
     assert all(psi > spec.search.drift_psi_limit for psi in drifted["psi"].to_pylist())
+    caplog.clear()
     score(spec, date(2026, 1, 7))
-    assert "2026-01-07 that drifted from shared_bottom-" in capsys.readouterr().out, "said again in a rerun"
+    assert "2026-01-07 that drifted from shared_bottom-" in caplog.text, "said again in a rerun"
 
 
 def test_the_figures_follow_from_the_masks(spec: DatasetSpec) -> None:
@@ -157,28 +149,12 @@ def test_limits_that_are_changed_later_take_flags_back_and_raise_them(spec: Data
     assert {key: part.is_drifted for key, part in parts.items()} == stored, "the same limits: the same flags"
 
 
-def test_a_drift_table_of_before_the_column_keeps_its_flags_until_its_days_are_scored(
-    spec: DatasetSpec, tmp_path: Path
-) -> None:
-    score(spec, date(2026, 1, 7))
-    old = lake_reader.read_table(spec, DRIFT).drop_columns(["window_rows"])
-    Path(table_uri(spec, DRIFT)).rename(tmp_path / "moved")
-    write_deltalake(table_uri(spec, DRIFT), old, partition_by=["shared_set_id", "ds"])
-    loose = tiny_dataset(search={**SEARCH, "drift_psi_limit": 99, "drift_share_limit": 1.0})
-    assert needs_search(loose, date(2026, 1, 8))[0] == "yes"
-    found = find_shared_set(spec, FIRST)
-    assert found is not None
-    clear_partition(spec, "shared_instance_masks", {"shared_set_id": found.shared_set_id, "ds": str(STRANGE)})
-    score(loose, date(2026, 1, 7))
-    assert needs_search(loose, date(2026, 1, 8))[0] == "no"
-
-
 def test_masks_are_never_there_without_the_comparison(spec: DatasetSpec) -> None:
     """A writer that dies in between leaves a day that is scored again, not one whose drift is never known."""
     found = find_shared_set(spec, FIRST)
     assert found is not None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shared_scoring, "overwrite_partition", _dies_at_drift)
+        patch.setattr(set_scoring, "overwrite_partition", _dies_at_drift)
         with pytest.raises(KeyboardInterrupt):
             score(spec, STRANGE)
     assert FIRST not in lake_reader.published_days(spec, "shared_instance_masks")
@@ -246,10 +222,7 @@ def run_command(words: list[str], spec: DatasetSpec, monkeypatch: pytest.MonkeyP
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{spec.name}.yaml").write_text(yaml.safe_dump(spec.model_dump(mode="json", exclude_unset=True)))
     monkeypatch.setenv("MSR_DATASETS_DIR", str(folder))
-    monkeypatch.setattr(sys, "argv", ["score_shared_instances", *words])
-    with pytest.raises(SystemExit) as ended:
-        run_step(None, score_shared_instances.step, score_shared_instances.add_arguments)
-    assert ended.value.code == 0
+    assert command_line(score_shared_instances, words, monkeypatch) == 0
 
 
 def test_the_command_that_an_error_names_makes_the_missing_masks(
@@ -283,6 +256,5 @@ def test_the_named_command_mends_days_of_the_sets_own_window_too(
     words = str(error.value).split("python -m jobs.score_shared_instances ")[1].split()
     run_command(words, spec, monkeypatch)
     assert rows_of(spec, "shared_instance_masks").equals(expected)
-    with pytest.raises(SharedSetError, match=r"name it with --shared-set ID, see python -m jobs.shared_sets"):
-        options = Namespace(shared_set=None, threads=1, window="exact")
-        score_shared_instances.step(StepArgs(dataset=spec, days=[FIRST], options=options))
+    with pytest.raises(SharedSetError, match=r"name it with --shared-set ID, see 'python -m jobs.shared_sets"):
+        score(spec, FIRST, window="exact")
