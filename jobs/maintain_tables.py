@@ -24,19 +24,21 @@ from pydantic import Field
 
 from jobs.cli import StepArgs, StepOptions, run_step
 from lake.locations import artifacts_dir
-from lake.reader import open_table, read_table, table_exists
+from lake.reader import open_table, table_exists
+from lake.rows import read_rows
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TableError
-from schemas.tables import get_table, table_names
+from schemas.tables import table_names
+from schemas.tables.shared_instance_sets import SharedSet
+from schemas.tables.training_runs import TrainingRun
 
 log = logging.getLogger(__name__)
 
 GROUP = "operators"
 LOG_RETENTION_KEY = "delta.logRetentionDuration"
 LOG_RETENTION = "interval 3650 days"
-# Columns that name the versions a row depends on, as JSON; in a manifest under these keys.
-PINNED_BY = {"training_runs": "manifest", "shared_instance_sets": "table_versions"}
-MANIFEST_KEYS = ("table_versions", "test_table_versions")
+# Keys of a manifest that name the table versions which a run read
+MANIFEST_KEYS: tuple[str, ...] = ("table_versions", "test_table_versions")
 
 
 class MaintainOptions(StepOptions):
@@ -53,7 +55,7 @@ class MaintainOptions(StepOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class Maintained:
-    """What was done to one table; bytes are of the newest version's files."""
+    """What was done to one table: files and bytes of its newest version, deleted files and pinned versions."""
 
     table: str
     files_before: int
@@ -69,22 +71,20 @@ def pinned_versions(dataset: DatasetSpec) -> dict[str, set[int]]:
 
     Raises TableError where one of them cannot be read: a version that might be pinned must not be deleted.
     """
+    runs, sets = read_rows(dataset, TrainingRun), read_rows(dataset, SharedSet)
+    texts = [(f"{r.table}.manifest of {r.run_id!r}", r.manifest, MANIFEST_KEYS) for r in runs]
+    texts += [(f"{s.table}.table_versions of {s.shared_set_id!r}", s.table_versions, ()) for s in sets]
     pinned: dict[str, set[int]] = defaultdict(set)
-    for table, column in PINNED_BY.items():
-        if not table_exists(dataset, table):
-            continue
-        key = get_table(table).keys[0]
-        for name, text in zip(*_two_columns(dataset, table, key, column), strict=True):
-            try:
-                named = json.loads(text)
-                for versions in [named[k] for k in MANIFEST_KEYS] if column == "manifest" else [named]:
-                    for read, version in versions.items():
-                        pinned[read].add(int(version))
-            except (ValueError, KeyError, AttributeError, TypeError) as error:
-                raise TableError(
-                    f"{table}.{column} of {name!r} names no table versions ({error!r}); nothing was deleted: fix or "
-                    "remove that row first"
-                ) from error
+    for place, text, keys in texts:
+        try:
+            named = json.loads(text)
+            for versions in [named[key] for key in keys] or [named]:
+                for table, version in versions.items():
+                    pinned[table].add(int(version))
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise TableError(
+                f"{place} names no table versions ({error!r}); nothing was deleted: fix or remove that row first"
+            ) from error
     return dict(pinned)
 
 
@@ -111,7 +111,7 @@ def maintain_table(
 
 
 def remove_stale_states(folder: Path, retention_hours: int, *, dry_run: bool = False) -> tuple[int, int]:
-    """Delete states to resume from, and halves of such, that were written longer ago; (files, bytes) of those.
+    """Delete states to resume from, whole or half-written, that are older; returns (files, bytes) of those.
 
     A state only saves time: without one a run starts at its beginning and ends in the same weights.
     """
@@ -152,11 +152,6 @@ def step(args: StepArgs[MaintainOptions]) -> None:
     log.info(f"states of interrupted trainings: {files} old files ({size / 1e6:.1f} MB) {verb}")
 
 
-def _two_columns(dataset: DatasetSpec, table: str, first: str, second: str) -> tuple[list[str], list[str]]:
-    rows = read_table(dataset, table, columns=[first, second])
-    return rows[first].to_pylist(), rows[second].to_pylist()
-
-
 def _keep_log(delta: DeltaTable, pinned: set[int]) -> None:
     if pinned and delta.metadata().configuration.get(LOG_RETENTION_KEY) != LOG_RETENTION:
         delta.alter.set_table_properties({LOG_RETENTION_KEY: LOG_RETENTION})
@@ -170,9 +165,9 @@ def _compact(delta: DeltaTable) -> None:
 
 
 def _vacuum(delta: DeltaTable, keep: list[int], retention_hours: int, *, dry_run: bool) -> int:
-    """Delete files that no kept version needs, those of killed writers too; returns how many there are.
+    """Delete files that no kept version needs, those of killed writers too; returns their number.
 
-    The log names files long after they went: only such as are still there count, and without any nothing is committed.
+    The log names files long after they were deleted: only existing ones count, and without any nothing is committed.
     """
 
     def vacuum(*, dry_run: bool) -> list[str]:

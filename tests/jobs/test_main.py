@@ -9,7 +9,7 @@ import pytest
 
 from jobs.__main__ import GROUPS, commands
 from schemas.engines import ENGINES
-from tests.support.source_tree import ROOT, module_name, reached_from, steps
+from tests.support.source_tree import ROOT, imports_of, module_name, python_files, reached_from, steps
 
 
 def test_every_command_is_listed_in_a_group() -> None:
@@ -51,3 +51,14 @@ def test_every_step_has_the_engine_that_it_reaches_by_imports() -> None:
     for step, engine in ENGINES.items():
         reached = reached_from(f"jobs.{step}") & {"pyspark", "torch"}
         assert reached == {"spark": {"pyspark"}, "torch": {"torch"}, "arrow": set()}[engine], step
+
+
+def test_no_command_is_imported_by_another_module() -> None:
+    """What several commands need lies in a library: jobs/building, jobs/cli, msr_models or lake."""
+    names = {command.module for command in commands()}
+    importers = {
+        module_name(path): sorted(names & imports_of(path))
+        for room in ("jobs", "msr_models", "lake", "schemas")
+        for path in python_files(room)
+    }
+    assert {module: found for module, found in importers.items() if found} == {}
