@@ -30,11 +30,11 @@ from sklearn.metrics import roc_auc_score
 
 from jobs.cli import StepArgs, StepOptions, run_step
 from jobs.reporting.collect import ALL_ROWS, MEAN, NO_SHARING, SELECTED, ReportData, collect
-from jobs.reporting.html import difference, number, signed
-from jobs.reporting.summary import columns
+from jobs.reporting.formats import difference, number, signed
 from lake.reader import read_table
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
+from schemas.text import aligned_table
 
 log = logging.getLogger(__name__)
 
@@ -180,7 +180,7 @@ def table_lines(data: ReportData, results: Sequence[DayResult]) -> list[str]:
             )
             row += [number(none), number(chosen), signed(difference(chosen, base))]
         lines.append(row)
-    return columns(lines)
+    return aligned_table(lines)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

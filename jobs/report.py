@@ -1,54 +1,51 @@
-"""Write the report of a data set: one self-contained HTML page with plots and the numbers under them.
+"""Write the report of a data set: one self-contained HTML page with plots and the numbers behind them.
 
-It shows everything that the lake holds, so days may be made in any order: --ds changes nothing, --from and --to narrow
-the days. The page lies at <MSR_REPORT_DIR>/<dataset>/index.html; <MSR_REPORT_DIR>/index.html is the same page, or leads
-to each data set's where there are several. Prints a summary. Parts that are not made yet are said to be missing.
+It shows everything in the lake, so days may be made in any order: --ds changes nothing, --from and --to narrow the
+days. The page is written to <MSR_REPORT_DIR>/<dataset>/index.html; <MSR_REPORT_DIR>/index.html is the same page, or
+links to each data set's where there are several. Prints a summary. Missing parts are named as missing.
 """
 
 from __future__ import annotations
 
-import os
+import logging
 from pathlib import Path
 
-from jobs.cli import StepArgs, StepOptions, progress, run_step
+from jobs.cli import StepArgs, StepOptions, run_step
 from jobs.reporting.collect import collect
-from jobs.reporting.page import render, render_links
+from jobs.reporting.page import render, render_index
 from jobs.reporting.summary import summarise
+from lake.files import write_text
 from lake.locations import report_dir
+from schemas.commands import command
 from schemas.errors import TableError
+
+log = logging.getLogger(__name__)
 
 GROUP = "daily"
 
 
 def write_report(html: str, dataset_name: str) -> Path:
-    """Write the data set's page and the page above it, each in one piece; returns the latter's path."""
+    """Write the data set's page and the page above it, each in one step; returns the latter's path."""
     root = report_dir()
-    _write(root / dataset_name / "index.html", html)
+    write_text(root / dataset_name / "index.html", html)
     names = sorted(p.parent.name for p in root.glob("*/index.html"))
     index = root / "index.html"
-    _write(index, html if names == [dataset_name] else render_links(names))
+    write_text(index, html if names == [dataset_name] else render_index(names))
     return index
 
 
 def step(args: StepArgs[StepOptions]) -> None:
+    dataset = args.dataset
     days = args.days if args.options.ds is None else []
-    data = collect(args.dataset, days, args.options.dataset or args.dataset.name)
-    if not (data.accounts or data.scores or data.sets):
+    data = collect(dataset, days, args.options.dataset)
+    if not (data.audits or data.evaluations or data.sets):
         raise TableError(
-            f"data set {args.dataset.name} has no tables to report on; run "
-            f"'python -m jobs.ingest_impressions --dataset {args.dataset.name} --ds DAY' first, or check MSR_LAKE_ROOT"
+            f"data set {dataset.name} has no tables to report on; run "
+            f"'{command('ingest_impressions', dataset, '--ds DAY')}' first, or check MSR_LAKE_ROOT"
         )
-    index = write_report(render(data), args.dataset.name)
+    index = write_report(render(data), dataset.name)
     print(summarise(data), flush=True)
-    progress(f"report: {index} ({args.dataset.name}: {index.parent / args.dataset.name / 'index.html'})")
-
-
-def _write(path: Path, text: str) -> None:
-    """Aside, then rename: a reader never sees half a page."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
+    log.info(f"report: {index} ({dataset.name}: {index.parent / dataset.name / 'index.html'})")
 
 
 if __name__ == "__main__":

@@ -1,59 +1,55 @@
-"""The report in a terminal: row accounts, set and share rates, AUC per scenario with and without sharing."""
+"""The report in a terminal: row counts, set and share rates, AUC per scenario with and without sharing."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 
-from jobs.reporting.collect import ALL_ROWS, NO_SHARING, SELECTED, SHARE_ALL, ReportData
+from jobs.reporting.collect import NO_SHARING, SELECTED, SHARE_ALL, ReportData, counts
 from jobs.reporting.drift_figures import flag_lines
-from jobs.reporting.html import difference, number, percent, signed
+from jobs.reporting.formats import difference, number, percent, signed
+from schemas.text import aligned_table
 
 
 def summarise(data: ReportData) -> str:
     """A few aligned tables, each with a heading."""
-    parts = [f"data set {data.dataset.name}", *_accounts(data), *_set(data)]
+    lines = [f"data set {data.dataset.name}", *_row_counts(data), *_shared_set(data)]
     for model in data.models:
-        parts += _model(data, model)
-    return "\n".join(parts)
+        lines += _model(data, model)
+    return "\n".join(lines)
 
 
-def columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows as aligned lines: the first column to the left, the others to the right."""
-    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
-    return [
-        "  " + "  ".join(c.ljust(w) if n == 0 else c.rjust(w) for n, (c, w) in enumerate(zip(row, widths, strict=True)))
-        for row in rows
-    ]
+def _indented(rows: Sequence[Sequence[str]]) -> list[str]:
+    return [f"  {line}" for line in aligned_table(rows)]
 
 
-def _accounts(data: ReportData) -> list[str]:
-    if not data.accounts:
+def _row_counts(data: ReportData) -> list[str]:
+    if not data.audits:
         return ["rows: no day has been ingested yet"]
+    rows = [(a.rows_in, a.rows_published, a.rows_quarantined) for a in data.audits]
+    table = [["day", "rows in", "published", "quarantined", "status"]]
+    table += [[audit.ds, *map(str, row), audit.status] for audit, row in zip(data.audits, rows, strict=True)]
+    table.append(["total", *(f"{sum(column)}" for column in zip(*rows, strict=True)), ""])
     reasons: Counter[str] = Counter()
-    for account in data.accounts:
-        reasons.update(account.reasons)
-    total = [sum(getattr(a, n) for a in data.accounts) for n in ("rows_in", "rows_published", "rows_quarantined")]
-    rows = [["day", "rows in", "published", "quarantined", "status"]]
-    rows += [[a.ds, f"{a.rows_in}", f"{a.rows_published}", f"{a.rows_quarantined}", a.status] for a in data.accounts]
-    rows.append(["total", *map(str, total), ""])
+    for audit in data.audits:
+        reasons.update(counts(audit.quarantine_reasons))
     why = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items()))
-    return ["rows", *columns(rows), *([f"  quarantined for: {why}"] if why else [])]
+    return ["rows", *_indented(table), *([f"  quarantined for: {why}"] if why else [])]
 
 
-def _set(data: ReportData) -> list[str]:
+def _shared_set(data: ReportData) -> list[str]:
     if data.shared is None:
         return ["shared-instance set: none with masks yet"]
-    one = data.shared.summary
-    rows = [["scenario", "rows", "shared", "label 0", "label 1"]]
-    rows += [[s.scenario, f"{s.rows}", *map(percent, (s.rate(), s.rate(0), s.rate(1)))] for s in data.shared.shares]
-    head = f"shared-instance set {one.shared_set_id} ({one.status}), window {one.window_start} .. {one.window_end}, "
-    compared = f"  drift: {sum(bool(day.drifted) for day in data.drift)} of {len(data.drift)} later days flagged"
+    one, shares = data.shared.shared_set, data.shared.shares
+    table = [["scenario", "rows", "shared", "label 0", "label 1"]]
+    table += [[s.scenario, f"{s.rows}", *map(percent, (s.rate(), s.rate(0), s.rate(1)))] for s in shares]
+    flagged = flag_lines(data)
     return [
-        f"{head}share rate {percent(one.share_rate)}",
-        *columns(rows),
-        compared,
-        *(f"    {line}" for line in flag_lines(data)),
+        f"shared-instance set {one.shared_set_id} ({one.status}), window {one.window_start} .. {one.window_end}, "
+        f"share rate {percent(one.share_rate)}",
+        *_indented(table),
+        f"  drift: {len(flagged)} of {len(data.drift)} later days flagged",
+        *(f"    {line}" for line in flagged),
     ]
 
 
@@ -61,13 +57,11 @@ def _model(data: ReportData, model: str) -> list[str]:
     days = data.test_days(model)
     if not days:
         return [f"{model}: no test day yet"]
-    rows = [["scenario", "no sharing", "share all", "selected", "gain", f"{days[-1]}: no sharing", "selected"]]
+    table = [["scenario", "no sharing", "share all", "selected", "gain", f"{days[-1]}: no sharing", "selected"]]
     for k, name in data.scenarios_and_totals:
         none, every, chosen = (data.mean_auc(model, arm, k) for arm in (NO_SHARING, SHARE_ALL, SELECTED))
         last = [data.auc(model, days[-1], arm, k) for arm in (NO_SHARING, SELECTED)]
         gain = signed(difference(chosen, none))
-        rows.append([name, *map(number, (none, every, chosen)), gain, *map(number, last)])
-    ratios = ", ".join(
-        f"{ds}: {s.ratio:g}" for ds in days if (s := data.score(model, ds, SELECTED, ALL_ROWS)) is not None
-    )
-    return [f"{model}: test AUC, mean over {len(days)} days", *columns(rows), f"  ratio chosen: {ratios or 'none'}"]
+        table.append([name, *map(number, (none, every, chosen)), gain, *map(number, last)])
+    ratios = ", ".join(f"{test.ds}: {test.ratio:g}" for test in data.selected_tests(model)) or "none"
+    return [f"{model}: test AUC, mean over {len(days)} days", *_indented(table), f"  ratio chosen: {ratios}"]

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import html
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import date, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
-from jobs.report import write_report
-from jobs.reporting import svg
+from jobs.cli import StepArgs, StepOptions
+from jobs.plotting import svg
+from jobs.report import step, write_report
 from jobs.reporting.collect import ALL_ROWS, MEAN, NO_SHARING, SELECTED, SHARE_ALL, ReportData, collect
 from jobs.reporting.page import render
 from jobs.reporting.reliability import bin_means
 from jobs.reporting.summary import summarise
-from lake.arrow_writer import overwrite_partition
+from lake.audits import record_audit
 from lake.reader import read_table
+from lake.rows import read_rows
 from schemas.load_dataset import load_dataset
-from schemas.tables import get_table
+from schemas.tables.audits import Audit
+from schemas.tables.evaluations import Evaluation
 from tests.support.report_lake import (
     ROWS,
     SET_ID,
@@ -50,6 +54,15 @@ def day(number: int) -> date:
 def data(module_lake: Path) -> ReportData:
     build_report_lake(GENERATED)
     return collect(GENERATED, [])
+
+
+def texts_of(page: str) -> str:
+    """The words of a page as a reader sees them, without its style."""
+    return " ".join(html.unescape(re.sub(r"<style>.*?</style>|<[^>]*>", "", page, flags=re.DOTALL)).split())
+
+
+def pictures_of(page: str) -> list[str]:
+    return re.findall(r'<svg viewBox="[^"]*" role="img".*?</svg>', page, flags=re.DOTALL)
 
 
 class Balance(HTMLParser):
@@ -79,15 +92,15 @@ class Balance(HTMLParser):
 
 
 def test_the_page_is_self_contained_and_well_formed(data: ReportData) -> None:
-    html = render(data)
+    page = render(data)
     balance = Balance()
-    balance.feed(html)
+    balance.feed(page)
     assert balance.open == [] and balance.wrong == [] and balance.fetched == []
-    assert "<script" not in html and "url(" not in html and "@import" not in html
+    assert "<script" not in page and "url(" not in page and "@import" not in page
 
 
 def test_every_picture_is_valid_and_says_what_it_shows(data: ReportData) -> None:
-    pictures = re.findall(r'<svg viewBox="[^"]*" role="img".*?</svg>', render(data), flags=re.DOTALL)
+    pictures = pictures_of(render(data))
     assert len(pictures) == 9
     for picture in pictures:
         root = ElementTree.fromstring(picture)
@@ -99,21 +112,21 @@ def test_every_picture_is_valid_and_says_what_it_shows(data: ReportData) -> None
 
 
 def test_the_numbers_are_those_of_the_tables(data: ReportData) -> None:
-    rows = read_table(GENERATED, "evaluations", days=[day(10)]).to_pylist()
-    auc = {(r["arm"], r["is_selected"], r["scenario_id"]): r["auc"] for r in rows if r["split"] == "test"}
+    rows = read_rows(GENERATED, Evaluation, days=[day(10)])
+    auc = {(r.arm, r.is_selected, r.scenario_id): r.auc for r in rows if r.split == "test"}
     assert data.auc(MODEL, "2026-01-10", NO_SHARING, 0) == auc["mt_backbone", False, 0]
     assert data.auc(MODEL, "2026-01-10", SELECTED, 3) == auc["ssim", True, 3]
     assert data.auc(MODEL, "2026-01-10", SHARE_ALL, ALL_ROWS) == auc["mt_backbone_s", False, -1]
-    means = [r["mean_scenario_auc"] for r in rows if r["is_selected"] and r["scenario_id"] == -1]
+    means = [r.mean_scenario_auc for r in rows if r.is_selected and r.scenario_id == -1]
     assert [data.auc(MODEL, "2026-01-10", SELECTED, MEAN)] == means
     assert f"<td>{auc['ssim', True, 3]:.4f}</td>" in render(data)
 
 
-def test_a_scenario_without_auc_is_left_out_of_means_and_counted(data: ReportData) -> None:
+def test_means_skip_a_scenario_without_auc_and_the_page_counts_it(data: ReportData) -> None:
     assert data.auc(MODEL, "2026-01-08", SELECTED, 3) is None
     known = [data.auc(MODEL, f"2026-01-{d}", SELECTED, 3) for d in ("09", "10")]
     assert data.mean_auc(MODEL, SELECTED, 3) == pytest.approx(np.mean([v for v in known if v is not None]))
-    assert "all rows have one class: 1." in render(data)
+    assert "all their rows have one class: 1." in render(data)
 
 
 def test_share_rates_are_counted_from_masks_and_labels(data: ReportData) -> None:
@@ -128,23 +141,23 @@ def test_share_rates_are_counted_from_masks_and_labels(data: ReportData) -> None
     assert np.allclose(data.shared.window_histogram.sum(axis=1), 1)
 
 
-def test_the_summary_accounts_for_every_row(data: ReportData) -> None:
+def test_the_summary_counts_every_row(data: ReportData) -> None:
     text = summarise(data)
     assert f"  total       {10 * ROWS:>7}" in text and "quarantined for: bad_label 140, duplicate 145" in text
     assert SET_ID in text and "ratio chosen: 2026-01-08: 0.3" in text
-    assert sum(a.rows_in - a.rows_published - a.rows_quarantined for a in data.accounts) == 0
+    assert sum(a.rows_in - a.rows_published - a.rows_quarantined for a in data.audits) == 0
 
 
 def test_a_range_narrows_the_days(data: ReportData) -> None:
-    assert [a.ds for a in collect(GENERATED, [day(9), day(10)]).accounts] == ["2026-01-09", "2026-01-10"]
+    assert [a.ds for a in collect(GENERATED, [day(9), day(10)]).audits] == ["2026-01-09", "2026-01-10"]
 
 
 def test_bins_hold_equally_many_rows() -> None:
     prob = np.array([0.4, 0.1, 0.3, 0.2])
-    predicted, observed, rows = bin_means(prob, np.array([1, 0, 0, 1]), bins=2)
-    assert predicted == pytest.approx([0.15, 0.35]) and observed == pytest.approx([0.5, 0.5]) and list(rows) == [2, 2]
-    assert len(bin_means(np.array([]), np.array([]))[0]) == 0
-    assert sum(bin_means(prob, prob > 0.2, bins=10)[2]) == 4
+    bins = bin_means(prob, np.array([1, 0, 0, 1]), bins=2)
+    assert bins == [pytest.approx((0.15, 0.5, 2)), pytest.approx((0.35, 0.5, 2))]
+    assert bin_means(np.array([]), np.array([])) == []
+    assert sum(rows for _, _, rows in bin_means(prob, prob > 0.2, bins=10)) == 4
 
 
 @pytest.mark.parametrize(
@@ -158,24 +171,25 @@ def test_ticks_are_round_and_inside(span: svg.Range, expected: list[float] | Non
 
 
 def test_each_part_may_be_missing(lake: Path) -> None:
-    write_audits(GENERATED, [day(1), day(2)], refused=0)
-    html = render(collect(GENERATED, []))
-    assert "No evaluation yet" in html and "No set with masks yet" in html and "No run yet" in html
+    write_audits(GENERATED, [day(1), day(2)], quarantined=0)
+    page = texts_of(render(collect(GENERATED, [])))
+    assert "No evaluation yet" in page and "No shared-instance set with masks yet" in page and "No run yet" in page
+    assert "No row was quarantined" in page
     write_features(GENERATED, [day(3)])
     write_set(GENERATED, [day(3)], status="rejected")
-    assert "Rejected: " + SET_ID + " (shares nothing)" in render(collect(GENERATED, []))
+    assert f"Rejected: {SET_ID} (shares nothing)." in texts_of(render(collect(GENERATED, [])))
     write_run(GENERATED, training_run("2026-01-05", shared_set_id=None))
     assert "No evaluation yet" in render(collect(GENERATED, []))
     assert "none with masks yet" in summarise(collect(GENERATED, []))
     write_runs(GENERATED, [day(8)], ratios=(0.0,))
-    html = render(collect(GENERATED, []))
-    assert "One ratio only" in html and "One test day only" in html
-    assert "no AUC: the day&#x27;s rows have one class" in html
+    page = texts_of(render(collect(GENERATED, [])))
+    assert "Only one ratio was trained" in page and "There is only one test day" in page
+    assert "no AUC: the day's rows have one class" in page
 
 
 def test_days_that_drifted_are_shown_with_their_figures(lake: Path) -> None:
     build_report_lake(GENERATED)
-    assert "No day after the set&#x27;s window has been scored yet" in render(collect(GENERATED, []))
+    assert "No day after the set's window has been scored yet" in texts_of(render(collect(GENERATED, [])))
     write_drift(GENERATED, SET_ID, day(8), is_drifted=False)
     write_drift(GENERATED, SET_ID, day(9), is_drifted=True)
     write_drift(GENERATED, "another", day(10), is_drifted=True)
@@ -184,39 +198,68 @@ def test_days_that_drifted_are_shown_with_their_figures(lake: Path) -> None:
         ("2026-01-08", []),
         ("2026-01-09", [0]),
     ]
-    html = render(found)
-    name = GENERATED.scenario.names[0]
-    assert f"2026-01-09 drifted: {name} (index 0.000, shared 50.0 % -&gt; 50.0 %)" in html
-    assert "2026-01-10 drifted" not in html and "2026-01-08 drifted" not in html
-    assert "2026-01-08: index 0.000, shared 50.0 %; 2026-01-09: index 0.000, shared 50.0 %, drifted" in html
+    page, name = render(found), GENERATED.scenario.names[0]
+    text = texts_of(page)
+    assert f"2026-01-09 drifted: {name} (PSI 9.000, shared 50.0 % -> 50.0 %)" in text
+    assert "2026-01-10 drifted" not in text and "2026-01-08 drifted" not in text
+    assert "2026-01-08: PSI 0.000, shared 50.0 %; 2026-01-09: PSI 0.000, shared 50.0 %, drifted" in text
     assert "drift: 1 of 2 later days flagged" in summarise(found)
-    for picture in re.findall(r'<svg viewBox="[^"]*" role="img".*?</svg>', html, flags=re.DOTALL):
+    for picture in pictures_of(page):
         ElementTree.fromstring(picture)
     assert [d.ds for d in collect(GENERATED, [day(9)]).drift] == ["2026-01-09"]
 
 
+def test_the_page_states_which_objective_chose_the_shared_rows(data: ReportData) -> None:
+    assert data.shared is not None and data.shared.shared_set.objective == "reference"
+    assert "This is not the SSIM paper's literal joint loss" in texts_of(render(data))
+    literal = replace(data.shared, shared_set=replace(data.shared.shared_set, objective="joint"))
+    assert "This is the SSIM paper's literal joint loss" in texts_of(render(replace(data, shared=literal)))
+
+
 def test_a_failed_audit_and_warnings_are_shown(lake: Path) -> None:
     write_audits(GENERATED, [day(1), day(2)])
-    failed = read_table(GENERATED, "audits", days=[day(1)]).to_pylist()[0] | {
-        "table_name": "scenario_features",
-        "status": "failed",
-        "failures": '[{"expectation": "keys_unique", "rows": 3}]',
-    }
-    partition = {"table_name": "scenario_features", "ds": f"{day(1)}"}
-    rows = pa.Table.from_pylist([failed], schema=get_table("audits").arrow_schema())
-    overwrite_partition(rows, GENERATED, "audits", partition)
+    audit = read_rows(GENERATED, Audit, days=[day(1)])[0]
+    record_audit(
+        GENERATED,
+        replace(audit, table_name="scenario_features", status="failed", failures='["3 rows of an unknown scenario"]'),
+    )
     data = collect(GENERATED, [])
     assert data.findings == [
         "impressions 2026-01-02, warning: label mean 0.96 is above 0.95",
-        'scenario_features 2026-01-01, failed: {"expectation": "keys_unique", "rows": 3}',
+        "scenario_features 2026-01-01, failed: 3 rows of an unknown scenario",
     ]
-    assert "label mean 0.96 is above 0.95" in render(data)
-    assert [a.ds for a in data.accounts] == [f"{day(1)}", f"{day(2)}"]
+    assert all(finding in render(data) for finding in data.findings)
+    assert [a.ds for a in data.audits] == [f"{day(1)}", f"{day(2)}"]
 
 
-def test_text_of_the_log_cannot_become_markup(data: ReportData) -> None:
-    named = GENERATED.model_copy(update={"description": "<b>bold & wild</b>"})
-    assert "&lt;b&gt;bold &amp; wild&lt;/b&gt;" in render(collect(named, []))
+def test_a_day_that_failed_its_audit_is_marked(lake: Path) -> None:
+    write_audits(GENERATED, [day(1), day(2)])
+    audit = read_rows(GENERATED, Audit, days=[day(2)])[0]
+    record_audit(GENERATED, replace(audit, status="failed", rows_published=0, rows_quarantined=0))
+    published, _ = pictures_of(render(collect(GENERATED, [])))
+    assert published.count(">failed</text>") == 1
+
+
+def test_no_text_becomes_markup(data: ReportData, lake: Path) -> None:
+    """Names come from YAMLs and logs: in the page's words, in figures and in tips."""
+    name = '<b>&"'
+    values = (name, *GENERATED.scenario.names[1:])
+    hostile = GENERATED.model_copy(
+        update={
+            "description": "<b>bold & wild</b>",
+            "scenario": GENERATED.scenario.model_copy(update={"values": values, "buckets": None}),
+        }
+    )
+    assert hostile.scenario.names[0] == name
+    build_report_lake(hostile)
+    write_drift(hostile, SET_ID, day(8), is_drifted=True)
+    page = render(collect(hostile, []))
+    assert "<b>&" not in page and "&lt;b&gt;bold &amp; wild&lt;/b&gt;" in page
+    assert page.count("&lt;b&gt;&amp;") > 20 and f"drifted: {name} (PSI" in texts_of(page)
+    balance = Balance()
+    balance.feed(page)
+    assert balance.open == [] and balance.wrong == []
+    assert any(name in (text.text or "") for picture in pictures_of(page) for text in ElementTree.fromstring(picture))
 
 
 def test_one_data_set_is_the_index_and_several_are_linked(lake: Path) -> None:
@@ -228,14 +271,16 @@ def test_one_data_set_is_the_index_and_several_are_linked(lake: Path) -> None:
     assert not list((lake / "report").rglob(".*"))
 
 
-def test_the_command_prints_the_summary_and_the_path(data: ReportData, module_lake: Path) -> None:
-    command = [sys.executable, "-m", "jobs.report", "--dataset", "generated", "--ds", "2026-01-09"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+def test_the_step_prints_the_summary_and_logs_the_path(
+    data: ReportData, module_lake: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     page = module_lake / "report" / "index.html"
-    assert str(page) in done.stdout and "mean of scenarios" in done.stdout
-    first = page.read_bytes()
-    subprocess.run(command, capture_output=True, check=True)
-    assert page.read_bytes() == first
+    written = []
+    for ds in (None, day(9)):
+        step(StepArgs(dataset=GENERATED, days=[ds] if ds else [], options=StepOptions(ds=ds)))
+        assert capsys.readouterr().out == summarise(data) + "\n" and str(page) in caplog.text
+        written.append(page.read_bytes())
+    assert written[0] == written[1] == render(data).encode(), "--ds changes nothing, and neither does the clock"
 
 
 def test_an_empty_lake_is_one_line(lake: Path) -> None:

@@ -11,22 +11,27 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lake.arrow_writer import overwrite_partition, overwrite_rows
+from lake.audits import record_audit
 from lake.locations import artifact_uri, artifacts_dir
+from lake.rows import to_arrow
 from schemas.dataset_spec import DatasetSpec
 from schemas.tables import get_table
+from schemas.tables.audits import Audit
+from schemas.tables.evaluations import Evaluation
+from schemas.tables.shared_instance_sets import SharedSet
+from schemas.tables.training_runs import TrainingRun
 
 SET_ID = "shared_bottom-20260107-1a2b3c4d"
 ROWS = 2_000
 CREATED = datetime(2026, 1, 11, tzinfo=UTC)
 
 
-def training_run(ds: str, **columns: Any) -> dict[str, Any]:
+def training_run(ds: str, **columns: Any) -> TrainingRun:
     """A row of training_runs; (test_)table_versions go into its manifest, other keywords replace columns."""
     versions = columns.pop("table_versions", {"scenario_features": 3})
     tested = columns.pop("test_table_versions", {})
     manifest = {"table_versions": versions, "test_table_versions": tested, "code_version": "abc1234" * 5, "seed": 1}
     row: dict[str, Any] = {
-        "ds": ds,
         "model": "shared_bottom",
         "run_id": f"shared_bottom-{ds}-{columns.get('ratio', 0.0)}",
         "arm": "mt_backbone",
@@ -45,33 +50,33 @@ def training_run(ds: str, **columns: Any) -> dict[str, Any]:
         "train_seconds": 12.5,
         "created_at": CREATED,
     }
-    return row | columns
+    return TrainingRun(ds=ds, **(row | columns))
 
 
-def write_run(dataset: DatasetSpec, *rows: dict[str, Any]) -> None:
-    """Overwrite the partition (ds, model) of the rows, which must all be of one."""
-    partition = {"ds": rows[0]["ds"], "model": rows[0]["model"]}
-    overwrite_partition(_table("training_runs", list(rows)), dataset, "training_runs", partition)
+def write_run(dataset: DatasetSpec, *runs: TrainingRun) -> None:
+    """Overwrite the partition (ds, model) of the runs, which must all be of one."""
+    partition = {"ds": runs[0].ds, "model": runs[0].model}
+    overwrite_partition(to_arrow(runs), dataset, TrainingRun.table, partition)
 
 
-def write_audits(dataset: DatasetSpec, days: list[date], refused: int = 24) -> None:
-    """Accounts of `impressions`: ROWS come in per day, `refused` of them go to quarantine."""
+def write_audits(dataset: DatasetSpec, days: list[date], quarantined: int = 24) -> None:
+    """Audits of `impressions`: ROWS come in per day; `quarantined` on the first, one more on each day after it."""
     for n, day in enumerate(days):
-        bad = refused + n if refused else 0
+        bad = quarantined + n if quarantined else 0
         reasons = {"bad_label": bad // 2, "duplicate": bad - bad // 2} if bad else {}
-        row = {
-            "table_name": "impressions",
-            "ds": f"{day}",
-            "status": "published",
-            "rows_in": ROWS,
-            "rows_published": ROWS - bad,
-            "rows_quarantined": bad,
-            "rows_per_scenario": json.dumps(_split_rows(dataset, ROWS - bad)),
-            "quarantine_reasons": json.dumps(reasons),
-            "warnings": json.dumps(["label mean 0.96 is above 0.95"] if n == 1 else []),
-            "failures": "[]",
-        }
-        overwrite_partition(_table("audits", [row]), dataset, "audits", {"table_name": "impressions", "ds": f"{day}"})
+        audit = Audit(
+            table_name="impressions",
+            ds=f"{day}",
+            status="published",
+            rows_in=ROWS,
+            rows_published=ROWS - bad,
+            rows_quarantined=bad,
+            rows_per_scenario=json.dumps(_split_rows(dataset, ROWS - bad)),
+            quarantine_reasons=json.dumps(reasons),
+            warnings=json.dumps(["label mean 0.96 is above 0.95"] if n == 1 else []),
+            failures="[]",
+        )
+        record_audit(dataset, audit)
 
 
 def write_features(dataset: DatasetSpec, days: list[date]) -> None:
@@ -102,33 +107,33 @@ def write_features(dataset: DatasetSpec, days: list[date]) -> None:
 
 def write_set(dataset: DatasetSpec, days: list[date], status: str = "accepted") -> None:
     """One set searched on `days`, and the masks of those days' instances as write_features makes them."""
-    row = {
-        "shared_set_id": SET_ID,
-        "dataset": dataset.name,
-        "window_start": f"{days[0]}",
-        "window_end": f"{days[-1]}",
-        "source_backbone": "shared_bottom",
-        "objective": "reference",
-        "kl_weight": 0.5,
-        "threshold": 0.52,
-        "gate_estimator": "straight_through",
-        "kl_form": "bernoulli",
-        "seed": 1,
-        "config": "{}",
-        "table_versions": json.dumps({"scenario_features": 2}),
-        "window_fingerprint": "f" * 16,
-        "vocabulary_version": dataset.vocabulary_version(days[-1]) or "",
-        "selector_uri": "none.pt",
-        "selector_sha256": "0" * 64,
-        "share_rate": 0.3,
-        "share_rates": json.dumps({}),
-        "validation_metrics": json.dumps({"auc": 0.71}),
-        "code_version": "abc1234",
-        "created_at": CREATED,
-        "status": status,
-        "status_reason": "" if status == "accepted" else "shares nothing",
-    }
-    overwrite_rows(_table("shared_instance_sets", [row]), dataset, "shared_instance_sets", {"shared_set_id": SET_ID})
+    row = SharedSet(
+        shared_set_id=SET_ID,
+        dataset=dataset.name,
+        window_start=f"{days[0]}",
+        window_end=f"{days[-1]}",
+        source_backbone="shared_bottom",
+        objective="reference",
+        kl_weight=0.5,
+        threshold=0.52,
+        gate_estimator="straight_through",
+        kl_form="bernoulli",
+        seed=1,
+        config="{}",
+        table_versions=json.dumps({"scenario_features": 2}),
+        window_fingerprint="f" * 16,
+        vocabulary_version=dataset.vocabulary_version(days[-1]) or "",
+        selector_uri="none.pt",
+        selector_sha256="0" * 64,
+        share_rate=0.3,
+        share_rates=json.dumps({}),
+        validation_metrics=json.dumps({"auc": 0.71}),
+        code_version="abc1234",
+        created_at=CREATED,
+        status=status,
+        status_reason="" if status == "accepted" else "shares nothing",
+    )
+    overwrite_rows(to_arrow([row]), dataset, SharedSet.table, {"shared_set_id": SET_ID})
     for n, day in enumerate(days):
         rng = np.random.default_rng(n)
         scenario = rng.choice(dataset.num_scenarios, ROWS, p=_shares(dataset)).astype(np.int32)
@@ -157,16 +162,23 @@ def write_runs(dataset: DatasetSpec, days: list[date], ratios: tuple[float, ...]
         rng = np.random.default_rng(100 + n)
         runs, evaluated = [], []
         for ratio in ratios:
-            arm = {0: "mt_backbone", 1: "mt_backbone_s"}.get(ratio, "ssim")
+            arm = {0.0: "mt_backbone", 1.0: "mt_backbone_s"}.get(ratio, "ssim")
             gain = 0.02 - abs(ratio - 0.3) * 0.06
-            run = training_run(f"{day}", ratio=float(ratio), arm=arm, is_selected=ratio == 0.3)
-            run["validation_auc"] = 0.71 + gain + rng.normal(0, 0.002)
-            run["predictions_uri"] = _write_predictions(dataset, run["run_id"], n, 1 + ratio / 5)
+            run_id = f"shared_bottom-{day}-{float(ratio)}"
+            run = training_run(
+                f"{day}",
+                run_id=run_id,
+                ratio=float(ratio),
+                arm=arm,
+                is_selected=ratio == 0.3,
+                validation_auc=0.71 + gain + rng.normal(0, 0.002),
+                predictions_uri=_write_predictions(dataset, run_id, n, 1 + ratio / 5),
+            )
             runs.append(run)
             evaluated += [_evaluation(dataset, run, k, gain, n) for k in (*range(dataset.num_scenarios), -1)]
         write_run(dataset, *runs)
         partition = {"ds": f"{day}", "model": "shared_bottom"}
-        overwrite_partition(_table("evaluations", evaluated), dataset, "evaluations", partition)
+        overwrite_partition(to_arrow(evaluated), dataset, Evaluation.table, partition)
 
 
 def build_report_lake(dataset: DatasetSpec, days: int = 10) -> list[date]:
@@ -180,27 +192,32 @@ def build_report_lake(dataset: DatasetSpec, days: int = 10) -> list[date]:
     return test
 
 
-def _evaluation(dataset: DatasetSpec, run: dict[str, Any], scenario_id: int, gain: float, n: int) -> dict[str, Any]:
+def _evaluation(dataset: DatasetSpec, run: TrainingRun, scenario_id: int, gain: float, n: int) -> Evaluation:
     single = n == 0 and scenario_id == dataset.num_scenarios - 1
     auc = None if single else 0.76 - 0.02 * scenario_id + gain * (scenario_id + 1) / 2 + 0.004 * n
     half = 0.008 * (scenario_id + 2)
-    return {
-        **{key: run[key] for key in ("ds", "model", "run_id", "arm", "ratio", "is_selected")},
-        "split": "test",
-        "scenario_id": scenario_id,
-        "scenario": "all" if scenario_id < 0 else dataset.scenario.names[scenario_id],
-        "rows": ROWS if scenario_id < 0 else list(_split_rows(dataset, ROWS).values())[scenario_id],
-        "positives": 0 if single else ROWS // 5,
-        "auc": auc,
-        "auc_low": None if auc is None else auc - half,
-        "auc_high": None if auc is None else auc + half,
-        "mean_scenario_auc": 0.73 + gain if scenario_id < 0 else None,
-        "single_class_scenarios": int(n == 0 and scenario_id < 0) or int(single),
-        "logloss": 0.48 - gain,
-        "calibration": None if single else 1.0 + 0.03 * (scenario_id - 1),
-        "s_gauc": 0.66,
-        "s_gauc_sessions": 40,
-    }
+    return Evaluation(
+        ds=run.ds,
+        model=run.model,
+        run_id=run.run_id,
+        arm=run.arm,
+        ratio=run.ratio,
+        is_selected=run.is_selected,
+        split="test",
+        scenario_id=scenario_id,
+        scenario="all" if scenario_id < 0 else dataset.scenario.names[scenario_id],
+        rows=ROWS if scenario_id < 0 else list(_split_rows(dataset, ROWS).values())[scenario_id],
+        positives=0 if single else ROWS // 5,
+        auc=auc,
+        auc_low=None if auc is None else auc - half,
+        auc_high=None if auc is None else auc + half,
+        mean_scenario_auc=0.73 + gain if scenario_id < 0 else None,
+        single_class_scenarios=int(n == 0 and scenario_id < 0) or int(single),
+        logloss=0.48 - gain,
+        calibration=None if single else 1.0 + 0.03 * (scenario_id - 1),
+        s_gauc=0.66,
+        s_gauc_sessions=40,
+    )
 
 
 def _write_predictions(dataset: DatasetSpec, run_id: str, n: int, bias: float) -> str:
@@ -227,7 +244,3 @@ def _split_rows(dataset: DatasetSpec, rows: int) -> dict[str, int]:
     counts = np.floor(_shares(dataset) * rows).astype(int)
     counts[0] += rows - counts.sum()
     return dict(zip(dataset.scenario.names, counts.tolist(), strict=True))
-
-
-def _table(name: str, rows: list[dict[str, Any]]) -> pa.Table:
-    return pa.Table.from_pylist(rows, schema=get_table(name).arrow_schema())
