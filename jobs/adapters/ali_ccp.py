@@ -12,7 +12,7 @@ from datetime import date
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs.adapters.downloads import NO_SIDE_RECORD, Download, lacks, made_up_time, refused, side_rows, split_of
+from jobs.adapters.downloads import NO_SIDE_RECORD, Download, lacks, made_up_time, refused, split_of, with_side_file
 from jobs.adapters.raw_log import UNREADABLE, source_path
 from jobs.transforms.canonical import required_columns
 from schemas.dataset_spec import DatasetSpec
@@ -38,8 +38,7 @@ def read(spark: SparkSession, dataset: DatasetSpec, ds: date) -> DataFrame:
     samples = download.read(spark, f"sample_skeleton_{split}.csv", SAMPLE, header=False)
     common_file = f"common_features_{split}.csv"
     common = download.read(spark, common_file, COMMON, header=False).where(F.col("features").rlike(_LAST_FEATURE))
-    shared = side_rows(common, "common_feature_index", **_fields(dataset, COMMON_FIELDS))
-    own = _fields(dataset, SAMPLE_FIELDS)
+    shared, own = _fields(dataset, COMMON_FIELDS), _fields(dataset, SAMPLE_FIELDS)
     number = F.trim("sample_id").try_cast("bigint") - 1
     parsed = samples.select(
         *SAMPLE[:4],
@@ -48,10 +47,10 @@ def read(spark: SparkSession, dataset: DatasetSpec, ds: date) -> DataFrame:
         F.lit(split).alias("split"),
         *refused({UNREADABLE: _truncated(), "bad_sample_id": _bad_id(number)}),
     )
-    joined = parsed.join(shared, on="common_feature_index", how="left")
+    joined = with_side_file(parsed, common, "common_feature_index", shared)
     unclicked = F.when((F.trim("click") == "0") & (F.trim("conversion") == "1"), F.lit("conversion=1 click=0"))
     checks = {NO_SIDE_RECORD: lacks("common_feature_index", common_file), "conversion_without_click": unclicked}
-    names = [*SAMPLE[:4], "split", "event_time", *own, *[name for name in shared.columns if name in COMMON_FIELDS]]
+    names = [*SAMPLE[:4], "split", "event_time", *own, *shared]
     return joined.select(*[f"`{name}`" for name in names], *refused(checks))
 
 

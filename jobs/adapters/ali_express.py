@@ -12,7 +12,7 @@ from functools import reduce
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs.adapters.downloads import NO_SIDE_RECORD, Download, lacks, made_up_time, refused, side_rows, split_of
+from jobs.adapters.downloads import NO_SIDE_RECORD, Download, lacks, made_up_time, refused, split_of, with_side_file
 from jobs.adapters.raw_log import source_path
 from schemas.dataset_spec import DatasetSpec
 
@@ -36,8 +36,7 @@ def read(spark: SparkSession, dataset: DatasetSpec, ds: date) -> DataFrame:
     user_files = [f"{country}_user_{split}.csv" for country in countries]
     items = _read_all(spark, download, item_files, ["search_id", *ITEM_FEATURES, "label"])
     users = _read_all(spark, download, user_files, ["search_id", *USER_FEATURES])
-    pages = side_rows(users, "page", **{name: F.col(name) for name in USER_FEATURES})
-    joined = items.join(pages, on="page", how="left")
+    joined = with_side_file(items, users, "page", USER_FEATURES)
     user_file = f"XX_user_{split}.csv"
     number = F.pmod(F.xxhash64("page"), F.lit(2**53))
     return joined.select(

@@ -7,7 +7,7 @@ from datetime import date
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs.adapters.downloads import NO_SIDE_RECORD, Download, beijing_time, lacks, refused, side_rows
+from jobs.adapters.downloads import NO_SIDE_RECORD, Download, beijing_time, lacks, refused, with_side_file
 from jobs.adapters.raw_log import source_path
 from schemas.dataset_spec import DatasetSpec
 
@@ -33,9 +33,7 @@ def read(spark: SparkSession, dataset: DatasetSpec, ds: date) -> DataFrame:
     ads = download.read(spark, "ad_feature.csv", ["adgroup_id", *ADS])
     users = download.read(spark, "user_profile.csv", ["userid", *USERS]).withColumnRenamed("userid", "user")
     known = {name: F.when(F.col(name) != NULL, F.col(name)) for name in ADS}
-    joined = samples.join(side_rows(ads, "adgroup_id", **known), on="adgroup_id", how="left").join(
-        side_rows(users, "user", **{name: F.col(name) for name in USERS}), on="user", how="left"
-    )
+    joined = with_side_file(with_side_file(samples, ads, "adgroup_id", known), users, "user", USERS)
     level = F.when(F.col("has_user").isNull(), F.lit("0")).otherwise(F.col("shopping_level"))
     profile = [level.alias(name) if name == "shopping_level" else F.col(name) for name in USERS]
     both = F.concat(F.lit("clk="), "clk", F.lit(" nonclk="), "nonclk")

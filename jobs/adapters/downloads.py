@@ -52,19 +52,24 @@ class Download:
         return plain.select(*columns, SOURCE, REFUSED_REASON, REFUSED_DETAIL)
 
 
-def side_rows(frame: DataFrame, key: str, **columns: Column) -> DataFrame:
-    """`columns` of one row per key, with `has_<key>`; unreadable lines are skipped.
+def with_side_file(
+    rows: DataFrame, side: DataFrame, key: str, columns: Sequence[str] | Mapping[str, Column]
+) -> DataFrame:
+    """`rows` with `columns` of the side file's row of the same `key` and `has_<key>`, null where there is none.
 
-    Of rows with one key the least by value: a join must not multiply rows.
+    Unreadable lines of the side file are skipped. Of lines with one key the least by value is taken: a join must not
+    multiply rows.
     """
-    readable = frame.where(F.col(REFUSED_REASON).isNull() & F.col(key).isNotNull())
-    row = F.struct(*[column.alias(name) for name, column in columns.items()])
-    least = readable.groupBy(key).agg(F.min(row).alias("row"))
-    return least.select(key, *[F.col(f"row.`{name}`").alias(name) for name in columns], F.lit(True).alias(f"has_{key}"))
+    named = columns if isinstance(columns, Mapping) else {name: F.col(name) for name in columns}
+    readable = side.where(F.col(REFUSED_REASON).isNull() & F.col(key).isNotNull())
+    line = F.struct(*[column.alias(name) for name, column in named.items()])
+    least = readable.groupBy(key).agg(F.min(line).alias("line"))
+    fields = [F.col(f"line.`{name}`").alias(name) for name in named]
+    return rows.join(least.select(key, *fields, F.lit(True).alias(f"has_{key}")), on=key, how="left")
 
 
 def lacks(key: str, file: str) -> Column:
-    """Detail of a row whose key is not in a side file that was joined as `side_rows`; null for others."""
+    """Detail of a row whose key `with_side_file` did not find in `file`; null for others."""
     absent = F.col(key).isNotNull() & F.col(f"has_{key}").isNull()
     return F.when(absent, F.concat(F.lit(f"no {key}="), F.col(key), F.lit(f" in {file}")))
 

@@ -7,7 +7,7 @@ from datetime import date
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs.adapters.downloads import NO_SIDE_RECORD, Download, beijing_time, lacks, refused, side_rows
+from jobs.adapters.downloads import NO_SIDE_RECORD, Download, beijing_time, lacks, refused, with_side_file
 from jobs.adapters.raw_log import source_path
 from jobs.transforms.canonical import required_columns
 from schemas.dataset_spec import DatasetSpec
@@ -44,9 +44,7 @@ def read(spark: SparkSession, dataset: DatasetSpec, ds: date) -> DataFrame:
         logs = logs.unionByName(download.read(spark, "log_random_*.csv", LOG))
     users = download.read(spark, USER_FILE, ["user_id", *USERS])
     videos = download.read(spark, VIDEO_FILE, ["video_id", *VIDEOS])
-    joined = logs.join(side_rows(users, "user_id", **{n: F.col(n) for n in USERS}), on="user_id", how="left").join(
-        side_rows(videos, "video_id", **{n: F.col(n) for n in VIDEOS}), on="video_id", how="left"
-    )
+    joined = with_side_file(with_side_file(logs, users, "user_id", USERS), videos, "video_id", VIDEOS)
     missing = F.coalesce(lacks("user_id", USER_FILE), lacks("video_id", VIDEO_FILE))
     time = beijing_time("time_ms", ticks_per_second=1000).alias("beijing_time")
     return joined.select(*LOG, time, *USERS, *VIDEOS, *refused({NO_SIDE_RECORD: missing}))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import date
 
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs.adapters.downloads import NO_SIDE_RECORD, lacks, refused, side_rows
+from jobs.adapters.downloads import NO_SIDE_RECORD, lacks, refused, with_side_file
 from jobs.adapters.files import read_delimited
 from jobs.adapters.raw_log import source_path
 from schemas.dataset_spec import DatasetSpec
@@ -27,18 +27,12 @@ def read(spark: SparkSession, dataset: DatasetSpec, ds: date) -> DataFrame:
     """
     folder = source_path(dataset, ds).rstrip("/")
     ratings, users, movies = (_read(spark, folder, name) for name in COLUMNS)
-    joined = ratings.join(side_rows(users, "user_id", **_columns("ml-1m.user")), on="user_id", how="left").join(
-        side_rows(movies, "item_id", **_columns("ml-1m.item")), on="item_id", how="left"
-    )
+    rated = with_side_file(ratings, users, "user_id", COLUMNS["ml-1m.user"][1:])
+    joined = with_side_file(rated, movies, "item_id", COLUMNS["ml-1m.item"][1:])
     missing = F.coalesce(lacks("user_id", "ml-1m.user"), lacks("item_id", "ml-1m.item"))
     names = dict.fromkeys(name for columns in COLUMNS.values() for name in columns)
     first_genre = F.get(F.split("genre", " "), 0).alias("first_genre")
     return joined.select(*names, first_genre, *refused({NO_SIDE_RECORD: missing}))
-
-
-def _columns(file: str) -> dict[str, Column]:
-    """The columns of a side file but its key."""
-    return {name: F.col(name) for name in COLUMNS[file][1:]}
 
 
 def _read(spark: SparkSession, folder: str, name: str) -> DataFrame:
