@@ -1,4 +1,4 @@
-"""Write docs/benchmarks.md from benchmarks/results/*.json, so that the tables are those that were measured.
+"""Write docs/benchmarks.md from benchmarks/results/*.json, so that its tables are what was measured.
 
 python -m benchmarks.render
 """
@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import RESULTS, shown
+from lake.files import write_text
+from schemas.text import markdown_table
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 HEAD = """# Benchmarks
 
-Written by `python -m benchmarks.render` from the files in `benchmarks/results`; the command above a table
-measured it. Ratios are against a baseline that ran in the same run. `--quick` runs any of them in at most a minute.
+`python -m benchmarks.render` writes this page from the files in `benchmarks/results`; the command above a table
+measured it. Ratios are relative to a baseline measured in the same run. `--quick` ends any benchmark within a minute.
 """
 
 
@@ -25,30 +27,19 @@ def page(records: list[dict[str, Any]]) -> str:
 
 
 def section(record: dict[str, Any]) -> str:
-    """One benchmark: how it was run, its tables, its bars and notes."""
-    described = ", ".join(f"{key} {value}" for key, value in record["machine"].items())
-    versions = ", ".join(f"{key} {value}" for key, value in record["versions"].items())
-    lines = [f"## {record['name']}", "", f"    {record['command']}", ""]
-    lines += [
-        f"{described}; {record['threads']} threads; {versions}; commit {record['commit'][:10]}, {record['at']}.",
-        "",
-    ]
+    """One benchmark: its command, where it ran, its tables, targets and notes."""
+    machine, versions = (", ".join(f"{k} {v}" for k, v in record[key].items()) for key in ("machine", "versions"))
+    ran = f"{machine}; {record['threads']} threads; {versions}; commit {record['commit'][:10]}, {record['at']}."
+    parts = [f"## {record['name']}\n", f"    {record['command']}\n", f"{ran}\n"]
     for table in record["tables"]:
-        base = f" Ratios against: {table['baseline']}." if table["baseline"] else ""
-        lines += [f"**{table['title']}.**{base}", "", _markdown(table), ""]
+        base = f" Ratios are relative to: {table['baseline']}." if table["baseline"] else ""
+        rows = ([shown(cell) for cell in row] for row in table["rows"])
+        parts += [f"**{table['title']}.**{base}\n", markdown_table(table["columns"], rows)]
     if record["bars"]:
-        lines += ["| bar | asked | measured | met |", "|---|---|---|---|"]
-        lines += [
-            f"| {b['what']} | {b['asked']} | {b['measured']} | {'yes' if b['met'] else 'no'} |" for b in record["bars"]
-        ]
-        lines.append("")
-    lines += [f"- {note}" for note in record["notes"]]
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def _markdown(table: dict[str, Any]) -> str:
-    rows = [table["columns"], ["---"] * len(table["columns"]), *([shown(c) for c in row] for row in table["rows"])]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+        bars = ([b["what"], b["asked"], b["measured"], "yes" if b["met"] else "no"] for b in record["bars"])
+        parts.append(markdown_table(["target", "required", "measured", "met"], bars))
+    parts.append("\n".join(f"- {note}" for note in record["notes"]))
+    return "\n".join(parts).rstrip() + "\n"
 
 
 def read_records() -> list[dict[str, Any]]:
@@ -58,5 +49,5 @@ def read_records() -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(read_records()), encoding="utf-8")
+    write_text(PAGE, page(read_records()))
     print(f"written to {PAGE}")

@@ -1,4 +1,4 @@
-"""Small helpers for text that people read: hints, digests in names, aligned tables."""
+"""Small helpers for text that people read: hints, digests in names, tables."""
 
 from __future__ import annotations
 
@@ -26,3 +26,9 @@ def aligned_table(rows: Sequence[Sequence[str]]) -> list[str]:
         "  ".join(c.rjust(w) if n else c.ljust(w) for n, (c, w) in enumerate(zip(row, widths, strict=True))).rstrip()
         for row in rows
     ]
+
+
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table, each row a line: the first column to the left, the others to the right."""
+    lines = [columns, ["---", *("--:" for _ in columns[1:])], *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"

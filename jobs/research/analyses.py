@@ -9,6 +9,7 @@ from jobs.research.studies import Asked
 from msr_models.experiments.shared_rows import Projection, project, seen_elsewhere
 from msr_models.experiments.times import Cost, times
 from msr_models.experiments.variants import file_name
+from schemas.text import markdown_table
 
 KINDS = ("shared", "unshared", "random")
 
@@ -30,7 +31,7 @@ def write_features(asked: Asked) -> str:
     title = "Share of features that another scenario has too"
     picture = plots.curves(series, title=title, x_label="ratio", panels=asked.backbones)
     tables.write_text(asked.options.out / "features.svg", picture)
-    return tables.markdown(["source", "field", "ratio", "shared rows", "other rows", "random rows"], rows)
+    return markdown_table(["source", "field", "ratio", "shared rows", "other rows", "random rows"], rows)
 
 
 def write_projection(asked: Asked) -> str:
@@ -50,7 +51,7 @@ def write_projection(asked: Asked) -> str:
             tables.write_text(asked.options.out / f"projection-{file_name(name)}-{ratio:g}.svg", picture)
     tables.write_csv(asked.options.out / "projection.csv", records)
     columns = ["source", "ratio", "variance shown", "variance between scenarios: shared rows", "other rows"]
-    return tables.markdown(columns, rows)
+    return markdown_table(columns, rows)
 
 
 def _points(found: Projection, names: tuple[str, ...]) -> dict[str, dict[str, list[plots.Point]]]:
@@ -97,7 +98,7 @@ def write_times(asked: Asked) -> str:
         "in epochs of mt_backbone",
         "per epoch against it",
     ]
-    return tables.markdown(head, rows)
+    return markdown_table(head, rows)
 
 
 def _ratio(cost: Cost) -> str:

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 
 from jobs.plotting import svg
-from jobs.plotting.svg import COLOURS, Figure, Panel, Point
+from jobs.plotting.svg import COLOURS, Figure, Panel
 
+Point = svg.Point
 Bar = tuple[float, float | None, float | None]  # value, lower and upper end of its interval
 
 

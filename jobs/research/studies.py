@@ -13,6 +13,7 @@ from msr_models.experiments.arms import Study, ablations, arms
 from msr_models.experiments.comparison import MEAN, Comparison, Line
 from msr_models.experiments.lab import Lab
 from msr_models.experiments.reuse import as_one_study, ratio_sweep, reusability, sweep_group
+from schemas.text import markdown_table
 
 FACTS = ("share rate", "ratio", "search", "AUC of scores")
 
@@ -44,7 +45,7 @@ def write_reusability(asked: Asked) -> str:
     rows = [
         [target, *(_gain(gains[f"{target}/from_{source}"]) for source in asked.backbones)] for target in asked.targets
     ]
-    matrix = tables.markdown(["mean AUC against mt_backbone: target", *asked.backbones], rows)
+    matrix = markdown_table(["mean AUC against mt_backbone: target", *asked.backbones], rows)
     return matrix + "\n" + _written(asked, study, lines)
 
 

@@ -11,14 +11,9 @@ from typing import Any
 
 from lake.files import write_bytes
 from msr_models.experiments.comparison import ALL, LOGLOSS, MEAN, S_GAUC, Line
+from schemas.text import markdown_table
 
 SIGNIFICANT = 0.05
-
-
-def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """One table; the first column to the left, the others to the right."""
-    lines = [columns, ["---", *("--:" for _ in columns[1:])], *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
 
 
 def write_csv(path: Path, records: Sequence[Any]) -> None:
@@ -57,7 +52,7 @@ def overview(lines: Sequence[Line], extra: Mapping[str, Sequence[str]], extra_co
                 *extra.get(group, [""] * len(extra_columns)),
             ]
         )
-    return markdown(columns, rows)
+    return markdown_table(columns, rows)
 
 
 def by_scenario(lines: Sequence[Line], scenarios: Sequence[str]) -> str:
@@ -72,7 +67,7 @@ def by_scenario(lines: Sequence[Line], scenarios: Sequence[str]) -> str:
             change = "" if line.difference is None else f" ({number(line.difference, signed=True)}{star})"
             cells.append(number(line.mean) + change)
         rows.append([group, *cells])
-    return markdown(["AUC", *scenarios], rows)
+    return markdown_table(["AUC", *scenarios], rows)
 
 
 def mean(values: Sequence[float | None]) -> float | None:
