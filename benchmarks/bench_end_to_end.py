@@ -30,10 +30,10 @@ from msr_models.data.batch import Batch
 from msr_models.data.source import ResidentRows
 from msr_models.data.window import Window, load_window
 from msr_models.models.registry import build_model
-from msr_models.training.config import TrainerConfig
 from msr_models.training.memory import keep_freed_memory
 from msr_models.training.trainer import TrainResult, train
 from schemas.dataset_spec import DatasetSpec
+from schemas.pipeline_spec import TrainerConfig
 
 BATCH, BEHAVIOURS, SHARE = 4096, 50, 0.1
 DAYS = loader_days(4)
@@ -51,7 +51,7 @@ def ours(spec: DatasetSpec, device: str) -> tuple[Window, float, TrainResult]:
     model = build_model("shared_bottom", {"hidden": HIDDEN}, window.layout, window.num_scenarios, 1).to(device)
     config = TrainerConfig(batch_size=BATCH, max_epochs=1, patience=0, learning_rate=1e-3, weight_decay=1e-6, seed=1)
     rows, validation = (ResidentRows(window, window.rows_of(days)) for days in (DAYS[:-1], DAYS[-1:]))
-    return window, loaded, train(model, rows, validation, config, on_progress=print)
+    return window, loaded, train(model, rows, validation, config)
 
 
 def naive_rows_per_second(spec: DatasetSpec, window: Window, batches: int, device: str) -> tuple[float, float]:

@@ -53,7 +53,7 @@ def baseline_epoch(window: Window, hidden: Sequence[int]) -> Epoch:
     options = {"embedding_dim": WIDTH, "hidden": list(hidden), **OPTIONS}
     model = build_model("shared_bottom", options, window.layout, window.num_scenarios, 1)
     optimiser = Optimiser(model, OptimiserConfig(learning_rate=LEARNING_RATE, weight_decay=1e-6))
-    step = make_step(model, optimiser, "fp32", BATCH, Processes(), print)
+    step = make_step(model, optimiser, "fp32", BATCH, Processes())
     # The rows that a search trains on
     rows = _state(window, hidden, {}).rows
 
@@ -100,7 +100,7 @@ def _state(window: Window, hidden: Sequence[int], changes: dict[str, object]) ->
         "threshold_bounds": (0.0, 1.0),
         "backbone_options": OPTIONS,
     }
-    return SearchState(window, SearchSpec.model_validate(settings | changes), lambda message: None)
+    return SearchState(window, SearchSpec.model_validate(settings | changes))
 
 
 @torch.no_grad()

@@ -46,7 +46,7 @@ Step = Callable[[Batch], Tensor]
 def reuse_step(window: Window, precision: str) -> tuple[MultiScenarioModel, Step]:
     """The trainer's own step."""
     model = _model(window)
-    step = make_step(model, Optimiser(model, OptimiserConfig()), precision, BATCH, Processes(), print)
+    step = make_step(model, Optimiser(model, OptimiserConfig()), precision, BATCH, Processes())
     return model, lambda batch: step(batch, len(batch))
 
 
@@ -227,7 +227,7 @@ def on_gpu(options: argparse.Namespace) -> tuple[harness.Table, list[harness.Bar
     for k, asked in ((3, 5e6), (12, 2e6)):
         window = _shared(synthetic_window(64 * BATCH, options.table_rows[0], k, 0.0).to("cuda"), 0.1)
         model = _model(window)
-        step = make_step(model, Optimiser(model, OptimiserConfig()), "bf16", BATCH, Processes(), print)
+        step = make_step(model, Optimiser(model, OptimiserConfig()), "bf16", BATCH, Processes())
         # The best of three: one process has the GPU, but not the host, to itself.
         rate = max(rows_per_second(lambda batch, step=step: step(batch, BATCH), window, 1000, 20) for _ in range(3))
         plain = TrainStep(model, step.optimiser, "bf16", Processes())

@@ -113,23 +113,17 @@ class ModelChoice(Spec):
     options: dict[str, OptionValue] = Field(default_factory=dict)
 
 
-class TrainingSpec(Spec):
-    """Daily training of target models on the days before D."""
+class TrainerConfig(Spec):
+    """What decides the weights that a training ends with, given its rows."""
 
-    window_days: int = Field(default=5, ge=2, description="days before D; the last ones validate")
-    validation_days: int = Field(default=1, ge=1)
-    models: tuple[ModelChoice, ...] = (ModelChoice(name="shared_bottom"),)
-    ratios: tuple[Rate, ...] = Field(default=(0.0, 0.1, 0.3, 0.5, 1.0), min_length=1, description="grid of eq. 16")
-    rank_scope: Literal["global", "scenario"] = Field(default="global", description="which stored rank the ratio cuts")
     batch_size: int = Field(default=1024, ge=2)
     max_epochs: int = Field(default=4, ge=1)
-    patience: int = Field(default=1, ge=0, description="epochs without a better validation before stopping")
+    patience: int = Field(
+        default=1, ge=0, description="epochs in a row that may fail to improve validation; one more ends training"
+    )
     learning_rate: Positive = 1e-3
     weight_decay: float = Field(default=1e-6, ge=0)
     seed: int = 1
-    start: Literal["scratch", "previous_day"] = Field(
-        default="scratch", description="first weights: fresh ones, or those of the run of the trainable day before D"
-    )
     optimiser: Literal["adam", "adagrad"] = "adam"
     embedding_update: Literal["row_sparse", "dense"] = Field(
         default="row_sparse", description="row_sparse: only rows of the batch are stepped, weight decay on those alone"
@@ -137,11 +131,24 @@ class TrainingSpec(Spec):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto", description="of the products; weights, logits and loss are fp32; auto: bf16 on a GPU"
     )
-    gradient_clip: Positive | None = Field(default=None, description="greatest total norm; null: not clipped")
+    gradient_clip: Positive | None = Field(default=None, description="largest total norm; null: not clipped")
     schedule: Literal["constant", "linear", "cosine"] = Field(
         default="constant", description="of the learning rate after warmup_steps, down to 0 at the last step"
     )
     warmup_steps: int = Field(default=0, ge=0, description="steps in which the learning rate rises from 0")
+
+
+class TrainingSpec(TrainerConfig):
+    """Daily training of target models on the days before D."""
+
+    window_days: int = Field(default=5, ge=2, description="days before D; the last ones validate")
+    validation_days: int = Field(default=1, ge=1)
+    models: tuple[ModelChoice, ...] = (ModelChoice(name="shared_bottom"),)
+    ratios: tuple[Rate, ...] = Field(default=(0.0, 0.1, 0.3, 0.5, 1.0), min_length=1, description="grid of eq. 16")
+    rank_scope: Literal["global", "scenario"] = Field(default="global", description="which stored rank the ratio cuts")
+    start: Literal["scratch", "previous_day"] = Field(
+        default="scratch", description="first weights: fresh ones, or those of the run of the trainable day before D"
+    )
     checkpoint_steps: int = Field(
         default=0, ge=0, description="steps between two states to resume from; 0: at the end of each epoch only"
     )
@@ -149,6 +156,11 @@ class TrainingSpec(Spec):
         default="auto", description="window in memory or read in blocks; auto: in memory where it fits"
     )
     memory_gb: Positive | None = Field(default=None, description="memory the window may take; null: what is free")
+
+    @property
+    def trainer(self) -> TrainerConfig:
+        """The trainer's part of the block."""
+        return TrainerConfig(**{name: getattr(self, name) for name in TrainerConfig.model_fields})
 
     @field_validator("models")
     @classmethod

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
+import logging
 import sys
-import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import torch
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from jobs.cli import EXIT_DONE, EXIT_USER_ERROR, progress
 from msr_models.experiments.cells import CellStore
-from msr_models.experiments.lab import Lab, silent
+from msr_models.experiments.lab import Lab
 from msr_models.experiments.sources import open_split, search_defaults, trainer_defaults
 from msr_models.experiments.variants import check_name, merged_options, options_of
 from msr_models.models.registry import known_models
-from msr_models.training.config import TrainerConfig
 from msr_models.training.device import usable_device
 from msr_models.training.memory import keep_freed_memory
 from schemas.errors import MsrError, TrainingError
-from schemas.pipeline_spec import SearchSpec
+from schemas.pipeline_spec import SearchSpec, TrainerConfig
+
+S = TypeVar("S", TrainerConfig, SearchSpec)
 
 
 def run_command(
@@ -71,6 +71,9 @@ def add_lab_options(parser: argparse.ArgumentParser) -> None:
 def open_lab(options: argparse.Namespace, models: Sequence[str]) -> Lab:
     """The lab that the options describe; everything is checked before rows are read."""
     keep_freed_memory()
+    if not options.verbose:
+        for name in ("msr_models.training", "msr_models.ssim"):
+            logging.getLogger(name).setLevel(logging.WARNING)
     for name, least in (("threads", 1), ("seeds", 1), ("resamples", 100)):
         if getattr(options, name) < least:
             raise TrainingError(f"--{name} {getattr(options, name)} must be {least} or more")
@@ -90,8 +93,6 @@ def open_lab(options: argparse.Namespace, models: Sequence[str]) -> Lab:
         search=search,
         options=model_options,
         device=device,
-        say=progress,
-        say_more=progress if options.verbose else silent,
     )
 
 
@@ -152,32 +153,28 @@ def _options_in(path: Path) -> dict[str, Mapping[str, Any]]:
 
 def changed_trainer(config: TrainerConfig, changes: Sequence[str]) -> TrainerConfig:
     """The config with settings `key=value`. Raises TrainingError that names what is allowed."""
-    hints = typing.get_type_hints(TrainerConfig, include_extras=True)
-    allowed = [f.name for f in dataclasses.fields(TrainerConfig) if f.name != "seed"]
-    values: dict[str, Any] = {}
-    for key, value in _pairs("--trainer", changes, allowed):
-        try:
-            values[key] = TypeAdapter(hints[key]).validate_python(None if value == "null" else value)
-        except ValidationError as error:
-            raise TrainingError(f"--trainer {key}={value}: {error.errors()[0]['msg']}") from error
-    return dataclasses.replace(config, **values)
+    return _changed("--trainer", config, changes, fixed=("seed",))
 
 
 def changed_search(spec: SearchSpec, changes: Sequence[str]) -> SearchSpec:
     """The same for a search's settings."""
-    allowed = [name for name in SearchSpec.model_fields if name not in ("backbone", "seed")]
+    return _changed("--search", spec, changes, fixed=("backbone", "seed"))
+
+
+def _changed(option: str, settings: S, changes: Sequence[str], *, fixed: Sequence[str]) -> S:
+    allowed = [name for name in type(settings).model_fields if name not in fixed]
     values: dict[str, Any] = {}
-    for key, value in _pairs("--search", changes, allowed):
+    for key, value in _pairs(option, changes, allowed):
         try:
             values[key] = yaml.safe_load(value)
         except yaml.YAMLError as error:
-            raise TrainingError(f"--search {key}={value} is no YAML value; give one, as hidden=[64,32]") from error
+            raise TrainingError(f"{option} {key}={value} is no YAML value; give one, as hidden=[64,32]") from error
     try:
-        return SearchSpec.model_validate({**spec.model_dump(), **values})
+        return type(settings).model_validate({**settings.model_dump(), **values})
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise TrainingError(f"--search {where}: {first['msg']}; given {' '.join(changes)}") from error
+        raise TrainingError(f"{option} {where}: {first['msg']}; given {' '.join(changes)}") from error
 
 
 def _pairs(option: str, changes: Sequence[str], allowed: Sequence[str]) -> list[tuple[str, str]]:

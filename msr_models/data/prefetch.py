@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
 import weakref
 from collections.abc import Generator, Iterator
 from dataclasses import fields, replace
@@ -22,7 +21,7 @@ _Item = tuple[Batch, torch.cuda.Event] | BaseException | None
 
 
 class Prefetch(Iterator[Batch]):
-    """Batches of `source` on `device`, in order; `waited` counts the seconds that the consumer waited for them.
+    """Batches of `source` on `device`, in order.
 
     On a GPU a thread pins each batch and copies it on a stream of its own while the device computes. Elsewhere, and
     where they are on the device already, they pass through. An exception of `source` reaches the consumer.
@@ -30,7 +29,6 @@ class Prefetch(Iterator[Batch]):
     """
 
     def __init__(self, source: Iterator[Batch], device: torch.device | str) -> None:
-        self.waited = 0.0
         self._device = torch.device(device)
         self._source = source
         self._queue: queue.Queue[_Item] | None = None
@@ -45,11 +43,7 @@ class Prefetch(Iterator[Batch]):
             self._thread.start()
 
     def __next__(self) -> Batch:
-        start = time.perf_counter()
-        try:
-            return next(self._source).to(self._device) if self._queue is None else self._next_copied(self._queue)
-        finally:
-            self.waited += time.perf_counter() - start
+        return next(self._source).to(self._device) if self._queue is None else self._next_copied(self._queue)
 
     def __enter__(self) -> Prefetch:
         return self

@@ -28,7 +28,7 @@ from msr_models.data.digest import mix, mix_int
 from msr_models.data.gather import gather_items, take
 from msr_models.data.memory import require_streamable
 from msr_models.data.reader import Rows, WindowFacts, WindowReader
-from msr_models.sets.masks import RankScope
+from msr_models.sets.masks import RankScope, at_ratio
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
 
@@ -101,7 +101,7 @@ class StreamedRows:
         return torch.device("cpu")
 
     def with_ratio(self, ratio: float) -> StreamedRows:
-        """The same buckets; rows with rank >= 1 - ratio are shared, as in `Window.with_ratio`."""
+        """The same buckets with the rows shared at this ratio, as in `Window.with_ratio`."""
         return StreamedRows(self.spill, ratio)
 
     def require_both_labels(self) -> None:
@@ -169,7 +169,7 @@ class StreamedRows:
         start_B, end_B = (torch.from_numpy(_words(rows_BW, slots + at, np.int64)) for at in (START, END))
         shared_B = torch.zeros(len(rows_BW), dtype=torch.bool)
         if self._ratio is not None and self.spill.has_ranks:
-            shared_B = torch.from_numpy(_words(rows_BW, slots + RANK, np.float64) >= 1.0 - self._ratio)
+            shared_B = torch.from_numpy(at_ratio(_words(rows_BW, slots + RANK, np.float64), self._ratio))
         return Batch(
             slot_ids_BS=rows_BW[:, :slots].contiguous(),
             hist_item_ids_BL=gather_items(self.spill.items, start_B, end_B, self.facts.layout.hist_length),

@@ -15,12 +15,10 @@ from msr_models.data.batch import Batch
 from msr_models.data.columns import Array, find_in
 from msr_models.data.gather import gather_items, take
 from msr_models.data.layout import FieldLayout
-from msr_models.data.reader import Rows, WindowReader, published_empty
-from msr_models.sets.masks import RankScope
+from msr_models.data.reader import Rows, WindowReader
+from msr_models.sets.masks import RankScope, at_ratio
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
-
-__all__ = ["FieldLayout", "Window", "load_window", "published_empty"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,8 +93,8 @@ class Window:
         return replace(self, **moved)
 
     def with_ratio(self, ratio: float) -> Window:
-        """Rows with rank >= 1 - ratio are shared (ratio 1: all; rows without a mask: never)."""
-        return replace(self, shared_N=self.rank_N >= 1.0 - ratio)
+        """The rows shared at this ratio (eq. 16), see `at_ratio`."""
+        return replace(self, shared_N=at_ratio(self.rank_N, ratio))
 
     def require_both_labels(self, rows: Tensor | None = None) -> None:
         """Raises TrainingError where all labels (of `rows`) are of one class: nothing can be learned from them."""

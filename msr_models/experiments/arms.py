@@ -14,7 +14,6 @@ from msr_models.experiments.lab import Lab, Mask
 from msr_models.experiments.variants import registered_name
 from msr_models.models.registry import model_class
 from schemas.errors import TrainingError
-from schemas.pipeline_spec import SearchSpec
 
 BASE, SSIM, ORACLE = "mt_backbone", "ssim", "oracle"
 # A seed of its own: the masks must not follow the initial weights.
@@ -82,7 +81,7 @@ def arms(lab: Lab, backbones: Sequence[str], seeds: Sequence[int], ratios: Seque
 
 def ablations(lab: Lab, backbones: Sequence[str], seeds: Sequence[int], ratios: Sequence[float]) -> Study:
     """Groups `backbone/variant`, compared with the backbone's ssim: ssim_r (random rows, as many), ssim_p (positives),
-    ssim_nk (no KL term) and, where the selector can, ssim_nd (no scenario-specific heads); mt_backbone beside them.
+    ssim_nk (no KL term) and ssim_nd (no scenario-specific heads); mt_backbone beside them.
 
     Every search's order is cut at the ratio that validation picks, 0 and 1 left out: there nothing is selected. Without
     the KL term nothing asks a gate to share, so its threshold is no guide and the search may count as rejected; what is
@@ -90,9 +89,10 @@ def ablations(lab: Lab, backbones: Sequence[str], seeds: Sequence[int], ratios: 
     """
     require_towers(backbones)
     between = _between(ratios)
-    variants: dict[str, dict[str, Any]] = {"ssim_nk": {"kl_weight": 0.0, "target_share_rate": None}}
-    if "scenario_heads" in SearchSpec.model_fields:
-        variants["ssim_nd"] = {"scenario_heads": False}
+    variants: dict[str, dict[str, Any]] = {
+        "ssim_nk": {"kl_weight": 0.0, "target_share_rate": None},
+        "ssim_nd": {"scenario_heads": False},
+    }
     lab.expect(len(backbones) * len(seeds) * (3 + (1 + len(variants)) * (1 + len(between))))
     study = Study()
     for seed in seeds:

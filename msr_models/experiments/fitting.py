@@ -18,15 +18,14 @@ from msr_models.experiments.pooled import Pooled
 from msr_models.experiments.split import Split, all_rows, one_scenario, select_rows
 from msr_models.models.base import MultiScenarioModel
 from msr_models.models.registry import build_model
-from msr_models.training.config import TrainerConfig
 from msr_models.training.state import Resume
 from msr_models.training.trainer import TrainResult, predict, train, validate
 from schemas.errors import TrainingError
+from schemas.pipeline_spec import TrainerConfig
 
 Mode = Literal["towers", "pooled", "per_scenario", "finetune"]
 Weights = Mapping[str, NDArray[Any]]
 ResumeOf = Callable[[str], Resume]
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,19 +58,19 @@ class Fitted:
     weights: Weights
 
 
-def fit(split: Split, task: Task, resume_of: ResumeOf, device: str, say: Progress) -> Fitted:
+def fit(split: Split, task: Task, resume_of: ResumeOf, device: str) -> Fitted:
     """Train a task's networks and predict the test rows. A state to resume from is kept while each one trains.
 
     Raises TrainingError where a scenario has too few rows for a network of its own.
     """
     if task.mode in ("per_scenario", "finetune"):
-        return _fit_scenarios(split, task, resume_of, device, say)
+        return _fit_scenarios(split, task, resume_of, device)
     pooled = task.mode == "pooled"
     network = _build(split, task, 1 if pooled else split.num_scenarios)
     model = (Pooled(network, split.num_scenarios) if pooled else network).to(device)
     shared_N = torch.zeros_like(split.train.shared_N) if task.shared_N is None else task.shared_N
     window = replace(split.train, shared_N=shared_N)
-    result, seen = _train(model, window, split.validation, task.trainer, resume_of("all"), say)
+    result, seen = _train(model, window, split.validation, task.trainer, resume_of("all"))
     return Fitted(
         test_probs=predict(model, split.test, all_rows(split.test).rows),
         validation_auc=result.validation_auc,
@@ -83,7 +82,7 @@ def fit(split: Split, task: Task, resume_of: ResumeOf, device: str, say: Progres
     )
 
 
-def _fit_scenarios(split: Split, task: Task, resume_of: ResumeOf, device: str, say: Progress) -> Fitted:
+def _fit_scenarios(split: Split, task: Task, resume_of: ResumeOf, device: str) -> Fitted:
     """A network per scenario, each on its own rows alone and stopped by its own validation rows."""
     test_probs, validation_probs = (np.full(len(w), np.nan) for w in (split.test, split.validation))
     parameters, seconds, seen, epochs = 0, 0.0, 0, []
@@ -96,7 +95,7 @@ def _fit_scenarios(split: Split, task: Task, resume_of: ResumeOf, device: str, s
         if task.start is not None:
             model.load_state_dict({n: torch.as_tensor(v) for n, v in task.start.items()})
             before = validate(model, validation, all_rows(validation).rows)
-        result, passed = _train(model, train_window, validation, task.trainer, resume_of(name), say)
+        result, passed = _train(model, train_window, validation, task.trainer, resume_of(name))
         if before is not None and task.start is not None and _score(*before) >= _score_of(result):
             # Going on made it no better: what it started from is the best epoch, the one numbered 0.
             model.load_state_dict({n: torch.as_tensor(v) for n, v in task.start.items()})
@@ -119,10 +118,10 @@ def _fit_scenarios(split: Split, task: Task, resume_of: ResumeOf, device: str, s
 
 
 def _train(
-    model: MultiScenarioModel, window: Window, validation: Window, trainer: TrainerConfig, resume: Resume, say: Progress
+    model: MultiScenarioModel, window: Window, validation: Window, trainer: TrainerConfig, resume: Resume
 ) -> tuple[TrainResult, int]:
     """(result, training rows times epochs run); the state it resumed from is removed."""
-    result = train(model, all_rows(window), all_rows(validation), trainer, resume=resume, on_progress=say)
+    result = train(model, all_rows(window), all_rows(validation), trainer, resume=resume)
     resume.remove()
     epochs_run = min(trainer.max_epochs, result.epochs + trainer.patience + 1)
     return result, epochs_run * len(window)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
+import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,15 +22,17 @@ from msr_models.experiments.fitting import Mode, Task, fit
 from msr_models.experiments.split import Split
 from msr_models.experiments.variants import file_name, options_of, registered_name
 from msr_models.models.registry import build_model, model_class, parse_options
+from msr_models.sets.masks import at_ratio
 from msr_models.ssim.ranks import rank_pct
 from msr_models.ssim.search import run_search
-from msr_models.training.config import TrainerConfig
 from msr_models.training.manifest import code_version, package_versions
 from msr_models.training.state import Resume
 from schemas.errors import TrainingError
-from schemas.pipeline_spec import SearchSpec
+from schemas.pipeline_spec import SearchSpec, TrainerConfig
+from schemas.text import short_digest
 
-Progress = Callable[[str], None]
+log = logging.getLogger(__name__)
+
 Mask = NDArray[np.bool_]
 
 # Settings of a search that say when it is due or which days it takes: the split decides that here.
@@ -40,14 +41,10 @@ _SET_BY_SEARCH = ("embedding_dim", "hidden")
 _TRAINS, _SEARCHES = "msr_models.experiments.fitting", "msr_models.ssim.search"
 
 
-def silent(_: str) -> None:
-    """No progress."""
-
-
 @dataclass(kw_only=True)
 class Lab:
     """Trains on one split. options: of models and their variants (MODEL/VARIANT, see variants.py) by name; a model is
-    named so everywhere here. `say` gets a line per cell, `say_more` one per epoch too.
+    named so everywhere here.
 
     trainer and search hold everything but the seed and the backbone, which each cell brings.
     """
@@ -58,8 +55,6 @@ class Lab:
     search: SearchSpec
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     device: str = "cpu"
-    say: Progress = silent
-    say_more: Progress = silent
     expected: int = 0
     """Cells announced by the experiments so far, for progress alone."""
     done: int = 0
@@ -70,7 +65,7 @@ class Lab:
 
         Its record has the test metrics (see `measure`), its arrays `test_probs`. Raises TrainingError.
         """
-        trainer = replace(self.trainer, seed=seed)
+        trainer = self.trainer.model_copy(update={"seed": seed})
         options, registered = options_of(self.options, model), registered_name(model)
         parse_options(registered, options)
         shared_N = np.zeros(len(self.split.train), dtype=np.bool_) if shared_N is None else shared_N
@@ -79,7 +74,7 @@ class Lab:
             "model": registered,
             "options": dict(options),
             "mode": mode,
-            "trainer": dataclasses.asdict(trainer),
+            "trainer": trainer.model_dump(),
             "shared": _digest(shared_N),
             "share_rate": float(shared_N.mean()),
         }
@@ -132,7 +127,7 @@ class Lab:
         if ratio in (0.0, 1.0):
             return np.full(len(self.split.train), ratio == 1.0)
         probs_N = found.array("probs")
-        return np.asarray(rank_pct(probs_N, np.sort(probs_N)) >= 1.0 - ratio)
+        return np.asarray(at_ratio(rank_pct(probs_N, np.sort(probs_N)), ratio))
 
     def expect(self, cells: int) -> None:
         """So many more cells are coming."""
@@ -147,7 +142,7 @@ class Lab:
         self.done, self.made = self.done + 1, self.made + (not was_there)
         of = f"/{self.expected}" if self.expected >= self.done else ""
         how = "kept" if was_there else f"made in {cell.record['seconds']:.0f} s"
-        self.say(f"cell {self.done}{of} {key.name}: {how}, {_in_short(cell.record)}")
+        log.info(f"cell {self.done}{of} {key.name}: {how}, {_in_short(cell.record)}")
         return cell
 
     def _fit(self, name: str, task: Task, key: CellKey, base: Cell | None) -> tuple[dict[str, Any], Arrays]:
@@ -155,7 +150,7 @@ class Lab:
             return Resume(self.store.resume_path(key, stage), key.name)
 
         started = time.perf_counter()
-        found = fit(self.split, task, resume_of, self.device, self.say_more)
+        found = fit(self.split, task, resume_of, self.device)
         rows = len(self.split.train)
         record = {
             "kind": "train",
@@ -177,7 +172,7 @@ class Lab:
 
     def _search(self, name: str, spec: SearchSpec) -> tuple[dict[str, Any], Arrays]:
         started = time.perf_counter()
-        result = run_search(self.split.train, spec, self.say_more, device=self.device)
+        result = run_search(self.split.train, spec, device=self.device)
         seconds = time.perf_counter() - started
         record = {
             "kind": "search",
@@ -227,4 +222,4 @@ def _weights(cell: Cell) -> dict[str, NDArray[Any]]:
 
 def _digest(mask_N: Mask) -> str:
     """A mask's content, 16 hex digits."""
-    return hashlib.sha256(np.packbits(mask_N).data).hexdigest()[:16]
+    return short_digest(np.packbits(mask_N).tobytes())

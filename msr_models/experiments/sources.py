@@ -16,10 +16,9 @@ from msr_models.experiments.lake_split import lake_split
 from msr_models.experiments.movielens import ScenarioKind, movielens_split
 from msr_models.experiments.planted_log import planted_split
 from msr_models.experiments.split import Split
-from msr_models.training.config import TrainerConfig
 from schemas.errors import TrainingError
 from schemas.load_dataset import load_dataset
-from schemas.pipeline_spec import SearchSpec
+from schemas.pipeline_spec import SearchSpec, TrainerConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,7 +117,7 @@ def trainer_defaults(text: str) -> TrainerConfig:
     """The trainer's settings of the source's data set; for MovieLens those that public code is compared with."""
     source = parse_source(text)
     if isinstance(source, Lake):
-        return TrainerConfig.from_spec(load_dataset(source.dataset).training)
+        return load_dataset(source.dataset).training.trainer
     if isinstance(source, MovieLensFixed):
         return TrainerConfig(
             batch_size=4096,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import date
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -16,8 +16,19 @@ from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError
 
 RankScope = Literal["global", "scenario"]
+# A tensor or an array: this room does without torch
+Comparable = TypeVar("Comparable", bound=Any)
 RANK_COLUMNS: dict[RankScope, str] = {"global": "rank_pct", "scenario": "rank_pct_scenario"}
 TABLE = "shared_instance_masks"
+
+
+def at_ratio(rank_N: Comparable, ratio: float) -> Comparable:
+    """Whether each row is shared at ratio r: its rank among the window's scores is at least 1 - r (SSIM eq. 16).
+
+    rank_N: `rank_pct` in (0, 1), NaN for rows without a mask. r = 0 shares no row, r = 1 every row that has a mask.
+    """
+    shared_N: Comparable = rank_N >= 1.0 - ratio
+    return shared_N
 
 
 class Ranks:

@@ -22,6 +22,7 @@ few towers drawn per row (`yardstick.relative_excess_of_drawn`), and what all ro
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 
 import torch
@@ -34,6 +35,8 @@ from msr_models.ssim.objective import pair_weights
 from msr_models.ssim.sampled import draw_tower_sets, drawn_logits
 from msr_models.ssim.search_state import SearchState
 from msr_models.ssim.yardstick import CommonScale, relative_excess, relative_excess_of_drawn
+
+log = logging.getLogger(__name__)
 
 EVAL_ROWS = 8192
 # With sampled towers: rows of which all towers are asked, to know what is common to all rows.
@@ -48,7 +51,7 @@ def learn_gate_from_reference(state: SearchState) -> None:
     excess_N = _excess(state)
     # In units of its mean, so that lambda means the same on every log
     excess_N = (excess_N / excess_N.mean().clamp(min=1e-12)).float()
-    state.say(f"reference: excess of {len(excess_N):,} rows under {state.window.num_scenarios} towers")
+    log.info(f"reference: excess of {len(excess_N):,} rows under {state.window.num_scenarios} towers")
     target = state.spec.target_share_rate
 
     def step(rows: Tensor) -> tuple[Tensor, Tensor]:

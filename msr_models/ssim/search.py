@@ -20,7 +20,7 @@ from msr_models.modules.routing import Routing
 from msr_models.ssim.joint import learn_jointly
 from msr_models.ssim.reference import learn_gate_from_reference
 from msr_models.ssim.scoring import score_rows
-from msr_models.ssim.search_state import Progress, SearchState
+from msr_models.ssim.search_state import SearchState
 from msr_models.ssim.selector import Selector
 from msr_models.training.trainer import validate
 from schemas.errors import TrainingError
@@ -49,19 +49,16 @@ class SearchResult:
         return self.probs_N > np.float32(self.threshold)
 
 
-def run_search(
-    window: Window, spec: SearchSpec, on_progress: Progress | None = None, *, device: str = "cpu"
-) -> SearchResult:
+def run_search(window: Window, spec: SearchSpec, *, device: str = "cpu") -> SearchResult:
     """Search `window` for shared instances on `device`; on a CPU a function of window, spec and thread count.
 
     Raises TrainingError for labels of one class, a loss that is not finite, a backbone that is unknown or has no
     towers, and one that needs more warm-up epochs than the spec gives it.
     """
-    say = on_progress or (lambda message: None)
     window.require_both_labels()
     with torch.random.fork_rng():
         torch.manual_seed(spec.seed)
-        return _search(SearchState(window.to(device), spec, say))
+        return _search(SearchState(window.to(device), spec))
 
 
 def _search(state: SearchState) -> SearchResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -21,7 +22,7 @@ from msr_models.training.step import autocast
 from schemas.errors import TrainingError
 from schemas.pipeline_spec import SearchSpec
 
-Progress = Callable[[str], None]
+log = logging.getLogger(__name__)
 
 # One row in this many is kept from the backbone, so that what is reported of it was not learned by heart.
 HOLD_OUT_EVERY = 20
@@ -36,8 +37,8 @@ class SearchState:
     rows: window rows that train the backbone; held_out: the others. temperature: present factor on the share logits.
     """
 
-    def __init__(self, window: Window, spec: SearchSpec, say: Progress) -> None:
-        self.window, self.spec, self.say = window, spec, say
+    def __init__(self, window: Window, spec: SearchSpec) -> None:
+        self.window, self.spec = window, spec
         device = window.label_N.device
         self.model = _backbone(window, spec).to(device)
         self.embedding = self.model.embedding
@@ -107,7 +108,7 @@ class SearchState:
         )
         shown = f", share rate {rate:.1%}, threshold {threshold:.3f}, lambda {self.kl_weight:.3g}"
         shown = "" if phase == "warm-up" else shown
-        self.say(f"{phase} epoch {epoch}/{of}: loss {total:.4f}{shown}")
+        log.info(f"{phase} epoch {epoch}/{of}: loss {total:.4f}{shown}")
 
     def autocast(self) -> AbstractContextManager[object]:
         """Precision of the backbone's products."""

@@ -14,7 +14,8 @@ from lake import reader as lake_reader
 from lake.arrow_writer import overwrite_partition
 from lake.locations import artifact_path
 from lake.rows import to_arrow
-from msr_models.data.window import load_window, published_empty
+from msr_models.data.reader import published_empty
+from msr_models.data.window import load_window
 from msr_models.evaluation.score_shift import ScoreSample, compare_samples, samples_by_scenario
 from msr_models.sets.drift import part_name
 from msr_models.sets.feature_files import feature_files, stale_days

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, Literal
 
-from msr_models.data.window import published_empty
+from msr_models.data.reader import published_empty
 from msr_models.training.manifest import Predecessor, RunManifest
 from msr_models.training.recorded_runs import RecordedRun, recorded_runs
 from schemas.commands import command, day_options

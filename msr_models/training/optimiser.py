@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from msr_models.modules.embedding import FieldEmbedding, narrow_rows
 from msr_models.training.row_gradients import RowGradient, RowMerger
+from schemas.pipeline_spec import TrainerConfig
 
 BETA1, BETA2 = 0.9, 0.999
 ADAM_EPS, ADAGRAD_EPS = 1e-8, 1e-10
@@ -34,6 +35,17 @@ class OptimiserConfig:
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
     gradient_clip: float | None = None
+
+    @classmethod
+    def of(cls, trainer: TrainerConfig, learning_rate_scale: float = 1.0) -> OptimiserConfig:
+        """The optimiser's part of a trainer's settings; the scale is the model's."""
+        return cls(
+            kind=trainer.optimiser,
+            embedding_update=trainer.embedding_update,
+            learning_rate=trainer.learning_rate * learning_rate_scale,
+            weight_decay=trainer.weight_decay,
+            gradient_clip=trainer.gradient_clip,
+        )
 
 
 class RowOptimiser:

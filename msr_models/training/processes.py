@@ -6,6 +6,7 @@ sum of gradients is the one-process gradient up to rounding, also where a shard 
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -77,16 +78,27 @@ class Processes:
 
 @contextmanager
 def join_processes() -> Iterator[Processes]:
-    """This process's place under torchrun (RANK, WORLD_SIZE); alone where they are not set."""
+    """This process's place under torchrun (RANK, WORLD_SIZE); alone where they are not set.
+
+    All but the main process log warnings and errors only.
+    """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         yield Processes()
         return
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    if dist.get_rank():
+        _log_warnings_only()
     try:
         yield Processes(rank=dist.get_rank(), world=world)
     finally:
         dist.destroy_process_group()
+
+
+def _log_warnings_only() -> None:
+    """Processes do the same work, so one of them reports it."""
+    for name in ("jobs", "lake", "msr_models", "__main__"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def launched_processes() -> tuple[int, int]:

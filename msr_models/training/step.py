@@ -5,7 +5,7 @@ A step never reads a value back from the device, so that the host runs ahead of 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 from contextlib import AbstractContextManager
 from dataclasses import fields, replace
 from typing import Literal
@@ -18,6 +18,8 @@ from msr_models.data.batch import Batch
 from msr_models.models.base import MultiScenarioModel, VisitLogits
 from msr_models.training.optimiser import Optimiser
 from msr_models.training.processes import Processes
+
+log = logging.getLogger(__name__)
 
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -79,7 +81,7 @@ class GraphedStep(TrainStep):
     """The same step captured once per shape as a CUDA graph and replayed: one launch instead of hundreds.
 
     The first steps and batches of an odd size (the last of an epoch) run eagerly. Where a model cannot be captured,
-    all do, and `on_fallback` is told why.
+    all do, and the log says why.
     """
 
     def __init__(
@@ -88,10 +90,9 @@ class GraphedStep(TrainStep):
         optimiser: Optimiser,
         precision: Precision,
         batch_size: int,
-        on_fallback: Callable[[str], None],
     ) -> None:
         super().__init__(model, optimiser, precision, Processes())
-        self.batch_size, self.on_fallback = batch_size, on_fallback
+        self.batch_size = batch_size
         self._eager_steps = 0
         self._captures = True
         self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, Batch, Tensor]] = {}
@@ -134,7 +135,7 @@ class GraphedStep(TrainStep):
             _renew_generator(batch.label_B.device)
             for parameter in self.model.parameters():
                 parameter.grad = None
-            self.on_fallback(f"no CUDA graph of this model ({str(error).splitlines()[0]}): every step runs eagerly")
+            log.warning(f"no CUDA graph of this model ({str(error).splitlines()[0]}): every step runs eagerly")
             return False
         self._graphs[capacity] = graph, static, loss
         return True
@@ -155,7 +156,6 @@ def make_step(
     precision: Precision,
     batch_size: int,
     processes: Processes,
-    on_fallback: Callable[[str], None],
 ) -> TrainStep:
     """The quickest step that the device, the precision and the number of processes allow."""
     # In fp32 the grouped product waits for the device; Adagrad's step count lives on the host.
@@ -165,5 +165,5 @@ def make_step(
         and processes.world == 1
         and optimiser.config.kind == "adam"
     ):
-        return GraphedStep(model, optimiser, precision, batch_size, on_fallback)
+        return GraphedStep(model, optimiser, precision, batch_size)
     return TrainStep(model, optimiser, precision, processes)

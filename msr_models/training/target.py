@@ -9,7 +9,7 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ from msr_models.models.base import MultiScenarioModel
 from msr_models.models.registry import build_model, model_class
 from msr_models.training.chain import find_predecessor
 from msr_models.training.checkpoint import ModelCard
-from msr_models.training.config import TrainerConfig
 from msr_models.training.manifest import RunManifest, code_version, package_versions
 from msr_models.training.predictions import prediction_rows
 from msr_models.training.processes import Processes
@@ -35,7 +34,7 @@ from msr_models.training.warm_start import build_from_checkpoint
 from schemas.commands import command
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
-from schemas.pipeline_spec import ModelChoice
+from schemas.pipeline_spec import ModelChoice, TrainerConfig
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +99,7 @@ def plan_arm(
         ratio=ratio,
         rank_scope=data.dataset.training.rank_scope,
         shared_set_id=data.shared_set_id if is_shared else None,
-        trainer=asdict(trainer),
+        trainer=trainer.model_dump(),
         train_days=[str(d) for d in plan.train_days],
         validation_days=[str(d) for d in plan.validation_days],
         vocabulary_version=data.vocabulary_version,
@@ -132,10 +131,7 @@ def train_arm(
     Raises TrainingError where the predecessor's checkpoint is gone, changed or does not fit.
     """
 
-    def on_progress(message: str) -> None:
-        if processes.is_main:
-            log.info(f"{planned.ds} {planned.model} r={planned.ratio:g} {message}")
-
+    name = f"{planned.ds} {planned.model} r={planned.ratio:g}"
     trainer = _trainer_config(planned)
     card = ModelCard(
         model=planned.model,
@@ -149,11 +145,9 @@ def train_arm(
     model = _first_weights(data.dataset, card, planned).to(planned.device)
     training = data.training_rows(planned.ratio)
     if training.num_rows or planned.predecessor is None:
-        result = train(
-            model, training, data.validation, trainer, processes=processes, resume=resume, on_progress=on_progress
-        )
+        result = train(model, training, data.validation, trainer, processes=processes, resume=resume, name=name)
     else:
-        on_progress("no new rows: the weights of the run before are kept")
+        log.info(f"{name} no new rows: the weights of the run before are kept")
         result = _kept(model, data.validation)
     validation_probs, test_probs = (predict(model, rows.window, rows.rows) for rows in (data.validation, data.test))
     metrics = {
@@ -171,7 +165,7 @@ def train_arm(
 
 
 def _trainer_config(planned: RunManifest) -> TrainerConfig:
-    known = {f.name for f in fields(TrainerConfig)}
+    known = set(TrainerConfig.model_fields)
     if set(planned.trainer) != known:
         raise TrainingError(
             f"run {planned.run_id} was made by another version of the trainer (settings that differ: "

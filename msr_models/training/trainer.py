@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,20 +20,20 @@ from msr_models.data.window import Window
 from msr_models.evaluation.blocks import Floats
 from msr_models.evaluation.metrics import logloss, mean_scenario_auc
 from msr_models.models.base import MultiScenarioModel
-from msr_models.training.config import TrainerConfig
-from msr_models.training.optimiser import Optimiser
+from msr_models.training.optimiser import Optimiser, OptimiserConfig
 from msr_models.training.processes import Processes
 from msr_models.training.progress import EpochProgress
 from msr_models.training.schedule import Schedule
 from msr_models.training.state import Best, Resume, TrainingState, random_states, restore_random_state
 from msr_models.training.step import make_step
 from schemas.errors import TrainingError
+from schemas.pipeline_spec import TrainerConfig
+
+log = logging.getLogger(__name__)
 
 # Steps between two looks at the loss: each look waits for the device.
 CHECK_EVERY = 50
 PREDICT_ROWS = 8192
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,14 +58,14 @@ def train(
     *,
     processes: Processes | None = None,
     resume: Resume | None = None,
-    on_progress: Say = lambda _: None,
+    name: str = "",
 ) -> TrainResult:
     """Train `model` in place; rows with shared_B visit all towers.
 
-    A model's pretraining epochs (see MultiScenarioModel) count as epochs, but none of them is kept, and behind them the
+    A model's pretraining epochs (see MultiScenarioModel) count as epochs, but none of them is kept, and after them the
     optimiser starts anew. Deterministic on a CPU given the arguments and the number of threads, also when it was killed
-    and resumed. Raises TrainingError for labels of one class, for a loss that is not finite (naming epoch and batch),
-    and where all epochs would be pretraining.
+    and resumed. name: what log lines begin with. Raises TrainingError for labels of one class, for a loss that is not
+    finite (naming epoch and batch), and where all epochs would be pretraining.
     """
     data.require_both_labels()
     if config.max_epochs <= model.pretraining_epochs:
@@ -73,7 +74,7 @@ def train(
             f"{model.pretraining_epochs}; raise max_epochs of the data set or lower the model's option"
         )
     with torch.random.fork_rng():
-        return _Training(model, data, validation, config, processes or Processes(), resume, on_progress).run()
+        return _Training(model, data, validation, config, processes or Processes(), resume, name).run()
 
 
 class _Training:
@@ -87,10 +88,10 @@ class _Training:
         config: TrainerConfig,
         processes: Processes,
         resume: Resume | None,
-        say: Say,
+        name: str,
     ) -> None:
         self.model, self.data, self.validation = model, data, validation
-        self.config, self.processes, self.resume, self.say = config, processes, resume, say
+        self.config, self.processes, self.resume, self.name = config, processes, resume, name
         self.device = next(model.parameters()).device
         # Asked before a state is loaded: that of a later epoch is past its pretraining.
         self.pretraining_epochs = model.pretraining_epochs
@@ -103,8 +104,8 @@ class _Training:
 
     def _start_optimiser(self) -> None:
         config = self.config
-        self.optimiser = Optimiser(self.model, config.optimiser_config(self.model.learning_rate_scale))
-        self.step = make_step(self.model, self.optimiser, config.precision, config.batch_size, self.processes, self.say)
+        self.optimiser = Optimiser(self.model, OptimiserConfig.of(config, self.model.learning_rate_scale))
+        self.step = make_step(self.model, self.optimiser, config.precision, config.batch_size, self.processes)
 
     def _first_state(self) -> TrainingState:
         state = self.resume.load() if self.resume else None
@@ -114,7 +115,7 @@ class _Training:
         self.model.load_state_dict(state.model)
         self.optimiser.load_state_dict(state.optimiser)
         restore_random_state(state.random[self.processes.rank], self.device)
-        self.say(f"going on where the run was interrupted: epoch {state.epoch}, batch {state.batch + 1}")
+        self._log(f"resuming the interrupted run at epoch {state.epoch}, batch {state.batch + 1}")
         return state
 
     def run(self) -> TrainResult:
@@ -140,6 +141,9 @@ class _Training:
             waiting_seconds=state.waiting_seconds,
         )
 
+    def _log(self, message: str) -> None:
+        log.info(f"{self.name} {message}".lstrip())
+
     def _is_over(self) -> bool:
         best = self.state.best
         return best is not None and self.state.epoch - 1 - best.epoch > self.config.patience
@@ -151,7 +155,7 @@ class _Training:
         losses: list[Tensor] = []
         done_rows = min(state.batch * config.batch_size, self.data.num_rows)
         title = f"epoch {state.epoch}/{config.max_epochs}"
-        shown = EpochProgress(title, self.data.num_rows, done_rows, self.say if self.processes.is_main else _silent)
+        shown = EpochProgress(f"{self.name} {title}".lstrip(), self.data.num_rows, done_rows)
         for batch in self._batches():
             rows = batch_length(self.data.num_rows, config.batch_size, state.batch)
             if not self.schedule.is_constant:
@@ -196,7 +200,7 @@ class _Training:
         # Without a scenario that has both classes there is no AUC: logloss decides then.
         score = -cross_entropy if auc is None else auc
         rate = state.epoch * self.data.num_rows / (time.perf_counter() - self.started)
-        self.say(
+        self._log(
             f"epoch {state.epoch}/{config.max_epochs}: train loss {loss:.4f}, "
             f"validation mean AUC {'none' if auc is None else f'{auc:.4f}'}, logloss {cross_entropy:.4f}, "
             f"{rate:,.0f} rows/s"
@@ -217,10 +221,6 @@ class _Training:
             state.model, state.optimiser = self.model.state_dict(), self.optimiser.state_dict()
             self.resume.save(state)
             state.model, state.optimiser = {}, {}
-
-
-def _silent(_: str) -> None:
-    """Only one process speaks."""
 
 
 def _checked_sum(losses: list[Tensor], epoch: int, batches_before: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,9 @@ from msr_models.experiments.lab import Lab
 from msr_models.experiments.planted_log import planted_split
 from msr_models.experiments.split import Split, all_rows, one_scenario, select_rows
 from msr_models.models.registry import build_model
-from msr_models.training.config import TrainerConfig
 from msr_models.training.trainer import predict, train
 from schemas.errors import TrainingError
-from schemas.pipeline_spec import SearchSpec
+from schemas.pipeline_spec import SearchSpec, TrainerConfig
 
 OPTIONS = {"hidden": [8], "embedding_dim": 4}
 TRAINER = TrainerConfig(batch_size=256, max_epochs=2, patience=0, learning_rate=1e-2, weight_decay=0.0, seed=0)
@@ -49,7 +49,7 @@ def make_lab(split: Split, folder: Path, **changes: Any) -> Lab:
 
 
 def _seeded(seed: int) -> TrainerConfig:
-    return replace(TRAINER, seed=seed)
+    return TRAINER.model_copy(update={"seed": seed})
 
 
 def test_towers_without_and_with_all_rows_shared_are_the_trainers_own_runs(split: Split, tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_fine_tuning_starts_from_the_pooled_network_and_never_ends_below_it(spli
 
 
 def _rate(learning_rate: float) -> TrainerConfig:
-    return replace(TRAINER, learning_rate=learning_rate)
+    return TRAINER.model_copy(update={"learning_rate": learning_rate})
 
 
 def test_the_record_holds_the_test_metrics(split: Split, tmp_path: Path) -> None:
@@ -124,19 +124,21 @@ def test_the_record_holds_the_test_metrics(split: Split, tmp_path: Path) -> None
     assert metrics["all"]["s_gauc"] == pytest.approx(weighted / rows, abs=1e-12)
 
 
-def test_nothing_is_done_twice(split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
-    lab = make_lab(split, tmp_path, say=said.append)
+def test_nothing_is_done_twice(
+    split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    lab = make_lab(split, tmp_path)
     lab.expect(2)
     lab.train("shared_bottom", 1)
     lab.find_shared("shared_bottom", 1)
+    said = [line for line in caplog.messages if line.startswith("cell ")]
     assert said[0].startswith("cell 1/2 shared_bottom-towers-s1-") and "made in" in said[0]
     monkeypatch.setattr(lab_module, "fit", lambda *_: pytest.fail("trained again"))
     monkeypatch.setattr(lab_module, "run_search", lambda *_, **__: pytest.fail("searched again"))
-    again = make_lab(split, tmp_path, say=said.append)
+    again = make_lab(split, tmp_path)
     again.train("shared_bottom", 1)
     again.find_shared("shared_bottom", 1)
-    assert (again.done, again.made) == (2, 0) and "kept" in said[2]
+    assert (again.done, again.made) == (2, 0) and "kept" in caplog.messages[-1]
 
 
 @pytest.mark.parametrize(
@@ -185,20 +187,24 @@ def test_a_scenario_without_rows_has_no_model_of_its_own(split: Split, tmp_path:
     assert lab.train("shared_bottom", 1).record["test"]["s3"]["auc"] is None
 
 
-def test_a_killed_training_goes_on_where_it_was(split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_training_goes_on_where_it_was(split: Split, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     want = make_lab(split, tmp_path / "whole").train("shared_bottom", 1).array("test_probs")
-    epochs: list[str] = []
 
-    def stop_in_the_second(message: str) -> None:
-        epochs.append(message)
-        if message.startswith("epoch 2/2:"):
+    def stop_in_the_second(record: logging.LogRecord) -> bool:
+        if record.getMessage().startswith("epoch 2/2:"):
             raise KeyboardInterrupt
+        return True
 
-    with pytest.raises(KeyboardInterrupt):
-        make_lab(split, tmp_path / "cut", say_more=stop_in_the_second).train("shared_bottom", 1)
-    said: list[str] = []
-    cell = make_lab(split, tmp_path / "cut", say_more=said.append).train("shared_bottom", 1)
-    assert said[0].startswith("going on where the run was interrupted: epoch 2")
+    trainer_log = logging.getLogger("msr_models.training.trainer")
+    trainer_log.addFilter(stop_in_the_second)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            make_lab(split, tmp_path / "cut").train("shared_bottom", 1)
+    finally:
+        trainer_log.removeFilter(stop_in_the_second)
+    caplog.clear()
+    cell = make_lab(split, tmp_path / "cut").train("shared_bottom", 1)
+    assert caplog.messages[0].startswith("resuming the interrupted run at epoch 2")
     assert np.array_equal(cell.array("test_probs"), want)
     assert not list((tmp_path / "cut" / "resume").iterdir()), "what it resumed from is removed"
 

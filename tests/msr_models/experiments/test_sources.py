@@ -98,7 +98,7 @@ def test_a_day_of_the_lake_is_split_as_its_daily_training_is(lake: Path) -> None
     assert torch.equal(
         split.validation.batch(rows).hist_item_ids_BL, whole.batch(whole.rows_of(DAYS[2:3])[:5]).hist_item_ids_BL
     )
-    with pytest.raises(TrainingError, match=r"2026-01-03 has not all 3 days with features before it"):
+    with pytest.raises(TrainingError, match=r"2026-01-03 lacks some of the 3 days with features before it"):
         lake_split(spec, DAYS[1], "lake:tiny")
     assert split.shareable_N is None, "no truth was written"
 

@@ -18,12 +18,12 @@ from msr_models.models.finetune import Finetune
 from msr_models.models.registry import build_model
 from msr_models.training import trainer
 from msr_models.training.checkpoint import ModelCard
-from msr_models.training.config import TrainerConfig
 from msr_models.training.optimiser import Optimiser
 from msr_models.training.state import Resume
 from msr_models.training.trainer import TrainResult, train
 from msr_models.training.warm_start import carry_over
 from schemas.errors import TrainingError
+from schemas.pipeline_spec import TrainerConfig
 from tests.support.batches import LAYOUT, random_batch
 from tests.support.tiny_lake import tiny_dataset, write_tiny_lake
 
@@ -114,7 +114,7 @@ def test_the_trainer_makes_the_copies_behind_the_pretraining_epochs(
 
     monkeypatch.setattr(trainer, "Optimiser", Counted)
     model = build(window.layout, window.num_scenarios)
-    result = fit(window, model, config=dataclasses.replace(CONFIG, patience=0))
+    result = fit(window, model, config=CONFIG.model_copy(update={"patience": 0}))
     assert (result.epochs, result.validation_auc) == (4, 0.7)
     assert [pretrained for _, pretrained in seen] == [False, False, True, True]
     assert all(distance > 0 for distance, _ in seen)
@@ -125,7 +125,7 @@ def test_the_trainer_makes_the_copies_behind_the_pretraining_epochs(
 def test_patience_counts_from_the_kept_epochs_alone(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
     aucs = iter([0.9, 0.8, 0.6, 0.5, 0.9])
     monkeypatch.setattr(trainer, "validate", lambda *_: (next(aucs), 1.0))
-    config = dataclasses.replace(CONFIG, max_epochs=5, patience=0)
+    config = CONFIG.model_copy(update={"max_epochs": 5, "patience": 0})
     result = fit(window, build(window.layout, window.num_scenarios), config=config)
     assert (result.epochs, result.validation_auc) == (3, 0.6) and next(aucs) == 0.9
 
@@ -153,7 +153,7 @@ def test_an_interruption_in_any_phase_changes_nothing(
 def test_epochs_that_are_all_pretraining_are_refused(window: Window) -> None:
     model = build(window.layout, window.num_scenarios)
     with pytest.raises(TrainingError, match=r"max_epochs 2 leaves nothing behind .*pretraining_epochs 2; raise"):
-        fit(window, model, config=dataclasses.replace(CONFIG, max_epochs=2))
+        fit(window, model, config=CONFIG.model_copy(update={"max_epochs": 2}))
 
 
 def test_a_model_of_the_day_before_goes_on_with_its_copies(window: Window) -> None:
@@ -171,6 +171,6 @@ def test_a_model_of_the_day_before_goes_on_with_its_copies(window: Window) -> No
     model = build(window.layout, window.num_scenarios)
     carry_over(model, card, before, card)
     assert model.pretraining_epochs == 0
-    result = fit(window, model, config=dataclasses.replace(CONFIG, max_epochs=1))
+    result = fit(window, model, config=CONFIG.model_copy(update={"max_epochs": 1}))
     assert result.epochs == 1
     assert not torch.equal(model.copies[0].embedding.weight, model.copies[1].embedding.weight)

@@ -22,12 +22,12 @@ from msr_models.models.registry import build_model, known_models
 from msr_models.modules.embedding import FieldEmbedding
 from msr_models.ssim.objective import gated_logits, shared_instance_loss, tower_losses
 from msr_models.training.checkpoint import ModelCard, load_checkpoint, save_checkpoint
-from msr_models.training.config import TrainerConfig
 from msr_models.training.optimiser import Optimiser, OptimiserConfig
 from msr_models.training.processes import Processes
 from msr_models.training.state import Resume
 from msr_models.training.step import GraphedStep, TrainStep, make_step, reuse_loss
 from msr_models.training.trainer import train
+from schemas.pipeline_spec import TrainerConfig
 from tests.support.batches import LAYOUT, random_batch
 from tests.support.models import SCENARIOS, build
 from tests.support.tiny_lake import tiny_dataset, write_masks, write_tiny_lake
@@ -233,10 +233,10 @@ NOT_CAPTURED = {"finetune", "logistic_regression", "single_task"}
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", sorted(set(known_models()) - NOT_CAPTURED))
-def test_a_replayed_step_is_an_eager_step(name: str) -> None:
+def test_a_replayed_step_is_an_eager_step(name: str, caplog: pytest.LogCaptureFixture) -> None:
     """Captured as a CUDA graph, without waiting for the device, in bf16; on a CPU in fp32 the losses are alike."""
     wide = dataclasses.replace(LAYOUT, num_rows=(9000, 9000, 9000, 9000))
-    config, said = OptimiserConfig(learning_rate=0.003), list[str]()
+    config = OptimiserConfig(learning_rate=0.003)
     fresh = build_model(name, {}, wide, 3, 1)
     batches = [random_batch(4096, 3, seed=seed, share=0.1) for seed in range(8)]
     runs = []
@@ -246,14 +246,14 @@ def test_a_replayed_step_is_an_eager_step(name: str) -> None:
         precision = "fp32" if kind == "cpu" else "bf16"
         step = TrainStep(model, optimiser, precision, Processes())
         if kind == "replayed":
-            step = make_step(model, optimiser, precision, 4096, Processes(), said.append)
+            step = make_step(model, optimiser, precision, 4096, Processes())
             assert isinstance(step, GraphedStep)
         device = next(model.parameters()).device
         losses = [float(step(batch.to(device), 4096)) for batch in batches]
         buffers = [buffer.double().cpu() for buffer in model.buffers()]
         runs.append((losses, buffers))
     (cpu, _), (eager, at_eager), (replayed, at_replayed) = runs
-    assert not said
+    assert not caplog.messages
     assert replayed == pytest.approx(eager, abs=2e-3)
     assert replayed == pytest.approx(cpu, abs=5e-3)
     for one, other in zip(at_eager, at_replayed, strict=True):

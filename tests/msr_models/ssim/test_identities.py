@@ -23,9 +23,8 @@ from msr_models.ssim.scoring import score_rows
 from msr_models.ssim.search import SearchResult, run_search
 from msr_models.ssim.selector import Selector
 from msr_models.ssim.store import load_scorer, make_scorer, save_scorer
-from msr_models.training.config import TrainerConfig
 from msr_models.training.trainer import train
-from schemas.pipeline_spec import SearchSpec
+from schemas.pipeline_spec import SearchSpec, TrainerConfig
 from tests.support.planted_log import planted_log
 
 SPEC = SearchSpec(

@@ -47,7 +47,7 @@ def plain(window: Window) -> SearchResult:
 
 
 def _state(window: Window, **changes: Any) -> SearchState:
-    return SearchState(window, SearchSpec(**(SMALL | changes)), lambda message: None)
+    return SearchState(window, SearchSpec(**(SMALL | changes)))
 
 
 @pytest.mark.parametrize(

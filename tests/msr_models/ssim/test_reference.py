@@ -31,7 +31,7 @@ SMALL: dict[str, Any] = {
 def warmed(**changes: Any) -> SearchState:
     window = planted_log(rows=300, users=30, items=20, shares=(3, 2, 1)).window
     torch.manual_seed(1)
-    state = SearchState(window, SearchSpec(**(SMALL | changes)), lambda message: None)
+    state = SearchState(window, SearchSpec(**(SMALL | changes)))
     _warm_up(state)
     return state
 

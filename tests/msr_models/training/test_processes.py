@@ -16,9 +16,10 @@ import torch
 from msr_models.data.source import ResidentRows
 from msr_models.data.window import load_window
 from msr_models.models.registry import build_model
-from msr_models.training.config import TrainerConfig
 from msr_models.training.processes import join_processes
 from msr_models.training.trainer import train
+from schemas.pipeline_spec import TrainerConfig
+from tests.support.log_lines import log_lines
 from tests.support.tiny_lake import tiny_dataset, write_masks, write_tiny_lake
 
 DAYS = [date(2026, 1, 2), date(2026, 1, 3)]
@@ -32,10 +33,10 @@ def main(out: str) -> None:
     with join_processes() as processes:
         # 199 rows in batches of 66: the last batch has one row, so that one of two processes has none
         training = ResidentRows(window, window.rows_of(DAYS[:1])[:199])
-        said: list[str] = []
         validation = ResidentRows(window, window.rows_of(DAYS[1:]))
-        train(model, training, validation, config, processes=processes, on_progress=said.append)
-        losses = [float(re.findall(r"train loss ([\d.]+)", line)[0]) for line in said]
+        with log_lines("msr_models.training.trainer") as lines:
+            train(model, training, validation, config, processes=processes)
+        losses = [float(re.findall(r"train loss ([\d.]+)", line)[0]) for line in lines]
         torch.save(model.state_dict() | {"losses": torch.tensor(losses)}, f"{out}.{processes.rank}")
 
 

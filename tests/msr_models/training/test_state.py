@@ -18,9 +18,10 @@ from msr_models.data.batch import Batch
 from msr_models.data.source import ResidentRows
 from msr_models.data.window import Window, load_window
 from msr_models.models.registry import build_model
-from msr_models.training.config import TrainerConfig
 from msr_models.training.state import Resume, TrainingState
 from msr_models.training.trainer import TrainResult, train
+from schemas.pipeline_spec import TrainerConfig
+from tests.support.log_lines import log_lines
 from tests.support.tiny_lake import tiny_dataset, write_masks, write_tiny_lake
 
 DAYS = [date(2026, 1, 2), date(2026, 1, 3)]
@@ -66,16 +67,10 @@ def fit(
     window: Window, resume: Resume | None, at: int = -1, *, kill: bool = False, config: TrainerConfig = CONFIG
 ) -> tuple[dict[str, torch.Tensor], TrainResult, list[str]]:
     model = build_model("shared_bottom", OPTIONS, window.layout, window.num_scenarios, CONFIG.seed)
-    said: list[str] = []
-    result = train(
-        model,
-        Dying(window, window.rows_of(DAYS[:1]), at, kill=kill),
-        ResidentRows(window, window.rows_of(DAYS[1:])),
-        config,
-        resume=resume,
-        on_progress=said.append,
-    )
-    return model.state_dict(), result, said
+    training = Dying(window, window.rows_of(DAYS[:1]), at, kill=kill)
+    with log_lines("msr_models.training.trainer") as lines:
+        result = train(model, training, ResidentRows(window, window.rows_of(DAYS[1:])), config, resume=resume)
+    return model.state_dict(), result, lines
 
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
@@ -101,7 +96,7 @@ def test_an_interruption_at_any_step_changes_nothing(window: Window, tmp_path: P
         assert same(whole, again), at
         assert (resumed.epochs, resumed.validation_auc) == (result.epochs, result.validation_auc)
         done = (at // every) * every if every else (at // 4) * 4
-        assert ("going on" in said[0]) == (done > 0), (at, said[0])
+        assert ("resuming" in said[0]) == (done > 0), (at, said[0])
 
 
 @pytest.mark.slow
@@ -173,7 +168,7 @@ def test_a_state_that_cannot_be_used_starts_the_run_from_its_beginning(
     else:
         resume.path.write_bytes(resume.path.read_bytes()[:1000] if damage == "truncated" else b"text")
     again, _, said = fit(window, resume)
-    assert same(again, fit(window, None)[0]) and "going on" not in said[0]
+    assert same(again, fit(window, None)[0]) and "resuming" not in said[0]
 
 
 def test_every_option_of_the_trainer_changes_the_result(window: Window) -> None:
@@ -186,4 +181,4 @@ def test_every_option_of_the_trainer_changes_the_result(window: Window) -> None:
         {"schedule": "linear"},
         {"warmup_steps": 0},
     ):
-        assert not same(base, fit(window, None, config=dataclasses.replace(CONFIG, **change))[0]), change
+        assert not same(base, fit(window, None, config=CONFIG.model_copy(update=change))[0]), change

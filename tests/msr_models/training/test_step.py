@@ -44,7 +44,7 @@ def test_the_loss_of_a_fixed_number_of_visits_is_that_of_the_exact_one(num_scena
 
 def test_a_step_on_a_cpu_is_eager() -> None:
     model = build()
-    assert type(make_step(model, Optimiser(model, CONFIG), "fp32", 8, Processes(), print)) is TrainStep
+    assert type(make_step(model, Optimiser(model, CONFIG), "fp32", 8, Processes())) is TrainStep
 
 
 def _train(step: TrainStep, device: str, steps: int = 12) -> list[float]:
@@ -58,14 +58,14 @@ def _train(step: TrainStep, device: str, steps: int = 12) -> list[float]:
 
 
 @pytest.mark.gpu
-def test_a_replayed_step_is_an_eager_step() -> None:
-    fresh, said = build().cuda(), list[str]()
+def test_a_replayed_step_is_an_eager_step(caplog: pytest.LogCaptureFixture) -> None:
+    fresh = build().cuda()
     eager, replayed = copy.deepcopy(fresh), copy.deepcopy(fresh)
     losses = _train(TrainStep(eager, Optimiser(eager, CONFIG), "bf16", Processes()), "cuda")
-    step = make_step(replayed, Optimiser(replayed, CONFIG), "bf16", 4096, Processes(), said.append)
+    step = make_step(replayed, Optimiser(replayed, CONFIG), "bf16", 4096, Processes())
     assert isinstance(step, GraphedStep)
     assert _train(step, "cuda") == pytest.approx(losses, abs=2e-3)
-    assert not said and len(step._graphs) >= 2
+    assert not caplog.messages and len(step._graphs) >= 2
     for key, value in replayed.state_dict().items():
         torch.testing.assert_close(value, eager.state_dict()[key], atol=0.02, rtol=0.05)
 
@@ -75,14 +75,14 @@ def test_a_gpu_in_bf16_follows_a_cpu_in_fp32() -> None:
     fresh = build()
     on_cpu, on_gpu = copy.deepcopy(fresh), copy.deepcopy(fresh).cuda()
     losses = _train(TrainStep(on_cpu, Optimiser(on_cpu, CONFIG), "fp32", Processes()), "cpu")
-    step = make_step(on_gpu, Optimiser(on_gpu, CONFIG), "bf16", 4096, Processes(), print)
+    step = make_step(on_gpu, Optimiser(on_gpu, CONFIG), "bf16", 4096, Processes())
     assert _train(step, "cuda") == pytest.approx(losses, abs=5e-3)
 
 
 @pytest.mark.gpu
 def test_dropout_differs_from_replay_to_replay() -> None:
     model = build(dropout=0.5).cuda()
-    step = make_step(model, Optimiser(model, OptimiserConfig(learning_rate=1e-12)), "bf16", 4096, Processes(), print)
+    step = make_step(model, Optimiser(model, OptimiserConfig(learning_rate=1e-12)), "bf16", 4096, Processes())
     batch = random_batch(4096, 3, share=0.1).to("cuda")
     losses = [float(step(batch, len(batch))) for _ in range(10)]
     assert len(set(losses)) == 10
@@ -104,11 +104,11 @@ class _Waiting(nn.Module):
 
 
 @pytest.mark.gpu
-def test_a_model_that_cannot_be_captured_trains_eagerly() -> None:
-    model, said = _Waiting(build()).cuda(), list[str]()
-    step = make_step(model, Optimiser(model, CONFIG), "bf16", 4096, Processes(), said.append)  # type: ignore[arg-type]
+def test_a_model_that_cannot_be_captured_trains_eagerly(caplog: pytest.LogCaptureFixture) -> None:
+    model = _Waiting(build()).cuda()
+    step = make_step(model, Optimiser(model, CONFIG), "bf16", 4096, Processes())  # type: ignore[arg-type]
     losses = _train(step, "cuda")
-    assert len(said) == 1 and "CUDA graph" in said[0]
+    assert len(caplog.messages) == 1 and "CUDA graph" in caplog.messages[0]
     plain = build().cuda()
     expected = _train(TrainStep(plain, Optimiser(plain, CONFIG), "bf16", Processes()), "cuda")
     assert losses == pytest.approx(expected, abs=2e-3)

@@ -16,10 +16,10 @@ from msr_models.data.window import Window, load_window
 from msr_models.models.base import MultiScenarioModel
 from msr_models.models.registry import build_model
 from msr_models.training import trainer
-from msr_models.training.config import TrainerConfig
 from msr_models.training.step import reuse_loss
 from msr_models.training.trainer import predict, train, validate
 from schemas.errors import TrainingError
+from schemas.pipeline_spec import TrainerConfig
 from tests.support.batches import LAYOUT, random_batch
 from tests.support.tiny_lake import tiny_dataset, write_masks, write_tiny_lake
 
@@ -63,7 +63,7 @@ def test_ratio_0_is_mt_backbone_bit_for_bit(window: Window) -> None:
             optimiser.step()
         epochs.append({key: value.clone() for key, value in plain.state_dict().items()})
     model = fresh(window)
-    result = fit(window.with_ratio(0.0), model, dataclasses.replace(CONFIG, embedding_update="dense"))
+    result = fit(window.with_ratio(0.0), model, CONFIG.model_copy(update={"embedding_update": "dense"}))
     for key, value in model.state_dict().items():
         assert torch.equal(value, epochs[result.epochs - 1][key]), key
 
@@ -151,14 +151,14 @@ def test_the_best_epoch_is_kept(
 
     monkeypatch.setattr(trainer, "validate", scripted)
     model = fresh(window)
-    result = fit(window, model, dataclasses.replace(CONFIG, max_epochs=5, patience=patience))
+    result = fit(window, model, CONFIG.model_copy(update={"max_epochs": 5, "patience": patience}))
     assert (result.epochs, result.validation_auc, len(weights)) == (kept, aucs[kept - 1], seen)
     assert torch.equal(model.towers.layers[0].weight, weights[kept - 1])
 
 
 def test_a_loss_that_is_not_finite_names_epoch_and_batch(window: Window) -> None:
     with pytest.raises(TrainingError, match=r"not finite in epoch 1, batch 2; .*learning_rate"):
-        fit(window, fresh(window), dataclasses.replace(CONFIG, learning_rate=1e30))
+        fit(window, fresh(window), CONFIG.model_copy(update={"learning_rate": 1e30}))
 
 
 def test_one_class_cannot_be_trained(window: Window) -> None:
@@ -179,7 +179,7 @@ def test_it_learns_the_planted_taste(lake: Path) -> None:
     window = load_window(spec, DAYS)
     model, rows = fresh(window), window.rows_of(DAYS[1:])
     before = validate(model, window, rows)
-    result = fit(window, model, dataclasses.replace(CONFIG, max_epochs=6, patience=6))
+    result = fit(window, model, CONFIG.model_copy(update={"max_epochs": 6, "patience": 6}))
     # Labels are drawn with logit +-1.5: nobody can have more than .82
     assert before[0] is not None and before[0] < 0.6
     assert result.validation_auc is not None and 0.72 < result.validation_auc < 0.82
