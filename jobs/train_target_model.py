@@ -25,11 +25,10 @@ from pydantic import Field
 
 from jobs.cli import StepArgs, StepOptions, run_step
 from msr_models.data.layout import smallest_layout
-from msr_models.data.window import published_empty
+from msr_models.data.reader import published_empty
 from msr_models.models.registry import build_model, known_models, parse_options
 from msr_models.sets.catalogue import find_shared_set, get_shared_set
 from msr_models.training.chain import DayPlan, days_to_make_first, plan_day
-from msr_models.training.config import TrainerConfig
 from msr_models.training.device import usable_device
 from msr_models.training.manifest import read_manifest
 from msr_models.training.memory import keep_freed_memory
@@ -188,7 +187,7 @@ class DailyTraining:
 
     def _train_model(self, data: TargetData, choice: ModelChoice, grid: list[float]) -> None:
         dataset, options, ds = self.dataset, self.options, data.plan.ds
-        trainer, world = TrainerConfig.from_spec(dataset.training), self.processes.world
+        trainer, world = dataset.training.trainer, self.processes.world
         fixed = options.ratio if options.ratio in grid else None
         planned = [plan_arm(data, choice, ratio, trainer, world, self.device) for ratio in grid]
         if not options.retrain and runs_exist(dataset, planned, fixed):

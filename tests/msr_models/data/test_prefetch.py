@@ -90,3 +90,16 @@ def test_dropping_the_iterator_ends_the_thread(device: str) -> None:
     while time.monotonic() < end and not (source.ended and threading.active_count() == before):
         time.sleep(0.01)
     assert source.ended and threading.active_count() == before
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_slow_consumer_computes_on_whole_batches() -> None:
+    batches = prefetch((make_batch(i, 50_000) for i in range(40)), "cuda")
+    next(batches)
+    weight = torch.randn(2_048, 2_048, device="cuda")
+    for i, batch in enumerate(batches, 1):
+        for _ in range(5):
+            weight = weight @ weight / weight.norm()
+        assert bool((batch.slot_ids_BS == i).all()) and bool((batch.label_B == i).all())
+        time.sleep(0.01)
