@@ -42,7 +42,6 @@ with DAG(
             task_id=step,
             step=step,
             dataset=deployment.dataset,
-            engine="spark",
             outlets=outlets,
             execution_timeout=timedelta(minutes=minutes),
             doc_md=doc,

@@ -25,7 +25,7 @@ from msr_dags.settings import load_deployment
 from msr_dags.step_operator import RUN_DAY, StepBranchOperator, StepOperator
 
 deployment = load_deployment()
-leave_out = ["--leave-out"] if deployment.leave_out_models else []
+skip_unfit = ["--leave-out"] if deployment.skip_unfit_models else []
 
 with DAG(
     dag_id="daily_training",
@@ -44,7 +44,6 @@ with DAG(
         task_id="needs_search",
         step="needs_search",
         dataset=deployment.dataset,
-        engine="arrow",
         after_dag="daily_features",
         answers={"yes": "search", "no": "score_shared_instances", "skip": None},
         execution_timeout=timedelta(minutes=10),
@@ -67,7 +66,6 @@ with DAG(
         task_id="score_shared_instances",
         step="score_shared_instances",
         dataset=deployment.dataset,
-        engine="torch",
         pool=GPU_POOL,
         outlets=[assets.SHARED_INSTANCE_MASKS, assets.SHARED_INSTANCE_DRIFT],
         trigger_rule="none_failed_min_one_success",
@@ -80,18 +78,16 @@ with DAG(
         task_id="train_target_model",
         step="train_target_model",
         dataset=deployment.dataset,
-        engine="torch",
         pool=GPU_POOL,
         outlets=[assets.TRAINING_RUNS],
         execution_timeout=timedelta(hours=6),
         map_index_template="{{ task.extra_args[-1] }}",
         doc_md="One task per target model: trains on the days before D for each share ratio, r chosen on validation.",
-    ).expand(extra_args=[[*leave_out, "--model", model] for model in deployment.models])
+    ).expand(extra_args=[[*skip_unfit, "--model", model] for model in deployment.models])
     evaluate = StepOperator(
         task_id="evaluate",
         step="evaluate",
         dataset=deployment.dataset,
-        engine="torch",
         outlets=[assets.EVALUATIONS],
         execution_timeout=timedelta(hours=1),
         doc_md="AUC, logloss, calibration and S-GAUC per scenario and overall, for each run of D.",
@@ -100,7 +96,6 @@ with DAG(
         task_id="report",
         step="report",
         dataset=deployment.dataset,
-        engine="arrow",
         execution_timeout=timedelta(minutes=30),
         doc_md="`report/index.html`: what was measured up to D, to look at.",
     )

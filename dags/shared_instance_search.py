@@ -43,7 +43,6 @@ with DAG(
         task_id="search_shared_instances",
         step="search_shared_instances",
         dataset=deployment.dataset,
-        engine="torch",
         ds="{{ params.ds or dag_run.run_after.strftime('%Y-%m-%d') }}",
         extra_args=["--window", "{{ params.window }}"],
         pool=GPU_POOL,

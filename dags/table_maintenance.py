@@ -33,7 +33,6 @@ with DAG(
         task_id="maintain_tables",
         step="maintain_tables",
         dataset=deployment.dataset,
-        engine="arrow",
         ds="{{ dag_run.run_after.strftime('%Y-%m-%d') }}",
         execution_timeout=timedelta(hours=3),
         doc_md="Small files together, versions without a pin away; prints files and bytes per table before and after.",

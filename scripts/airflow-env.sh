@@ -10,6 +10,8 @@ setting MSR_DATASET generated
 setting AIRFLOW_HOME "${MSR_AIRFLOW_HOME:-$PWD/.airflow}/$(basename "$MSR_DATASET" .yaml)"
 # Steps run with the project's folder as working directory, from wherever the scheduler was started
 setting MSR_PROJECT_DIR "$PWD"
+# DAGs read data sets and names of models through `schemas`
+export PYTHONPATH="$MSR_PROJECT_DIR${PYTHONPATH:+:$PYTHONPATH}"
 
 setting AIRFLOW__CORE__DAGS_FOLDER "$PWD/dags"
 setting AIRFLOW__CORE__LOAD_EXAMPLES False

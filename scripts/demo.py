@@ -1,4 +1,4 @@
-"""The whole line on a real scheduler: backfill the features, search, train on the last days, evaluate, report.
+"""The whole pipeline on a real scheduler: backfill the features, search, train on the last days, evaluate, report.
 
 demo.py [--dataset NAME] [--models all|NAME,..] [--train-days N]: uses the Airflow that is up for this data set, or
 starts one and ends it. Days that were made before are made again (the tables do not change by it).
@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "dags"), str(ROOT / "scripts")]
+sys.path[:0] = [str(ROOT), str(ROOT / "dags"), str(ROOT / "scripts")]
 
 import get_movielens  # noqa: E402  (found through the line above)
-import yaml  # noqa: E402  (after the path, like all below)
 from airflow_api import OPEN_STATES, AirflowApi  # noqa: E402  (found through the path)
 
-from msr_dags.settings import Deployment, dataset_file, load_deployment  # noqa: E402  (found through the path)
+from msr_dags.settings import Deployment, load_deployment  # noqa: E402  (found through the path)
+from schemas.errors import DatasetSpecError  # noqa: E402  (found through the path)
 
 FEATURES, TRAINING, SEARCH = "daily_features", "daily_training", "shared_instance_search"
 POLL_S = 2.0
@@ -68,9 +68,9 @@ def airflow_sh(*arguments: str, show: bool = False) -> None:
 
 def prepare_data(deployment: Deployment) -> None:
     """Fetch the MovieLens files when the data set reads them and they are not there."""
-    source = yaml.safe_load(dataset_file(deployment.dataset).read_text(encoding="utf-8")).get("source", {})
-    folder = Path(os.environ.get("MSR_DATA_DIR", ROOT / "data")) / "ml-1m"
-    is_read = source.get("adapter") == "movielens" and "${MSR_DATA_DIR}" in str(source.get("path"))
+    source = deployment.spec.source
+    folder = Path(os.environ.get("MSR_DATA_DIR") or ROOT / "data") / "ml-1m"
+    is_read = source.adapter == "movielens" and Path(str(source.path)).absolute() == folder.absolute()
     if is_read and not get_movielens.is_complete(folder):
         print(f"fetching MovieLens-1M into {folder}")
         get_movielens.fetch(folder)
@@ -165,25 +165,26 @@ def report_summary(api: AirflowApi, runs: list[dict[str, Any]]) -> list[str]:
 
 def run_demo(deployment: Deployment, train_days: int) -> None:
     """Backfill all days, train on the last `train_days`, and print what was measured."""
-    if deployment.end is None:
+    first, last = deployment.spec.days.start, deployment.spec.days.end
+    if last is None:
         raise DemoFailed(f"{deployment.dataset}: days.end is not set; the demo needs a range of days that has an end")
     start, line = time.monotonic(), RunningLine()
     api = AirflowApi(int(os.environ.get("MSR_AIRFLOW_PORT", "8080")))
     wait_for_dags(api, line)
-    first_trained = max(deployment.start, deployment.end - timedelta(days=train_days - 1))
+    first_trained = max(first, last - timedelta(days=train_days - 1))
     feature_runs = []
     api.pause(FEATURES, False)
     api.pause(SEARCH, False)
     # While training is off it does not see the early days' features, and only the last days are trained on
     api.pause(TRAINING, True)
-    if first_trained > deployment.start:
-        feature_runs += backfill(api, deployment.start, first_trained - timedelta(days=1), line)
+    if first_trained > first:
+        feature_runs += backfill(api, first, first_trained - timedelta(days=1), line)
     api.pause(TRAINING, False)
     old = {r["dag_run_id"] for r in api.dag_runs(TRAINING)}
     old_searches = {r["dag_run_id"] for r in api.dag_runs(SEARCH)}
-    feature_runs += backfill(api, first_trained, deployment.end, line)
+    feature_runs += backfill(api, first_trained, last, line)
     features_s = time.monotonic() - start
-    training_runs = wait_for_runs(api, TRAINING, partition_keys(first_trained, deployment.end), old, line)
+    training_runs = wait_for_runs(api, TRAINING, partition_keys(first_trained, last), old, line)
     searches = [r for r in api.dag_runs(SEARCH) if r["dag_run_id"] not in old_searches]
     all_runs = [(FEATURES, r) for r in feature_runs]
     all_runs += [(SEARCH, r) for r in searches] + [(TRAINING, r) for r in training_runs]
@@ -218,7 +219,7 @@ def main() -> int:
         airflow_sh("up", show=True)
         run_demo(deployment, arguments.train_days)
         return 0
-    except (DemoFailed, FileNotFoundError, ValueError) as error:
+    except (DemoFailed, DatasetSpecError, OSError) as error:
         print(f"\ndemo: {error}", file=sys.stderr)
         if failures.exists():
             print("\n".join(failures.read_text().splitlines()[failures_before:]), file=sys.stderr)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from airflow.providers.standard.operators.branch import BaseBranchOperator
 from airflow.sdk import BaseOperator
@@ -14,21 +14,21 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 
 from msr_dags.child import Child
 from msr_dags.settings import project_dir, step_python
+from schemas.engines import ENGINES, Engine
 
-Engine = Literal["spark", "torch", "arrow"]
 SPARK_CONNECTION = "spark_default"
 # The run's own day: the partition it makes or listens to, or the one that a person gave.
 RUN_DAY = "{{ params.get('ds') or dag_run.partition_key or '' }}"
-# Exit codes that another try cannot mend (docs/contracts.md).
+# Exit codes that a retry cannot fix (docs/contracts.md)
 FINAL_EXITS = {2: "the input or the settings are wrong", 3: "an audit stopped the day"}
 
 
 class StepOperator(BaseOperator):
     """Run a step for one day.
 
-    step: module in `jobs`. dataset, ds: what it works on. engine: what it needs; spark steps learn theirs from the
-    connection `spark_default`, torch steps run under torchrun when MSR_NPROC_PER_NODE is above 1. extra_args: further
-    options. Exit codes 2 and 3 fail the task at once, any other is tried again.
+    step: module in `jobs`. dataset, ds: what it works on. engine: default, that of schemas/engines.py; Spark steps get
+    theirs from the connection `spark_default`, torch steps run under torchrun when MSR_NPROC_PER_NODE is above 1.
+    extra_args: further options. Exit codes 2 and 3 fail the task at once, any other is retried.
     """
 
     template_fields: Sequence[str] = ("ds", "extra_args")
@@ -39,7 +39,7 @@ class StepOperator(BaseOperator):
         *,
         step: str,
         dataset: str,
-        engine: Engine,
+        engine: Engine | None = None,
         ds: str = RUN_DAY,
         extra_args: Sequence[str] = (),
         **kwargs: Any,
@@ -47,7 +47,7 @@ class StepOperator(BaseOperator):
         super().__init__(**kwargs)
         self.step = step
         self.dataset = dataset
-        self.engine = engine
+        self.engine: Engine = engine or ENGINES[step]
         self.ds = ds
         self.extra_args = list(extra_args)
         self._child: Child | None = None
@@ -56,7 +56,7 @@ class StepOperator(BaseOperator):
         self.run_step()
 
     def run_step(self) -> str:
-        """Run the step to its end and return its last line.
+        """Run the step and return its last line.
 
         Raises AirflowFailException (exit 2 and 3, or no day) and AirflowException (any other exit), with that line.
         """
@@ -65,16 +65,16 @@ class StepOperator(BaseOperator):
         launch, engine_environment = step_launch(self.step, self.engine)
         command = [*launch, "--dataset", self.dataset, "--ds", self.ds, *self.extra_args]
         self.log.info("%s", " ".join(command))
-        # The connection alone says which Spark: an address in the scheduler's own environment must not
+        # Only the connection decides which Spark is used, not an address in the scheduler's own environment
         inherited = {key: value for key, value in os.environ.items() if key != "SPARK_REMOTE"}
         env = {**inherited, "PYTHONPATH": _python_path(), "PYTHONUNBUFFERED": "1", **engine_environment}
         self._child = Child(command, cwd=project_dir(), env=env)
         ended = self._child.run(lambda line: self.log.info("%s", line))
         if ended.exit_code == 0:
             return ended.last_line
-        message = f"{self.step} exit {ended.exit_code}: {ended.last_line or 'it printed nothing'}"
+        message = f"{self.step} exit {ended.exit_code}: {ended.last_line or 'no output'}"
         if ended.exit_code in FINAL_EXITS:
-            raise AirflowFailException(f"{message} ({FINAL_EXITS[ended.exit_code]}; not tried again)")
+            raise AirflowFailException(f"{message} ({FINAL_EXITS[ended.exit_code]}; not retried)")
         raise AirflowException(message)
 
     def on_kill(self) -> None:
@@ -117,10 +117,10 @@ class StepBranchOperator(BaseBranchOperator, StepOperator):
 
 
 def step_launch(step: str, engine: Engine) -> tuple[list[str], dict[str, str]]:
-    """The command of a step without its options, and the environment that tells it its engine.
+    """The command of a step without its options, and the environment that selects its engine.
 
-    spark: as the connection `spark_default` says. torch: torchrun in front for several processes.
-    Raises AirflowFailException for a connection that cannot serve.
+    Spark steps follow the connection `spark_default`; torch steps get torchrun in front for several processes.
+    Raises AirflowFailException for a connection that cannot be used.
     """
     module = [step_python(), "-m", f"jobs.{step}"]
     if engine == "spark":
@@ -144,7 +144,7 @@ def _spark_launch(step: str, module: list[str]) -> tuple[list[str], dict[str, st
         return module, {"SPARK_REMOTE": SparkConnectHook(conn_id=SPARK_CONNECTION).get_connection_url()}
     if connection.conn_type != "spark":
         raise AirflowFailException(
-            f"connection {SPARK_CONNECTION}: type {connection.conn_type!r} is not Spark; make it spark_connect or spark"
+            f"connection {SPARK_CONNECTION}: type {connection.conn_type!r} is not Spark; use spark_connect or spark"
         )
     if connection.extra_dejson.get("deploy-mode") == "cluster":
         raise AirflowFailException(

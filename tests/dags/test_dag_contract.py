@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
+
+from tests.support.own_log import spec
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
 DAG_IDS = sorted(p.stem for p in DAGS.glob("*.py"))
@@ -26,7 +29,7 @@ for dag_id, dag in bag.dags.items():
             return kept.get(name) if kept and name in kept else getattr(task, name, None)
         outlets = [a.name for a in (of("outlets") or [])]
         tasks[task.task_id] = dict(
-            step=of("step"), engine=of("engine"), owner=of("owner"), doc=of("doc_md"), retries=of("retries"),
+            step=of("step"), owner=of("owner"), doc=of("doc_md"), retries=of("retries"),
             backoff=of("retry_exponential_backoff"), timeout=bool(of("execution_timeout")), pool=of("pool"),
             callback=bool(of("on_failure_callback")), mapped=bool(task.is_mapped), outlets=outlets,
             mapped_args=task.expand_input.value["extra_args"] if task.is_mapped else None,
@@ -37,7 +40,7 @@ for dag_id, dag in bag.dags.items():
         catchup=dag.catchup, max_active_runs=dag.max_active_runs, timetable=type(dag.timetable).__name__, tasks=tasks,
         end=str(dag.end_date),
     )
-heavy = [m for m in ("pyspark", "torch", "delta", "pandas", "jobs", "msr_models", "schemas") if m in sys.modules]
+heavy = [m for m in ("pyspark", "torch", "delta", "pandas", "jobs", "lake", "msr_models") if m in sys.modules]
 print(json.dumps(dict(errors=bag.import_errors, dags=dags, heavy=heavy)))
 """
 
@@ -144,11 +147,11 @@ def test_every_step_of_a_dag_is_a_module_in_jobs(bag):
 def test_an_unknown_data_set_is_an_import_error_that_names_it(run_python):
     found = json.loads(run_python(DUMP.format(folder=str(DAGS)), MSR_DATASET="generatd").splitlines()[-1])
     assert sorted(Path(file).stem for file in found["errors"]) == DAG_IDS
-    assert all("MSR_DATASET='generatd'" in text for text in found["errors"].values())
+    assert all("'generatd' is unknown; did you mean 'generated'?" in text for text in found["errors"].values())
 
 
 def test_a_log_without_an_end_is_scheduled_on(run_python, tmp_path):
-    (tmp_path / "own.yaml").write_text("name: own\ndays: {start: 2026-03-01}\n")
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(spec(days={"start": "2026-03-01"})))
     own = {"MSR_DATASET": "own", "MSR_DATASETS_DIR": str(tmp_path), "MSR_MODELS": "a,b"}
     found = json.loads(run_python(DUMP.format(folder=str(DAGS)), **own).splitlines()[-1])
     assert found["errors"] == {}

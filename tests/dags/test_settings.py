@@ -1,13 +1,15 @@
-"""What the DAGs read of a data set's YAML by themselves agrees with what the schema says."""
+"""A deployment is what its environment and its data set's YAML say."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from msr_dags.settings import dataset_file, load_deployment
-from schemas.load_dataset import known_datasets, load_dataset
+from msr_dags.settings import load_deployment
+from schemas.errors import DatasetSpecError
+from schemas.load_dataset import dataset_file, known_datasets, load_dataset
 
 
 @pytest.mark.parametrize("name", known_datasets())
@@ -15,39 +17,36 @@ def test_a_deployment_agrees_with_the_data_set(name: str, monkeypatch: pytest.Mo
     monkeypatch.setenv("MSR_DATASET", name)
     monkeypatch.delenv("MSR_MODELS", raising=False)
     deployment, spec = load_deployment(), load_dataset(name)
-    assert (deployment.start, deployment.end) == (spec.days.start, spec.days.end)
+    assert deployment.spec == spec
     assert deployment.models == tuple(choice.name for choice in spec.training.models)
-    assert deployment.days_build_on_each_other == (spec.training.start == "previous_day")
+    assert deployment.first_tick.date() == spec.days.start
+    if spec.days.end is None:
+        assert deployment.last_tick is None
+    else:
+        assert deployment.last_tick is not None
+        assert deployment.last_tick.date() == spec.days.end + timedelta(days=1)
 
 
 def test_models_can_be_named_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MSR_MODELS", "shared_bottom, logistic_regression")
     deployment = load_deployment()
-    assert deployment.models == ("shared_bottom", "logistic_regression") and not deployment.leave_out_models
+    assert deployment.models == ("shared_bottom", "logistic_regression") and not deployment.skip_unfit_models
 
 
 @pytest.mark.parametrize("named", ["all", "star, all"])
-def test_all_is_every_registered_model_and_those_that_do_not_fit_are_left_out(
+def test_all_is_every_registered_model_and_skips_those_that_do_not_fit(
     named: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from msr_models.models.registry import known_models
 
     monkeypatch.setenv("MSR_MODELS", named)
     deployment = load_deployment()
-    assert deployment.models == tuple(known_models()) and deployment.leave_out_models
-
-
-def test_all_where_no_models_are_says_where_it_looked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MSR_DATASET", str(dataset_file("generated")))
-    monkeypatch.setenv("MSR_MODELS", "all")
-    monkeypatch.setenv("MSR_PROJECT_DIR", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match=rf"MSR_MODELS=all: no models in {tmp_path}.*name the models"):
-        load_deployment()
+    assert deployment.models == tuple(known_models()) and deployment.skip_unfit_models
 
 
 def test_an_unknown_data_set_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MSR_DATASET", "generatd")
-    with pytest.raises(FileNotFoundError, match="MSR_DATASET='generatd': no such data set"):
+    with pytest.raises(DatasetSpecError, match="'generatd' is unknown; did you mean 'generated'"):
         load_deployment()
 
 

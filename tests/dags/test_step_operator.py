@@ -64,6 +64,7 @@ def results(run_python, tmp_path_factory) -> dict[str, tuple[str, str]]:
     """Each case's real step in a real child process, all from one process that has imported Airflow."""
     project = tmp_path_factory.mktemp("project")
     (project / "jobs").mkdir()
+    (project / "jobs" / "__init__.py").touch()
     for code in (0, 1, 2, 3, 7):
         (project / "jobs" / f"exit_{code}.py").write_text(STEP.replace("CODE", str(code)))
     # A spark-submit beside the steps' interpreter that only says what it was given: there is no cluster here

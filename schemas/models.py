@@ -1,0 +1,30 @@
+"""Names of all target models, for readers that must not import torch (DAGs, listings).
+
+A model itself is one file of msr_models/models; a test holds this list to what those files register.
+"""
+
+MODELS = (
+    "adasparse",
+    "aesm2",
+    "autoint",
+    "base_dnn",
+    "dcn",
+    "deepfm",
+    "dffm",
+    "epnet",
+    "finetune",
+    "hmoe",
+    "logistic_regression",
+    "maria",
+    "mmoe",
+    "optmsm",
+    "optmsm_cgc",
+    "optmsm_moe",
+    "pepnet",
+    "ple",
+    "ppnet",
+    "sfpnet",
+    "shared_bottom",
+    "single_task",
+    "star",
+)
