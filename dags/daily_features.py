@@ -1,13 +1,13 @@
 """
 ### Daily features
-From the impression log of one day to audited Delta tables: ingest, vocabulary, behaviours, features, audit.
+Turns one day of the impression log into audited Delta tables: ingest, vocabulary, behaviours, features, audit.
 
-* The partition key is the day (`YYYY-MM-DD`); a run at midnight makes the day that has just ended.
-* A rerun of a day writes the same rows. Days may run in any order and side by side.
-* Over a range: `airflow backfill create --dag-id daily_features --from-date A --to-date B` (add
-  `--reprocess-behavior completed` to make days again that are done). Training follows by itself.
-* Exit code 2 (wrong input) and 3 (an audit stopped the day) fail at once; anything else is tried again, with growing
-  pauses.
+* The partition key is the day (`YYYY-MM-DD`); the run at midnight processes the day that has just ended.
+* Rerunning a day writes the same rows. Days may run in any order and in parallel.
+* For a range: `airflow backfill create --dag-id daily_features --from-date A --to-date B` (add
+  `--reprocess-behavior completed` to rebuild days that are done). Training follows automatically.
+* Exit codes 2 (wrong input) and 3 (an audit stopped the day) fail at once; anything else is retried with growing
+  delays.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ deployment = load_deployment()
 
 with DAG(
     dag_id="daily_features",
-    description="Impression log of a day -> audited, versioned feature tables",
+    description="Turns a day's impression log into audited, versioned feature tables",
     doc_md=__doc__,
     schedule=CronPartitionTimetable("0 0 * * *", timezone="UTC", run_offset=-1, key_format="%Y-%m-%d"),
     start_date=deployment.first_tick,
@@ -37,7 +37,7 @@ with DAG(
 ):
 
     def spark_step(step: str, outlets: list[Asset], minutes: int, doc: str) -> StepOperator:
-        """One Spark step of the day and the tables that it publishes."""
+        """One Spark step of the day and the tables it publishes."""
         return StepOperator(
             task_id=step,
             step=step,
@@ -51,32 +51,32 @@ with DAG(
         "ingest_impressions",
         [assets.IMPRESSIONS, assets.QUARANTINE],
         60,
-        "Adapter -> canonical impressions. Rows that break the contract go to `quarantine` with a reason; the audit "
-        "decides whether the day is published.",
+        "Reads the raw log into canonical impressions. Rows that break the contract go to `quarantine` with a reason; "
+        "the audit decides whether the day is published.",
     )
     vocabularies = spark_step(
         "build_vocabularies",
         [assets.VOCABULARIES],
         60,
-        "The vocabulary that this day uses: value -> id per field, fitted on days before it only.",
+        "Fits the vocabulary that this day uses (value -> id per field) on earlier days only.",
     )
     sequences = spark_step(
         "build_behaviour_sequences",
         [assets.BEHAVIOUR_SEQUENCES],
         120,
-        "Each user's behaviours within the lookback, oldest first, once per user and day.",
+        "Stores each user's behaviours within the lookback, oldest first, once per user and day.",
     )
     features = spark_step(
         "build_scenario_features",
         [],
         120,
-        "Encoded fields, statistics per scenario from days before this one, pointers into the behaviours.",
+        "Encodes fields, adds statistics per scenario of earlier days, and points each impression into the behaviours.",
     )
     audit = spark_step(
         "audit_tables",
         [assets.SCENARIO_FEATURES, assets.AUDITS],
         60,
-        "Checks across tables: every published impression has features, pointers are in range. Only then are the day's "
-        "features announced, and training starts on them.",
+        "Checks across tables: every published impression has features and pointers are in range. Only then is the "
+        "asset `scenario_features` updated, which starts training.",
     )
     ingest >> vocabularies >> sequences >> features >> audit

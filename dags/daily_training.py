@@ -1,15 +1,15 @@
 """
 ### Daily training
-Starts when a day's features are announced (asset `scenario_features`; the partition key is the day D) and trains every
-target model on the days before D with the shared instances, tests on D, evaluates and reports.
+Runs for each day D whose features have been published (asset `scenario_features`; the partition key is D): trains
+every target model on the days before D with the shared instances, tests it on D, evaluates and reports.
 
-* `needs_search` waits until no `daily_features` run is under way, then asks whether the search that D relies on is
-  still to be done, by schedule or because a day drifted from the set (asset `shared_instance_drift`); if so,
-  `shared_instance_search` runs first.
-* A day whose window has not enough days yet is left out: each step says so and ends well.
-* With `training.start: previous_day` a day starts from the weights of the day before, and makes days that were left
-  out first. After past days were mended, train all days from the first mended one on again, in order.
-* By hand: *Trigger*, with `ds`.
+* `needs_search` waits until no `daily_features` run is in progress, then checks whether a search that D relies on is
+  still missing, because it is scheduled or because a day drifted from the set in use (asset `shared_instance_drift`).
+  If so, `shared_instance_search` runs first.
+* A day without a full training window is skipped: each step logs why and succeeds.
+* With `training.start: previous_day` a day starts from the weights of the day before; missing days are trained first.
+  After past days were corrected, train all days again in order, starting with the first corrected one.
+* To run it by hand: *Trigger*, with `ds`.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ skip_unfit = ["--leave-out"] if deployment.skip_unfit_models else []
 
 with DAG(
     dag_id="daily_training",
-    description="Target models on the days before D with the shared instances, tested on D, compared and reported",
+    description="Trains target models on the days before D with shared instances, tests them on D and reports",
     doc_md=__doc__,
     schedule=PartitionedAssetTimetable(assets=assets.SCENARIO_FEATURES),
     start_date=deployment.first_tick,
     catchup=False,
-    # The pool limits what trains at once; where days build on each other, two at a time would train the earlier twice
+    # The pool limits parallel training. Where days build on each other, two runs at once would train the earlier twice
     max_active_runs=1 if deployment.days_build_on_each_other else 2,
     default_args=task_defaults(),
-    params={"ds": day_param("Only for runs by hand: the day D")},
+    params={"ds": day_param("Only for manual runs: the day D")},
     tags=[*TAGS, "training", deployment.dataset],
 ):
     needs_search = StepBranchOperator(
@@ -47,14 +47,14 @@ with DAG(
         after_dag="daily_features",
         answers={"yes": "search", "no": "score_shared_instances", "skip": None},
         execution_timeout=timedelta(minutes=10),
-        doc_md="Is the search that D relies on still to be done? `skip`: D's training window is not full yet.",
+        doc_md="Is a search that D relies on still missing? `skip`: D's training window is not complete yet.",
     )
     search = TriggerDagRunOperator(
         task_id="search",
         trigger_dag_id="shared_instance_search",
         trigger_run_id="{{ dag_run.run_id }}__search",
         conf={"ds": RUN_DAY, "window": "scheduled"},
-        # A try again runs the same search run again instead of one more
+        # A retry repeats the same search run instead of starting another
         reset_dag_run=True,
         logical_date=None,
         wait_for_completion=True,
@@ -70,9 +70,8 @@ with DAG(
         outlets=[assets.SHARED_INSTANCE_MASKS, assets.SHARED_INSTANCE_DRIFT],
         trigger_rule="none_failed_min_one_success",
         execution_timeout=timedelta(hours=1),
-        doc_md="Scores the days of D's window that the set in force has no masks for yet, or masks of features that "
-        "were built again since, and compares each with the set's own window: a day that drifted is named in the "
-        "log and makes a search due.",
+        doc_md="Scores the days of D's window that have no masks under the set in use, or whose features were rebuilt "
+        "since, and compares each day with the set's own window. A day that drifted is logged and makes a search due.",
     )
     train = StepOperator.partial(
         task_id="train_target_model",
@@ -82,7 +81,7 @@ with DAG(
         outlets=[assets.TRAINING_RUNS],
         execution_timeout=timedelta(hours=6),
         map_index_template="{{ task.extra_args[-1] }}",
-        doc_md="One task per target model: trains on the days before D for each share ratio, r chosen on validation.",
+        doc_md="One task per target model: trains on the days before D at each share ratio; validation selects r.",
     ).expand(extra_args=[[*skip_unfit, "--model", model] for model in deployment.models])
     evaluate = StepOperator(
         task_id="evaluate",
@@ -97,7 +96,7 @@ with DAG(
         step="report",
         dataset=deployment.dataset,
         execution_timeout=timedelta(minutes=30),
-        doc_md="`report/index.html`: what was measured up to D, to look at.",
+        doc_md="Writes `report/index.html`: all results up to D.",
     )
     needs_search >> [search, score]
     search >> score >> train >> evaluate >> report

@@ -1,14 +1,14 @@
 """
 ### Shared-instance search
-Searches the days before `ds` for the impressions whose lesson holds in other scenarios too (SSIM), and keeps the result
-as an immutable set: masks, selector, catalogue row.
+Searches the days before `ds` for impressions that are also useful training examples in other scenarios (SSIM) and
+stores the result as an immutable set: masks, selector and catalogue row.
 
-* When `daily_training` meets a day whose search is to be done: scheduled (every `search.every_days` days), or due
-  because a day drifted from its set; weekly, for the same schedule; or by hand: *Trigger*, with `ds` (empty = the day
-  of the run).
-* `window`: `scheduled` does all searches that training of `ds` relies on and that are still to be done, and scores the
-  days that decide whether there was drift; `exact` searches the days before `ds`.
-* A search that was done before for the same days and settings is found again, not repeated.
+* `daily_training` triggers it for a day whose search is missing: scheduled (every `search.every_days` days), or due
+  because of drift. It also runs weekly, on the same schedule, or by hand: *Trigger*, with `ds` (empty: the day of
+  the run).
+* `window`: `scheduled` does all missing searches that training of `ds` relies on, and scores the days that decide
+  whether there was drift; `exact` searches the days before `ds`.
+* A search that was already done for the same days and settings is reused, not repeated.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ deployment = load_deployment()
 
 with DAG(
     dag_id="shared_instance_search",
-    description="Search of the instances worth sharing across scenarios (SSIM)",
+    description="Searches for instances worth sharing across scenarios (SSIM)",
     doc_md=__doc__,
     schedule=CronTriggerTimetable("0 4 * * 1", timezone="UTC"),
     end_date=deployment.last_tick,
@@ -34,7 +34,7 @@ with DAG(
     max_active_runs=1,
     default_args=task_defaults(),
     params={
-        "ds": day_param("Days before it are searched; empty: the day of the run"),
+        "ds": day_param("The days before it are searched; empty: the day of the run"),
         "window": Param("scheduled", enum=["scheduled", "exact"], title="Window", description="See the DAG's docs"),
     },
     tags=[*TAGS, "search", deployment.dataset],
@@ -48,5 +48,5 @@ with DAG(
         pool=GPU_POOL,
         outlets=[assets.SHARED_INSTANCE_SETS, assets.SHARED_INSTANCE_MASKS, assets.SHARED_INSTANCE_DRIFT],
         execution_timeout=timedelta(hours=6),
-        doc_md="Selector and backbone on the window -> score, ranks and gate of each, one catalogue row.",
+        doc_md="Trains selector and backbone on the window; writes masks (score, ranks, gate) and one catalogue row.",
     )

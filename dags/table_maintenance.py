@@ -1,10 +1,9 @@
 """
 ### Table maintenance
-Compacts small files and removes old versions (OPTIMIZE, VACUUM) of all tables of the data set, weekly, when little else
-runs.
+Compacts small files and removes old versions (OPTIMIZE, VACUUM) of all tables of the data set, weekly at a quiet hour.
 
-* Versions that a kept manifest or set still pins stay, so an old run can still be repeated.
-* By hand: *Trigger*; it may run beside the other DAGs.
+* Versions that a stored manifest or set refers to are kept, so that old runs can still be repeated.
+* To run it by hand: *Trigger*; it may run in parallel with the other DAGs.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ deployment = load_deployment()
 
 with DAG(
     dag_id="table_maintenance",
-    description="OPTIMIZE and VACUUM that keep every pinned version",
+    description="Compacts and vacuums all tables, keeping every pinned version",
     doc_md=__doc__,
     schedule=CronTriggerTimetable("30 5 * * 0", timezone="UTC"),
     catchup=False,
@@ -35,5 +34,5 @@ with DAG(
         dataset=deployment.dataset,
         ds="{{ dag_run.run_after.strftime('%Y-%m-%d') }}",
         execution_timeout=timedelta(hours=3),
-        doc_md="Small files together, versions without a pin away; prints files and bytes per table before and after.",
+        doc_md="Compacts small files, deletes unpinned old versions and logs each table's files and bytes.",
     )

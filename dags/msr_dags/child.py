@@ -1,4 +1,4 @@
-"""Run one command as a child process that never outlives the task which started it."""
+"""Run a command as a child process that never outlives the task that started it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Ended:
 
 
 class Child:
-    """A command in its own process group, its output handed on line by line.
+    """A command in its own process group whose output is passed on line by line.
 
     Example: `Child(["python", "-m", "jobs.report"], cwd=root, env=env).run(log.info)`.
     """
@@ -35,11 +35,11 @@ class Child:
         self._process: subprocess.Popen[str] | None = None
 
     def run(self, on_line: Callable[[str], None]) -> Ended:
-        """Start, hand on every line of stdout and stderr, and wait for the end."""
+        """Start, pass on every line of stdout and stderr, and wait for the end."""
         libc = ctypes.CDLL(None, use_errno=True)
 
         def end_with_parent() -> None:
-            # A task that is killed -9 takes its step along; the retry then works alone.
+            # A task killed with -9 takes its step down with it, so that the retry runs alone.
             if hasattr(libc, "prctl"):
                 libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
@@ -65,7 +65,7 @@ class Child:
         return Ended(self._process.wait(), last_line)
 
     def stop(self, patience_s: float = 10.0) -> None:
-        """End the child and all that it started: SIGTERM, and SIGKILL after `patience_s` seconds."""
+        """Stop the child and everything it started: SIGTERM, then SIGKILL after `patience_s` seconds."""
         if self._process is None:
             return
         self._signal(signal.SIGTERM)

@@ -7,14 +7,14 @@ from typing import Any
 
 from airflow.sdk import Param
 
-from msr_dags.failures import tell_failure
+from msr_dags.failures import log_failure
 
 GPU_POOL = "gpu"
 TAGS = ["msr"]
 
 
 def task_defaults() -> dict[str, Any]:
-    """default_args of every DAG: tries with growing pauses, a time limit, an owner, a word when a task has failed."""
+    """default_args of every DAG: retries with growing delays, a time limit, an owner, failures logged."""
     return {
         "owner": "recommendation",
         "retries": 3,
@@ -22,10 +22,10 @@ def task_defaults() -> dict[str, Any]:
         "retry_exponential_backoff": 2.0,
         "max_retry_delay": timedelta(minutes=15),
         "execution_timeout": timedelta(hours=2),
-        "on_failure_callback": tell_failure,
+        "on_failure_callback": log_failure,
     }
 
 
 def day_param(description: str) -> Param:
-    """The parameter `ds` of a run that a person starts: a date, or nothing."""
+    """The parameter `ds` of a manually triggered run: a date, or nothing."""
     return Param(None, type=["null", "string"], format="date", title="Day", description=description)

@@ -1,4 +1,4 @@
-"""What a failed task says: one line with the day, the task and the step's own last error line."""
+"""Failed tasks are logged in one line: day, task and the step's last line of output."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def failure_line(context: Mapping[str, Any]) -> str:
     ti, dag_run = context["ti"], context["dag_run"]
     day = getattr(dag_run, "partition_key", None) or dag_run.run_id
     mapped = f"[{ti.map_index}]" if getattr(ti, "map_index", -1) >= 0 else ""
-    reason = " ".join(str(context.get("exception") or "the task's process ended without a word").split())
+    reason = " ".join(str(context.get("exception") or "the task's process ended without output").split())
     return f"{ti.dag_id} {ti.task_id}{mapped} {day} failed after {ti.try_number} tries: {reason}"
 
 
-def tell_failure(context: Mapping[str, Any]) -> None:
-    """on_failure_callback: the line goes to the log and to failures.log in Airflow's folder (MSR_FAILURES_LOG)."""
+def log_failure(context: Mapping[str, Any]) -> None:
+    """on_failure_callback: append the line to the log and MSR_FAILURES_LOG (default: AIRFLOW_HOME/failures.log)."""
     line = failure_line(context)
     log.error(line)
     home = os.environ.get("AIRFLOW_HOME") or os.path.expanduser("~/airflow")

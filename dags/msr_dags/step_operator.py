@@ -103,7 +103,7 @@ class StepBranchOperator(BaseBranchOperator, StepOperator):
     def execute(self, context: Mapping[str, Any]) -> Any:
         if self.after_dag and context["ti"].get_dr_count(self.after_dag, states=["queued", "running"]):
             self.log.info("%s has runs under way; looking again in %.0f s", self.after_dag, self.poll_s)
-            raise AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=self.poll_s))
+            raise AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=self.poll_s))  # type: ignore[no-untyped-call]  # untyped in Airflow
         # Airflow's Context is a TypedDict; ours is any mapping with its keys
         return BaseBranchOperator.execute(self, context)  # type: ignore[arg-type]  # a TypedDict there
 

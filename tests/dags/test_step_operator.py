@@ -129,10 +129,10 @@ def test_torchrun_only_for_several_processes(run_python):
 def test_the_failure_line_names_dag_task_day_and_reason(run_python, tmp_path):
     script = """
 from types import SimpleNamespace as S
-from msr_dags.failures import tell_failure
+from msr_dags.failures import log_failure
 ti = S(dag_id="daily_features", task_id="ingest_impressions", map_index=-1, try_number=1)
 run = S(partition_key="2026-01-03", run_id="r")
-tell_failure(dict(ti=ti, dag_run=run, exception=ValueError("ingest exit 2: label 2\\n is wrong")))
+log_failure(dict(ti=ti, dag_run=run, exception=ValueError("ingest exit 2: label 2\\n is wrong")))
 """
     log = tmp_path / "failures.log"
     run_python(script, MSR_FAILURES_LOG=str(log))
