@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from datetime import date
 from pathlib import Path
@@ -15,7 +14,6 @@ from lake import reader as lake_reader
 from lake.locations import artifact_path, artifacts_dir
 from msr_models.sets.pins import retire
 from msr_models.training import target
-from msr_models.training.config import TrainerConfig
 from msr_models.training.state import Resume, TrainingState
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError, TrainingError
@@ -95,7 +93,7 @@ def test_a_step_interrupted_in_its_last_arm_goes_on_there(
         artifact_path(spec, uri).unlink()  # so that the step has to be done again
     caplog.clear()
     run(spec)
-    assert trained_epochs(caplog) == [2] and "going on where the run was interrupted: epoch 2, batch 1" in caplog.text
+    assert trained_epochs(caplog) == [2] and "resuming the interrupted run at epoch 2, batch 1" in caplog.text
     assert results(spec) == whole and not list(left.iterdir())
 
 
@@ -185,4 +183,4 @@ def test_settings_reach_the_trainer() -> None:
         "schedule": "cosine",
         "warmup_steps": 4,
     }
-    assert dataclasses.asdict(TrainerConfig.from_spec(dataset(**changed).training)) == changed
+    assert dataset(**changed).training.trainer.model_dump() == changed
