@@ -15,7 +15,7 @@ from lake import reader as lake_reader
 from msr_models.data.columns import Array, find_in, flat_lists, numbers, places, starts_of
 from schemas.dataset_spec import DatasetSpec
 
-TABLE = "behaviour_sequences"
+SEQUENCES = "behaviour_sequences"
 ITEMS = "hist_item_ids"
 
 
@@ -51,7 +51,7 @@ class Histories:
         self, dataset: DatasetSpec, days: Sequence[date], version: int, allocate: Callable[[int], Array]
     ) -> None:
         self._columns = ["user_key", ITEMS, "vocabulary_version"]
-        self._source = lake_reader.open_dataset(dataset, TABLE, self._columns, version)
+        self._source = lake_reader.open_dataset(dataset, SEQUENCES, self._columns, version)
         self._items = allocate(1 + count_items(self._source, days))
         self._items[0] = 0
         self._used = 1

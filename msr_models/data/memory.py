@@ -25,8 +25,8 @@ ROW_BYTES = 3 * 8 + 5 * 4 + 2
 def window_bytes(dataset: DatasetSpec, days: Sequence[date], *, versions: Mapping[str, int] | None = None) -> int:
     """Peak memory of `load_window` for these days, from the Delta log and the files' footers."""
     pinned = reader.pin_versions(dataset, None, versions)
-    rows = sum(lake_reader.count_rows(dataset, reader.TABLE, days, version=pinned[reader.TABLE]).values())
-    source = lake_reader.open_dataset(dataset, histories.TABLE, [histories.ITEMS], pinned[histories.TABLE])
+    rows = sum(lake_reader.count_rows(dataset, reader.FEATURES, days, version=pinned[reader.FEATURES]).values())
+    source = lake_reader.open_dataset(dataset, histories.SEQUENCES, [histories.ITEMS], pinned[histories.SEQUENCES])
     slots = sum(f.max_values for f in dataset.encoded_fields)
     tensors = rows * (ROW_BYTES + 4 * slots) + 4 * histories.count_items(source, days)
     return int(tensors * LOADING_PEAK) + FIXED_BYTES

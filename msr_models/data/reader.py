@@ -23,7 +23,7 @@ from schemas.commands import command, day_options
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
 
-TABLE = "scenario_features"
+FEATURES = "scenario_features"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,12 +75,12 @@ class WindowReader:
             raise TrainingError(f"a window of {dataset.name} needs at least one day; none was given")
         self.dataset, self.days = dataset, sorted(set(days))
         self.table_versions = pin_versions(dataset, shared_set_id, versions)
-        self.rows_D = lake_reader.count_rows(dataset, TABLE, self.days, version=self.table_versions[TABLE])
+        self.rows_D = lake_reader.count_rows(dataset, FEATURES, self.days, version=self.table_versions[FEATURES])
         _check_days(dataset, self.rows_D)
         fields = dataset.encoded_fields
         self._columns = ["scenario_id", "instance_id", "user_key", "label", "hist_end", "vocabulary_version"]
         self._columns += [f.column for f in fields]
-        self._source = lake_reader.open_dataset(dataset, TABLE, self._columns, self.table_versions[TABLE])
+        self._source = lake_reader.open_dataset(dataset, FEATURES, self._columns, self.table_versions[FEATURES])
         self.histories = Histories(dataset, self.days, self.table_versions["behaviour_sequences"], allocate_items)
         self._ranks: Ranks | None = None
         self._mask_name = (shared_set_id or "", str(rank_scope))
@@ -119,7 +119,7 @@ class WindowReader:
         instance_N = np.concatenate([np.zeros(0, dtype=np.int64), *instances])
         instance_N.sort()
         twice = np.flatnonzero(instance_N[1:] == instance_N[:-1])
-        where = f"{self.dataset.name}/{TABLE}, {ds}"
+        where = f"{self.dataset.name}/{FEATURES}, {ds}"
         if len(twice):
             raise TrainingError(
                 f"{where}: instance_id {instance_N[twice[0]]} occurs more than once ({len(twice)} rows too many); "
@@ -145,7 +145,7 @@ class WindowReader:
             yield self._rows(piece, ds, sessions, masks)
         if self._broken:
             raise TrainingError(
-                f"{self._broken} of {self.rows_D[ds]} rows of {self.dataset.name}/{TABLE} of {ds} point outside "
+                f"{self._broken} of {self.rows_D[ds]} rows of {self.dataset.name}/{FEATURES} of {ds} point outside "
                 "behaviour_sequences of their (ds, user_key): the two tables are of different runs; rebuild the day "
                 "with jobs.build_behaviour_sequences and jobs.build_scenario_features"
             )
@@ -215,7 +215,7 @@ class WindowReader:
             low, high, size = int(self._low_F[i]), int(self._high_F[i]), layout.num_rows[i]
             if low < 0 or high >= size:
                 raise TrainingError(
-                    f"{self.dataset.name}/{TABLE}, {f.column}: id {low if low < 0 else high} lies outside "
+                    f"{self.dataset.name}/{FEATURES}, {f.column}: id {low if low < 0 else high} lies outside "
                     f"0 .. {size - 1} of its vocabulary; rebuild the days with jobs.build_scenario_features"
                 )
 
@@ -229,7 +229,7 @@ class WindowReader:
 
 def pin_versions(dataset: DatasetSpec, shared_set_id: str | None, versions: Mapping[str, int] | None) -> dict[str, int]:
     """The Delta version to read of each table: the given one, else the newest."""
-    names = [TABLE, "behaviour_sequences", "vocabularies"]
+    names = [FEATURES, "behaviour_sequences", "vocabularies"]
     names += ["shared_instance_masks"] if shared_set_id else []
     given = versions or {}
     return {n: given[n] if n in given else lake_reader.table_version(dataset, n) for n in names}
@@ -252,7 +252,7 @@ def _check_days(dataset: DatasetSpec, rows_D: Mapping[date, int]) -> None:
     missing = [ds for ds, rows in rows_D.items() if rows == 0 and not published_empty(dataset, ds)]
     if missing:
         build = command("build_scenario_features", dataset, day_options(missing))
-        raise TrainingError(f"{dataset.name}/{TABLE} has no rows of {', '.join(map(str, missing))}; run: {build}")
+        raise TrainingError(f"{dataset.name}/{FEATURES} has no rows of {', '.join(map(str, missing))}; run: {build}")
     if not any(rows_D.values()):
         raise TrainingError(
             f"{dataset.name} has no impressions in {days[0]} .. {days[-1]} (all days are published empty); "

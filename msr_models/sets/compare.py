@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lake.reader import published_days, read_table
+from msr_models.sets.feature_files import MASKS
+from schemas.commands import command
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError
 
-MASKS = "shared_instance_masks"
 _COLUMNS = ["instance_id", "scenario_id", "shared_score", "is_shared"]
 
 
@@ -60,9 +61,9 @@ def compare_sets(dataset: DatasetSpec, first: str, second: str) -> SetDifference
         parts.append((scenario, *here, *there))
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     if not columns or not len(columns[0]):
+        score = command("score_shared_instances", dataset, "--ds DAY --shared-set ID --window exact")
         raise SharedSetError(
-            f"shared sets {first} and {second} have no instance in common; score a day with both: python -m "
-            f"jobs.score_shared_instances --dataset {dataset.name} --ds DAY --shared-set ID --window exact"
+            f"shared sets {first} and {second} have no instance in common; score a day with both: {score}"
         )
     scenario_N = columns[0]
     return SetDifference(

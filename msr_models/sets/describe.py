@@ -13,7 +13,8 @@ from msr_models.sets.catalogue import Catalogue, read_catalogue
 from msr_models.sets.compare import SetDifference
 from msr_models.sets.curves import curves_file, last_epochs
 from msr_models.sets.drift import DayDrift, drift_flags, part_name, read_drift
-from msr_models.sets.export import MASKS, readable_row
+from msr_models.sets.export import readable_row
+from msr_models.sets.feature_files import MASKS
 from msr_models.sets.pins import pin_spans
 from msr_models.sets.usage import Gain, read_runs, runs_of, validation_gains
 from schemas.commands import command

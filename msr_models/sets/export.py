@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 from lake.files import replacing
 from lake.reader import published_days, read_table
 from msr_models.sets.catalogue import read_catalogue
+from msr_models.sets.feature_files import MASKS
 from msr_models.sets.masks import scoring_command
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError
 from schemas.tables import get_table
 
-MASKS = "shared_instance_masks"
 JSON_COLUMNS = ("config", "table_versions", "share_rates", "validation_metrics")
 
 

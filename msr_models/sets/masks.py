@@ -10,7 +10,7 @@ import numpy as np
 
 from lake import reader as lake_reader
 from msr_models.data.columns import Array, find_in, numbers
-from msr_models.sets.feature_files import stale_days
+from msr_models.sets.feature_files import MASKS, stale_days
 from schemas.commands import command, day_options
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError
@@ -19,7 +19,6 @@ RankScope = Literal["global", "scenario"]
 # A tensor or an array: this room does without torch
 Comparable = TypeVar("Comparable", bound=Any)
 RANK_COLUMNS: dict[RankScope, str] = {"global": "rank_pct", "scenario": "rank_pct_scenario"}
-TABLE = "shared_instance_masks"
 
 
 def at_ratio(rank_N: Comparable, ratio: float) -> Comparable:
@@ -54,10 +53,10 @@ class Ranks:
         self._days = [d for d in rows_D if d in set(mask_days)]
         self._filters = {"shared_set_id": shared_set_id}
         self._column = RANK_COLUMNS[rank_scope]
-        version = versions[TABLE]
-        self._source = lake_reader.open_dataset(dataset, TABLE, ["instance_id", self._column], version)
+        version = versions[MASKS]
+        self._source = lake_reader.open_dataset(dataset, MASKS, ["instance_id", self._column], version)
         self._absent: dict[date, int] = {}
-        masks_D = lake_reader.count_rows(dataset, TABLE, self._days, filters=self._filters, version=version)
+        masks_D = lake_reader.count_rows(dataset, MASKS, self._days, filters=self._filters, version=version)
         self._require({d: rows_D[d] for d in self._days if rows_D[d] and not masks_D[d]})
         if not as_recorded:
             self._require_fresh([d for d in self._days if rows_D[d]], versions)

@@ -18,7 +18,7 @@ from msr_models.data.reader import published_empty
 from msr_models.data.window import load_window
 from msr_models.evaluation.score_shift import ScoreSample, compare_samples, samples_by_scenario
 from msr_models.sets.drift import part_name
-from msr_models.sets.feature_files import feature_files, stale_days
+from msr_models.sets.feature_files import MASKS, feature_files, stale_days
 from msr_models.ssim.ranks import rank_pct
 from msr_models.ssim.store import Scorer, load_scorer
 from schemas.commands import command
@@ -29,7 +29,6 @@ from schemas.tables.shared_instance_sets import SharedSet
 
 log = logging.getLogger(__name__)
 
-MASKS = "shared_instance_masks"
 _COMPARED = ["scenario_id", "rank_pct", "rank_pct_scenario", "is_shared"]
 
 
