@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from schemas.dataset_spec import DatasetSpec
+from schemas.errors import DatasetSpecError
 from schemas.load_dataset import load_dataset
 from schemas.models import MODELS
 
@@ -64,7 +65,11 @@ def load_deployment() -> Deployment:
     Raises DatasetSpecError, which Airflow shows as an import error.
     """
     dataset = os.environ.get("MSR_DATASET") or "generated"
-    spec = load_dataset(dataset)
+    try:
+        spec = load_dataset(dataset)
+    except DatasetSpecError as error:
+        # Without its chain of causes: the import error in the UI then ends in this one line
+        raise error from None
     chosen = tuple(m.strip() for m in os.environ.get("MSR_MODELS", "").split(",") if m.strip())
     is_all = ALL_MODELS in chosen
     return Deployment(

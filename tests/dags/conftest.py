@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ def airflow_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, s
 
 
 @pytest.fixture(scope="session")
-def run_python(airflow_environment: dict[str, str]):
+def run_python(airflow_environment: dict[str, str]) -> Callable[..., str]:
     """Run a script in a process of its own; returns what it printed, and fails with its error."""
 
     def run(script: str, **environment: str) -> str:

@@ -8,16 +8,21 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+RunPython = Callable[..., str]
+Case = dict[str, object]
+Results = dict[str, tuple[str, str]]
 
 STEP = """
 import os, sys
 print("rows in 10 = published 9 + quarantined 1")
 print(os.environ.get("SPARK_REMOTE"), os.environ.get("MSR_SPARK_MASTER"), *sys.argv[1:])
 if CODE:
-    print("impressions: label 2 is neither 0 nor 1; mend the log", file=sys.stderr)
+    print("impressions: label 2 is neither 0 nor 1; fix the log", file=sys.stderr)
 sys.exit(CODE)
 """
 
@@ -40,34 +45,36 @@ print(json.dumps(results))
 """
 
 
-def case(
-    step: str = "exit_0", engine: str = "arrow", ds: str = "2026-01-03", **connection: object
-) -> dict[str, object]:
+def case(step: str = "exit_0", engine: str = "arrow", ds: str = "2026-01-03", connection: object = None) -> Case:
     return {"step": step, "engine": engine, "ds": ds, "connection": connection}
+
+
+def spark(host: str, **more: object) -> dict[str, object]:
+    return {"conn_type": "spark", "host": host, **more}
 
 
 CONNECT = {"conn_type": "spark_connect", "host": "10.1.2.3", "port": 15002}
 CASES = {
     **{f"exit {code}": case(f"exit_{code}") for code in (0, 1, 2, 3, 7)},
     "no day": case(ds=""),
-    "connect": case(engine="spark", **CONNECT),
-    "local": case(engine="spark", conn_type="spark", host="local[*]"),
-    "cluster": case("exit_2", engine="spark", conn_type="spark", host="spark://master", port=7077),
-    "arrow step": case(**CONNECT),
-    "not spark": case(engine="spark", conn_type="http", host="x"),
-    "cluster mode": case(engine="spark", conn_type="spark", host="yarn", extra={"deploy-mode": "cluster"}),
+    "connect": case(engine="spark", connection=CONNECT),
+    "local": case(engine="spark", connection=spark("local[*]")),
+    "cluster": case("exit_2", engine="spark", connection=spark("spark://master", port=7077)),
+    "arrow step": case(connection=CONNECT),
+    "not spark": case(engine="spark", connection={"conn_type": "http", "host": "x"}),
+    "cluster mode": case(engine="spark", connection=spark("yarn", extra={"deploy-mode": "cluster"})),
 }
 
 
 @pytest.fixture(scope="module")
-def results(run_python, tmp_path_factory) -> dict[str, tuple[str, str]]:
+def results(run_python: RunPython, tmp_path_factory: pytest.TempPathFactory) -> Results:
     """Each case's real step in a real child process, all from one process that has imported Airflow."""
     project = tmp_path_factory.mktemp("project")
     (project / "jobs").mkdir()
     (project / "jobs" / "__init__.py").touch()
     for code in (0, 1, 2, 3, 7):
         (project / "jobs" / f"exit_{code}.py").write_text(STEP.replace("CODE", str(code)))
-    # A spark-submit beside the steps' interpreter that only says what it was given: there is no cluster here
+    # A spark-submit beside the steps' interpreter that only prints its arguments: there is no cluster here
     (project / "bin").mkdir()
     (project / "bin" / "python").symlink_to(sys.executable)
     submit = project / "bin" / "spark-submit"
@@ -80,18 +87,18 @@ def results(run_python, tmp_path_factory) -> dict[str, tuple[str, str]]:
     return {name: (kind, text) for name, (kind, text) in json.loads(out.splitlines()[-1]).items()}
 
 
-def test_exit_0_is_success_and_the_step_gets_dataset_and_day(results):
+def test_exit_0_is_success_and_the_step_gets_dataset_and_day(results: Results) -> None:
     assert results["exit 0"] == ("ok", "None None --dataset generated --ds 2026-01-03")
 
 
 @pytest.mark.parametrize(("code", "expected"), [(1, "retry"), (2, "final"), (3, "final"), (7, "retry")])
-def test_exit_codes_2_and_3_fail_at_once_and_others_are_tried_again(results, code, expected):
+def test_exit_codes_2_and_3_fail_at_once_and_others_are_retried(results: Results, code: int, expected: str) -> None:
     kind, text = results[f"exit {code}"]
     assert kind == expected
-    assert f"exit_{code} exit {code}: impressions: label 2 is neither 0 nor 1; mend the log" in text
+    assert f"exit_{code} exit {code}: impressions: label 2 is neither 0 nor 1; fix the log" in text
 
 
-def test_a_run_without_a_day_says_what_to_give(results):
+def test_a_run_without_a_day_names_the_parameter(results: Results) -> None:
     kind, text = results["no day"]
     assert kind == "final" and "ds=YYYY-MM-DD" in text
 
@@ -104,29 +111,31 @@ def test_a_run_without_a_day_says_what_to_give(results):
         ("arrow step", "None None"),
     ],
 )
-def test_the_spark_connection_alone_decides_the_engine(results, name, engine):
+def test_the_spark_connection_alone_decides_the_engine(results: Results, name: str, engine: str) -> None:
     assert results[name] == ("ok", f"{engine} --dataset generated --ds 2026-01-03")
 
 
-def test_a_clusters_master_goes_through_spark_submit_and_keeps_the_exit_code(results):
+def test_a_clusters_master_goes_through_spark_submit_and_keeps_the_exit_code(results: Results) -> None:
     kind, text = results["cluster"]
     assert kind == "final" and "submitted to spark://master:7077: exit_2.py --dataset generated" in text
 
 
-@pytest.mark.parametrize(("name", "said"), [("not spark", "type 'http' is not Spark"), ("cluster mode", "use client")])
-def test_a_connection_that_cannot_work_is_refused_with_a_remedy(results, name, said):
+@pytest.mark.parametrize(
+    ("name", "remedy"), [("not spark", "type 'http' is not Spark"), ("cluster mode", "use client")]
+)
+def test_a_connection_that_cannot_work_is_refused_with_a_remedy(results: Results, name: str, remedy: str) -> None:
     kind, text = results[name]
-    assert kind == "final" and said in text
+    assert kind == "final" and remedy in text
 
 
-def test_torchrun_only_for_several_processes(run_python):
+def test_torchrun_only_for_several_processes(run_python: RunPython) -> None:
     script = "from msr_dags.step_operator import step_launch; print(*step_launch('train_target_model', 'torch')[0][1:])"
     assert run_python(script).strip() == "-m jobs.train_target_model"
     several = run_python(script, MSR_NPROC_PER_NODE="2").strip()
     assert several == "-m torch.distributed.run --standalone --nproc-per-node=2 -m jobs.train_target_model"
 
 
-def test_the_failure_line_names_dag_task_day_and_reason(run_python, tmp_path):
+def test_the_failure_line_names_dag_task_day_and_reason(run_python: RunPython, tmp_path: Path) -> None:
     script = """
 from types import SimpleNamespace as S
 from msr_dags.failures import log_failure
@@ -136,8 +145,8 @@ log_failure(dict(ti=ti, dag_run=run, exception=ValueError("ingest exit 2: label 
 """
     log = tmp_path / "failures.log"
     run_python(script, MSR_FAILURES_LOG=str(log))
-    said = "daily_features ingest_impressions 2026-01-03 failed after 1 tries: ingest exit 2: label 2 is wrong\n"
-    assert log.read_text().endswith(said)
+    expected = "daily_features ingest_impressions 2026-01-03 failed after 1 tries: ingest exit 2: label 2 is wrong\n"
+    assert log.read_text().endswith(expected)
 
 
 HOLD = """
@@ -175,13 +184,13 @@ def wait_until_gone(pids: list[int]) -> list[int]:
     return [pid for pid in pids if is_alive(pid)]
 
 
-def test_stopping_a_child_ends_all_that_it_started(run_python):
+def test_stopping_a_child_ends_all_that_it_started(run_python: RunPython) -> None:
     pids = [int(p) for p in run_python(HOLD.format(then="child.stop()")).split()]
     assert len(pids) == 2 and wait_until_gone(pids) == []
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the parent-death signal is Linux's")
-def test_a_child_does_not_outlive_a_task_that_is_killed(airflow_environment):
+def test_a_child_does_not_outlive_a_task_that_is_killed(airflow_environment: dict[str, str]) -> None:
     # The child is started from the main thread: the kernel ties the signal to the thread that forks.
     script = """
 import sys
