@@ -25,7 +25,7 @@ from msr_dags.settings import load_deployment
 from msr_dags.step_operator import RUN_DAY, StepBranchOperator, StepOperator
 
 deployment = load_deployment()
-skip_unfit = ["--leave-out"] if deployment.skip_unfit_models else []
+skip_unfit = ["--skip-unfit"] if deployment.skip_unfit_models else []
 
 with DAG(
     dag_id="daily_training",

@@ -55,7 +55,7 @@ class TrainOptions(StepOptions):
         default=None,
         description="one of training.models, another registered model with its default options, or all registered ones",
     )
-    leave_out: bool = Field(
+    skip_unfit: bool = Field(
         default=False,
         description="skip models whose required fields the data set lacks, and log why (`all` always does)",
     )
@@ -111,7 +111,7 @@ def chosen_models(args: StepArgs[TrainOptions]) -> list[ModelChoice]:
             if choice.name not in listed:
                 raise
             raise TrainingError(f"{args.dataset_file or dataset.name}: training.models: {error}") from error
-    skip = args.options.leave_out or name == ALL
+    skip = args.options.skip_unfit or name == ALL
     return [choice for choice in choices if _has_its_fields(dataset, choice, skip=skip)]
 
 

@@ -138,7 +138,7 @@ def test_each_model_is_a_mapped_task_and_all_skips_those_that_do_not_fit(bag: Ba
     assert bag["dags"]["daily_training"]["tasks"]["train_target_model"]["mapped_args"] == [["--model", "shared_bottom"]]
     found = read_dags(run_python, DAGS / "daily_training.py", MSR_MODELS="all")
     mapped = found["dags"]["daily_training"]["tasks"]["train_target_model"]["mapped_args"]
-    assert ["--leave-out", "--model", "star"] in mapped and all(args[:2] == mapped[0][:2] for args in mapped)
+    assert ["--skip-unfit", "--model", "star"] in mapped and all(args[:2] == mapped[0][:2] for args in mapped)
     assert len(mapped) > 20 and found["heavy"] == []
 
 

@@ -84,7 +84,7 @@ def test_a_model_that_needs_behaviours_is_refused_before_anything_is_read(
     assert command(monkeypatch, path, "--model", name) == 2
     error = capsys.readouterr().err
     assert f"model '{name}'" in error and "needs behaviour sequences, and this data set keeps none" in error
-    assert command(monkeypatch, path, "--model", name, "--leave-out") == 0
+    assert command(monkeypatch, path, "--model", name, "--skip-unfit") == 0
     assert f"{name} is skipped: model '{name}'" in capsys.readouterr().out
 
 
