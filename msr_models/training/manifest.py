@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import platform
 import subprocess
+import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import date
@@ -17,6 +18,7 @@ from typing import Any, Literal
 from schemas.errors import TrainingError
 
 FORMAT = 2
+PROJECT = "msr-pipeline"
 LIBRARIES = ("torch", "numpy", "pyarrow", "deltalake", "pydantic")
 # What a run's result depends on; Delta versions do not belong to it (a rewritten day of equal content has a new one),
 # nor do code and libraries: a run keeps its name when those change, and its manifest says which made it.
@@ -138,7 +140,7 @@ def parse_manifest(text: str, where: str) -> RunManifest:
 
 @cache
 def code_version() -> str:
-    """Git commit of this checkout, with + where tracked files were changed; else the package's version."""
+    """Git commit of this checkout, with + where tracked files were changed; elsewhere `project_version()`."""
     here = Path(__file__).parent
 
     def git(*words: str) -> str:
@@ -147,15 +149,22 @@ def code_version() -> str:
     try:
         # A checkout that merely lies inside another repository (an installed copy) is not that repository's commit.
         if not git("ls-files", Path(__file__).name):
-            raise OSError("not tracked")
+            return project_version()
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):
-        try:
-            return importlib.metadata.version("msr-pipeline")
-        except importlib.metadata.PackageNotFoundError:
-            return "unknown"
+        return project_version()
+
+
+def project_version() -> str:
+    """Version in the source tree's pyproject.toml (images run it without installing it), else the installed one's."""
+    try:
+        text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+        return str(tomllib.loads(text)["project"]["version"])
+    except OSError:
+        return importlib.metadata.version(PROJECT)
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in LIBRARIES}
+    """Versions of this project and of what the numbers depend on."""
+    libraries = {name: importlib.metadata.version(name) for name in LIBRARIES}
+    return {"python": platform.python_version(), PROJECT: project_version()} | libraries

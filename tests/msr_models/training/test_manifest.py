@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from msr_models.training.manifest import Predecessor, RunManifest, parse_manifest, read_manifest
+from msr_models.training.manifest import (
+    PROJECT,
+    Predecessor,
+    RunManifest,
+    package_versions,
+    parse_manifest,
+    read_manifest,
+)
 from schemas.errors import TrainingError
 
+ROOT = Path(__file__).resolve().parents[3]
 BEFORE = Predecessor(
     ds="2026-01-05",
     run_id="m-2026-01-05-0123456789ab",
@@ -82,3 +93,40 @@ def test_a_runs_name_follows_what_it_read_and_what_it_started_from(change: dict[
 def test_anything_else_is_one_error(text: str, message: str) -> None:
     with pytest.raises(TrainingError, match=message):
         parse_manifest(text, "run x")
+
+
+def code_version_in(folder: Path) -> str:
+    code = "from msr_models.training.manifest import code_version; print(code_version())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def copied_source(tmp_path: Path) -> Path:
+    """The source as an image or an installation has it: without git."""
+    shutil.copytree(ROOT / "schemas", tmp_path / "schemas", ignore=shutil.ignore_patterns("__pycache__"))
+    training = tmp_path / "msr_models" / "training"
+    training.mkdir(parents=True)
+    shutil.copy(ROOT / "msr_models" / "training" / "manifest.py", training)
+    return tmp_path
+
+
+def test_the_code_version_is_the_commit_in_a_checkout() -> None:
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert code_version_in(ROOT).rstrip("+") == commit.strip()
+
+
+def test_the_code_version_is_the_projects_without_git(copied_source: Path) -> None:
+    (copied_source / "pyproject.toml").write_text('[project]\nversion = "1.2.3"\n')
+    assert code_version_in(copied_source) == "1.2.3"
+
+
+def test_the_code_version_of_an_installed_package_is_its_own(copied_source: Path) -> None:
+    metadata = copied_source / f"{PROJECT.replace('-', '_')}-4.5.6.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {PROJECT}\nVersion: 4.5.6\n")
+    assert code_version_in(copied_source) == "4.5.6"
+
+
+def test_a_manifest_records_the_projects_version() -> None:
+    assert f'version = "{package_versions()[PROJECT]}"' in (ROOT / "pyproject.toml").read_text()
