@@ -12,6 +12,7 @@ tables'. The quick form is one small day in a cold session: it shows that all of
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import shutil
 import statistics
@@ -29,10 +30,10 @@ import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
 from benchmarks import duckdb_features, harness
-from jobs import build_behaviour_sequences, build_scenario_features
-from jobs.build_vocabularies import ensure_vocabulary
-from jobs.cli import progress
-from jobs.ingest_impressions import ingest_day
+from jobs import build_scenario_features
+from jobs.building.impressions import ingest_day
+from jobs.building.sequences import build_sequences
+from jobs.building.vocabularies import ensure_vocabulary
 from lake.reader import read_table
 from lake.spark_session import get_session
 from schemas.dataset_spec import DatasetSpec
@@ -41,6 +42,8 @@ from schemas.load_dataset import load_dataset
 STEPS = ("ingest", "vocabulary", "sequences", "features")
 FULL, QUICK = "full", "quick"
 HIGHEST_GROWTH = 1.25  # after 28 days against after 7: logs of tables grow, what is read of them does not
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +151,7 @@ def measure(spark: SparkSession, cases: Sequence[Case], plan: Plan, folder: Path
             with lake_at(lake):
                 run = run_day(spark, case, lake, threads)
             shutil.rmtree(lake)
-            progress(f"round {round_}, {case.scale}x, {case.history} days: {run}")
+            log.info(f"round {round_}, {case.scale}x, {case.history} days: {run}")
             if round_ >= plan.warm_up:
                 done.append(run)
     return runs
@@ -162,7 +165,7 @@ def run_day(spark: SparkSession, case: Case, lake: Path, threads: int) -> Run:
     work: dict[str, Callable[[], object]] = {
         "ingest": lambda: ingest_day(spark, dataset, ds),
         "vocabulary": lambda: ensure_vocabulary(spark, dataset, ds),
-        "sequences": lambda: build_behaviour_sequences.build_day(spark, dataset, ds),
+        "sequences": lambda: build_sequences(spark, dataset, ds),
         "features": lambda: build_scenario_features.build_day(spark, dataset, ds),
     }
     seconds = {step: timed(work[step]) for step in STEPS}

@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -120,17 +121,17 @@ def measure(options: argparse.Namespace, sizes: Sizes) -> None:
     for spec in (flat, sequences):
         window = load_window(spec, DAYS)
         resident = ResidentRows(window, torch.arange(len(window)))
-        add(f"memory, {spec.name}", *timed(lambda data=resident: epoch(data), sizes), mixed(resident))
+        add(f"memory, {spec.name}", *timed(partial(epoch, resident), sizes), mixed(resident))
         start = time.perf_counter()
         with open_streamed_rows(spec, DAYS, seed=1, bucket_rows=sizes.bucket) as streamed:
             loads.add(
                 f"{spec.name}, into buckets", len(window), len(window) / (time.perf_counter() - start), None, None
             )
-            add(f"buckets, {spec.name}", *timed(lambda data=streamed: epoch(data), sizes), mixed(streamed))
+            add(f"buckets, {spec.name}", *timed(partial(epoch, streamed), sizes), mixed(streamed))
         if torch.cuda.is_available():
             on_gpu = ResidentRows(window.to("cuda"), torch.arange(len(window), device="cuda"))
-            add(f"GPU memory, {spec.name}", *timed(lambda data=on_gpu: epoch(data), sizes))
-            add(f"memory to GPU, {spec.name}", *timed(lambda data=resident: prefetch(epoch(data), "cuda"), sizes))
+            add(f"GPU memory, {spec.name}", *timed(partial(epoch, on_gpu), sizes))
+            add(f"memory to GPU, {spec.name}", *timed(partial(_to_gpu, resident), sizes))
     gpu: dict[str, str | int | float | None] = {}
     if torch.cuda.is_available():
         gpu["gpu"] = torch.cuda.get_device_name()
@@ -260,6 +261,10 @@ def _status(name: str) -> int:
     """Bytes of /proc/self/status."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
+
+
+def _to_gpu(data: ResidentRows) -> Iterator[Batch]:
+    return prefetch(epoch(data), "cuda")
 
 
 if __name__ == "__main__":

@@ -17,9 +17,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
+from torch._C._autograd import DeviceType
 
 from benchmarks import harness
 from benchmarks.arithmetic import BATCH, HIDDEN, WIDTH, peak_gflops, products_gflop
@@ -36,14 +38,18 @@ from msr_models.ssim.selector import Selector, field_vectors
 from msr_models.training.memory import keep_freed_memory
 from msr_models.training.optimiser import Optimiser, OptimiserConfig
 from msr_models.training.processes import Processes
-from msr_models.training.step import TrainStep, autocast, make_step
+from msr_models.training.step import Precision, TrainStep, autocast, make_step
 
 SHARES = (0.0, 0.1, 0.3, 0.95)
 MODEL = {"embedding_dim": WIDTH, "hidden": HIDDEN, "sequence_pooling": "none"}
 Step = Callable[[Batch], Tensor]
 
 
-def reuse_step(window: Window, precision: str) -> tuple[MultiScenarioModel, Step]:
+def _whole_batch(step: TrainStep, batch: Batch) -> Tensor:
+    return step(batch, BATCH)
+
+
+def reuse_step(window: Window, precision: Precision) -> tuple[MultiScenarioModel, Step]:
     """The trainer's own step."""
     model = _model(window)
     step = make_step(model, Optimiser(model, OptimiserConfig()), precision, BATCH, Processes())
@@ -229,13 +235,13 @@ def on_gpu(options: argparse.Namespace) -> tuple[harness.Table, list[harness.Bar
         model = _model(window)
         step = make_step(model, Optimiser(model, OptimiserConfig()), "bf16", BATCH, Processes())
         # The best of three: one process has the GPU, but not the host, to itself.
-        rate = max(rows_per_second(lambda batch, step=step: step(batch, BATCH), window, 1000, 20) for _ in range(3))
+        rate = max(rows_per_second(partial(_whole_batch, step), window, 1000, 20) for _ in range(3))
         plain = TrainStep(model, step.optimiser, "bf16", Processes())
         batch = next(_endless(window))
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
             plain(batch, BATCH)
             torch.cuda.synchronize()
-        kernels = sum(e.count for e in profile.key_averages() if e.device_type == torch.autograd.DeviceType.CUDA)
+        kernels = sum(e.count for e in profile.key_averages() if e.device_type == DeviceType.CUDA)
         gflop = products_gflop(window, 0.1)
         milliseconds, floor = 1e3 * BATCH / rate, gflop / peak * 1e3
         table.add(k, rate, milliseconds, kernels, 1, gflop, floor, f"{floor / milliseconds:.0%}")

@@ -56,7 +56,7 @@ class Bar:
 def parser(doc: str) -> argparse.ArgumentParser:
     """--quick (at most a minute), --threads and --out, as every benchmark has them."""
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--quick", action="store_true", help="small sizes, at most 60 s; bars are not judged by it")
+    made.add_argument("--quick", action="store_true", help="small sizes, at most 60 s; bars are not classified by it")
     made.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads (default: all)")
     made.add_argument("--out", type=Path, metavar="FILE", help="write the results there instead of benchmarks/results")
     return made

@@ -27,6 +27,7 @@ class NaiveModel(nn.Module):
     def __init__(self, layout: FieldLayout, width: int, hidden: list[int], num_scenarios: int) -> None:
         super().__init__()
         self.embedding = nn.Embedding(layout.total_rows, width)
+        self.starts: Tensor
         self.register_buffer("starts", torch.tensor(layout.row_starts))
         inputs = layout.num_fields * width
         self.towers = nn.ModuleList(
