@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from jobs.research import plots, tables
-from jobs.research.studies import Asked
+from jobs.research.studies import Request
+from lake.files import write_text
 from msr_models.experiments.shared_rows import Projection, project, seen_elsewhere
 from msr_models.experiments.times import Cost, times
 from msr_models.experiments.variants import file_name
@@ -14,10 +15,10 @@ from schemas.text import markdown_table
 KINDS = ("shared", "unshared", "random")
 
 
-def write_features(asked: Asked) -> str:
+def write_features(request: Request) -> str:
     """Are the features of shared rows seen in other scenarios? Per field, of shared, other and random rows."""
-    records = seen_elsewhere(asked.lab, asked.backbones, asked.seeds, asked.ratios)
-    tables.write_csv(asked.options.out / "features.csv", records)
+    records = seen_elsewhere(request.runner, request.backbones, request.seeds, request.ratios)
+    tables.write_csv(request.out / "features.csv", records)
     rows: list[list[str]] = []
     series: dict[tuple[str, str], list[plots.Point]] = {}
     places = dict.fromkeys((r.backbone, r.field, r.ratio) for r in sorted(records, key=lambda r: r.seed))
@@ -29,27 +30,27 @@ def write_features(asked: Asked) -> str:
             if field == "all" and mean is not None:
                 series.setdefault((name, kind), []).append((ratio, mean))
     title = "Share of features that another scenario has too"
-    picture = plots.curves(series, title=title, x_label="ratio", panels=asked.backbones)
-    tables.write_text(asked.options.out / "features.svg", picture)
+    picture = plots.curves(series, title=title, x_label="ratio", panels=request.backbones)
+    write_text(request.out / "features.svg", picture)
     return markdown_table(["source", "field", "ratio", "shared rows", "other rows", "random rows"], rows)
 
 
-def write_projection(asked: Asked) -> str:
+def write_projection(request: Request) -> str:
     """Shared and other rows by two principal components, of the first seed's search; a plot per source and ratio."""
     rows, records = [], []
-    for name in asked.backbones:
-        for ratio in asked.ratios:
-            found = project(asked.lab, name, asked.seeds[0], ratio)
+    for name in request.backbones:
+        for ratio in request.ratios:
+            found = project(request.runner, name, request.seeds[0], ratio)
             measured = (found.explained, found.scenario_share_shared, found.scenario_share_unshared)
             rows.append([name, f"{ratio:g}", *(tables.number(v) for v in measured)])
-            points = _points(found, asked.lab.split.scenario_names)
+            points = _points(found, request.runner.split.scenario_names)
             for kind, of_scenario in points.items():
                 for scenario, places in of_scenario.items():
                     same = {"backbone": name, "ratio": ratio, "rows": kind, "scenario": scenario}
                     records += [{**same, "x": x, "y": y} for x, y in places]
             picture = plots.scatter(points, title=f"{name}, ratio {ratio:g}: rows by two principal components")
-            tables.write_text(asked.options.out / f"projection-{file_name(name)}-{ratio:g}.svg", picture)
-    tables.write_csv(asked.options.out / "projection.csv", records)
+            write_text(request.out / f"projection-{file_name(name)}-{ratio:g}.svg", picture)
+    tables.write_csv(request.out / "projection.csv", records)
     columns = ["source", "ratio", "variance shown", "variance between scenarios: shared rows", "other rows"]
     return markdown_table(columns, rows)
 
@@ -66,10 +67,10 @@ def _points(found: Projection, names: tuple[str, ...]) -> dict[str, dict[str, li
     }
 
 
-def write_times(asked: Asked) -> str:
+def write_times(request: Request) -> str:
     """Seconds, epochs and cost in epochs of MT-Backbone, with the ratio that was priced; medians over seeds."""
-    records = times(asked.lab, asked.backbones, asked.seeds, asked.ratios)
-    tables.write_csv(asked.options.out / "times.csv", records)
+    records = times(request.runner, request.backbones, request.seeds, request.ratios)
+    tables.write_csv(request.out / "times.csv", records)
     rows: list[list[str]] = []
     dots: dict[str, plots.Bar] = {}
     columns = ("seconds", "epochs", "seconds_per_epoch", "base_epochs", "overhead_per_epoch")
@@ -87,7 +88,7 @@ def write_times(asked: Asked) -> str:
         "whole run, in epochs of mt_backbone; least and most of the seeds",
     )
     picture = plots.bars(dots, title=title, label=label, digits=1)
-    tables.write_text(asked.options.out / "times.svg", picture)
+    write_text(request.out / "times.svg", picture)
     head = [
         "backbone",
         "what",

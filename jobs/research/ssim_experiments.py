@@ -6,25 +6,31 @@ reusability: every source's set in every target.  ratios: the sweep 0, 5, 10 ...
 features: are shared rows' features seen in other scenarios?  projection: shared and unshared rows, by PCA.
 times: what search, reuse and baselines cost.
 
-Every training and search is a cell that is kept under --out and never made twice, also between experiments; a command
-that was cut off goes on where it was. Writes EXPERIMENT.csv, .md and .svg there.
+Every training and search is a trial, stored under --out and never repeated, also between experiments; an interrupted
+command resumes where it stopped. Writes EXPERIMENT.csv, .md and .svg there.
 
   python -m jobs.research.ssim_experiments arms --data planted:seed=1 --backbones star --seeds 3 --out results/planted
 """
 
 from __future__ import annotations
 
-import argparse
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
-from jobs.cli import progress
-from jobs.research import tables
+from pydantic import Field, field_validator
+
+from jobs.cli import POSITIONAL, run_command
 from jobs.research.analyses import write_features, write_projection, write_times
-from jobs.research.options import add_lab_options, named_models, open_lab, run_command, seeds_of
-from jobs.research.studies import Asked, write_ablations, write_arms, write_ratios, write_reusability
+from jobs.research.options import RunnerOptions, epochs_logged, named_models, open_runner
+from jobs.research.studies import Request, write_ablations, write_arms, write_ratios, write_reusability
+from lake.files import write_text
 from msr_models.experiments.reuse import SWEEP
 from schemas.errors import TrainingError
+from schemas.text import did_you_mean
+
+log = logging.getLogger(__name__)
 
 BACKBONES = "shared_bottom,deepfm,dcn,star,hmoe"
 GRID = (0.0, 0.1, 0.3, 0.5, 1.0)
@@ -34,7 +40,7 @@ GRID = (0.0, 0.1, 0.3, 0.5, 1.0)
 class Experiment:
     """What writes its tables, and the ratios it takes where none are given."""
 
-    write: Callable[[Asked], str]
+    write: Callable[[Request], str]
     ratios: Sequence[float]
 
 
@@ -49,29 +55,46 @@ EXPERIMENTS = {
 }
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+class ExperimentOptions(RunnerOptions):
     """Options of this command."""
-    parser.add_argument("experiment", choices=list(EXPERIMENTS), metavar="EXPERIMENT", help=", ".join(EXPERIMENTS))
-    add_lab_options(parser)
-    parser.add_argument("--backbones", default=BACKBONES, help=f"sources, and targets (default {BACKBONES})")
-    parser.add_argument("--targets", help="reusability: other targets than the sources")
-    parser.add_argument("--ratios", help="shares of the rows to try, as 0,0.1,0.3,0.5,1")
+
+    experiment: Annotated[str, POSITIONAL, Field(title="EXPERIMENT", description=", ".join(EXPERIMENTS))]
+    backbones: str = Field(default=BACKBONES, description="sources, and targets")
+    targets: str | None = Field(default=None, description="reusability: other targets than the sources")
+    ratios: str | None = Field(default=None, description="shares of the rows to try, as 0,0.1,0.3,0.5,1")
+
+    @field_validator("experiment")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        if name not in EXPERIMENTS:
+            raise ValueError(f"unknown experiment; {did_you_mean(name, EXPERIMENTS)} give {', '.join(EXPERIMENTS)}")
+        return name
 
 
-def run(options: argparse.Namespace) -> None:
+def run(options: ExperimentOptions) -> None:
     """Run one experiment and write its files."""
     experiment = EXPERIMENTS[options.experiment]
     backbones = named_models(options.backbones)
     targets = named_models(options.targets) if options.targets else backbones
     ratios = list(experiment.ratios) if options.ratios is None else parse_ratios(options.ratios)
-    lab = open_lab(options, list(dict.fromkeys([*backbones, *targets])))
-    asked = Asked(
-        lab=lab, options=options, backbones=backbones, targets=targets, seeds=seeds_of(options), ratios=ratios
+    runner = open_runner(options, list(dict.fromkeys([*backbones, *targets])))
+    request = Request(
+        runner=runner,
+        name=options.experiment,
+        out=options.out,
+        resamples=options.resamples,
+        backbones=backbones,
+        targets=targets,
+        seeds=options.seed_numbers,
+        ratios=ratios,
     )
-    text = f"{options.experiment} on {lab.split.name}, {len(asked.seeds)} seeds\n\n{experiment.write(asked)}"
-    tables.write_text(options.out / f"{options.experiment}.md", text)
+    with epochs_logged(options.verbose):
+        written = experiment.write(request)
+    text = f"{options.experiment} on {runner.split.name}, {len(request.seeds)} seeds\n\n{written}"
+    write_text(options.out / f"{options.experiment}.md", text)
     print(text, flush=True)
-    progress(f"{lab.made} cells made, {lab.done - lab.made} kept; written to {options.out}/{options.experiment}.*")
+    kept = runner.done - runner.made
+    log.info(f"{runner.made} trials made, {kept} kept; written to {options.out}/{options.experiment}.*")
 
 
 def parse_ratios(text: str) -> list[float]:
@@ -86,4 +109,4 @@ def parse_ratios(text: str) -> list[float]:
 
 
 if __name__ == "__main__":
-    run_command(__doc__, add_arguments, run)
+    run_command(__doc__, run, ExperimentOptions)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lake.files import write_bytes
+from lake.files import write_text
 from msr_models.experiments.comparison import ALL, LOGLOSS, MEAN, S_GAUC, Line
 from schemas.text import markdown_table
 
@@ -24,12 +24,7 @@ def write_csv(path: Path, records: Sequence[Any]) -> None:
     writer = csv.DictWriter(sink, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_bytes(path, sink.getvalue().encode())
-
-
-def write_text(path: Path, text: str) -> None:
-    """Atomically."""
-    write_bytes(path, text.encode())
+    write_text(path, sink.getvalue())
 
 
 def overview(lines: Sequence[Line], extra: Mapping[str, Sequence[str]], extra_columns: Sequence[str]) -> str:

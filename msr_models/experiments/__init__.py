@@ -1,1 +1,1 @@
-"""Comparisons of models and the SSIM paper's experiments: splits, cells that are trained once, and their tables."""
+"""Comparisons of models and the SSIM paper's experiments: splits, trials that are trained once, and their tables."""

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from msr_models.evaluation.metrics import grouped_auc
-from msr_models.experiments.cells import Cell
-from msr_models.experiments.lab import Lab, Mask
+from msr_models.experiments.runner import ExperimentRunner, Mask
+from msr_models.experiments.trials import Trial
 from msr_models.experiments.variants import registered_name
 from msr_models.models.registry import model_class
 from schemas.errors import TrainingError
@@ -22,25 +22,25 @@ _RANDOM_MASK = 20_251
 
 @dataclass(kw_only=True)
 class Study:
-    """groups: name -> a cell per seed; base_of: what each group is compared with; facts: what else is known of each
-    cell (ratio, search), in the order of the cells.
+    """groups: name -> a trial per seed; base_of: what each group is compared with; facts: what else is known of each
+    trial (ratio, search), in the order of the trials.
     """
 
-    groups: dict[str, list[Cell]] = field(default_factory=dict)
+    groups: dict[str, list[Trial]] = field(default_factory=dict)
     base_of: dict[str, str] = field(default_factory=dict)
     facts: dict[str, list[Mapping[str, Any]]] = field(default_factory=dict)
 
-    def add(self, group: str, base: str, cell: Cell, **facts: Any) -> None:
-        """The group's cell of the next seed."""
-        self.groups.setdefault(group, []).append(cell)
+    def add(self, group: str, base: str, trial: Trial, **facts: Any) -> None:
+        """The group's trial of the next seed."""
+        self.groups.setdefault(group, []).append(trial)
         self.base_of[group] = base
-        self.facts.setdefault(group, []).append({"share_rate": cell.record["share_rate"], **facts})
+        self.facts.setdefault(group, []).append({"share_rate": trial.record["share_rate"], **facts})
 
 
 class Chosen(NamedTuple):
-    """The cell of the ratio that is best on validation, and what the search that made its mask says of itself."""
+    """The trial of the ratio that is best on validation, and facts of the search that made its mask."""
 
-    cell: Cell
+    trial: Trial
     ratio: float
     facts: dict[str, Any]
 
@@ -52,34 +52,36 @@ def require_towers(models: Sequence[str]) -> None:
             raise TrainingError(f"model {name!r} has no towers to share rows among; take another backbone")
 
 
-def arms(lab: Lab, backbones: Sequence[str], seeds: Sequence[int], ratios: Sequence[float]) -> Study:
-    """Groups `backbone/arm`: st_backbone (one network for all rows, as the slides say), per_scenario (a network each),
+def arms(runner: ExperimentRunner, backbones: Sequence[str], seeds: Sequence[int], ratios: Sequence[float]) -> Study:
+    """Groups `backbone/arm`: st_backbone (one network for all rows), per_scenario (a network each),
     finetune, mt_backbone, mt_backbone_s, ssim (source and target the same backbone), and oracle where truth is known.
 
     All are compared with mt_backbone. A search that was rejected shares nothing, as in the pipeline.
     """
     require_towers(backbones)
-    truth = lab.split.shareable_N
+    truth = runner.split.shareable_N
     grid = sorted({0.0, 1.0, *ratios})
-    lab.expect(len(backbones) * len(seeds) * (7 + len(grid) + (truth is not None)))
+    runner.expect(len(backbones) * len(seeds) * (7 + len(grid) + (truth is not None)))
     study = Study()
     for seed in seeds:
         for name in backbones:
             base = f"{name}/{BASE}"
-            study.add(base, base, lab.train(name, seed))
-            study.add(f"{name}/mt_backbone_s", base, lab.train(name, seed, shared_N=_every(lab)))
-            study.add(f"{name}/st_backbone", base, lab.train(name, seed, "pooled"))
-            study.add(f"{name}/finetune", base, lab.train(name, seed, "finetune"))
-            study.add(f"{name}/per_scenario", base, lab.train(name, seed, "per_scenario"))
-            found = lab.find_shared(name, seed)
-            chosen = best_ratio(lab, name, seed, found, grid)
-            study.add(f"{name}/{SSIM}", base, chosen.cell, ratio=chosen.ratio, **chosen.facts)
+            study.add(base, base, runner.train(name, seed))
+            study.add(f"{name}/mt_backbone_s", base, runner.train(name, seed, shared_N=_every(runner)))
+            study.add(f"{name}/st_backbone", base, runner.train(name, seed, "pooled"))
+            study.add(f"{name}/finetune", base, runner.train(name, seed, "finetune"))
+            study.add(f"{name}/per_scenario", base, runner.train(name, seed, "per_scenario"))
+            found = runner.find_shared(name, seed)
+            chosen = best_ratio(runner, name, seed, found, grid)
+            study.add(f"{name}/{SSIM}", base, chosen.trial, ratio=chosen.ratio, **chosen.facts)
             if truth is not None:
-                study.add(f"{name}/{ORACLE}", base, lab.train(name, seed, shared_N=truth))
+                study.add(f"{name}/{ORACLE}", base, runner.train(name, seed, shared_N=truth))
     return study
 
 
-def ablations(lab: Lab, backbones: Sequence[str], seeds: Sequence[int], ratios: Sequence[float]) -> Study:
+def ablations(
+    runner: ExperimentRunner, backbones: Sequence[str], seeds: Sequence[int], ratios: Sequence[float]
+) -> Study:
     """Groups `backbone/variant`, compared with the backbone's ssim: ssim_r (random rows, as many), ssim_p (positives),
     ssim_nk (no KL term) and ssim_nd (no scenario-specific heads); mt_backbone beside them.
 
@@ -93,27 +95,33 @@ def ablations(lab: Lab, backbones: Sequence[str], seeds: Sequence[int], ratios: 
         "ssim_nk": {"kl_weight": 0.0, "target_share_rate": None},
         "ssim_nd": {"scenario_heads": False},
     }
-    lab.expect(len(backbones) * len(seeds) * (3 + (1 + len(variants)) * (1 + len(between))))
+    runner.expect(len(backbones) * len(seeds) * (3 + (1 + len(variants)) * (1 + len(between))))
     study = Study()
     for seed in seeds:
         for name in backbones:
             base = f"{name}/{SSIM}"
-            study.add(f"{name}/{BASE}", base, lab.train(name, seed))
-            chosen = best_ratio(lab, name, seed, lab.find_shared(name, seed), between, rejected_too=True)
-            study.add(base, base, chosen.cell, ratio=chosen.ratio, **chosen.facts)
-            random_N = random_mask(len(lab.split.train), chosen.cell.record["share_rate"], seed)
-            study.add(f"{name}/ssim_r", base, lab.train(name, seed, shared_N=random_N))
-            positive_N = lab.split.train.label_N.cpu().numpy() == 1
-            study.add(f"{name}/ssim_p", base, lab.train(name, seed, shared_N=positive_N))
+            study.add(f"{name}/{BASE}", base, runner.train(name, seed))
+            chosen = best_ratio(runner, name, seed, runner.find_shared(name, seed), between, rejected_too=True)
+            study.add(base, base, chosen.trial, ratio=chosen.ratio, **chosen.facts)
+            random_N = random_mask(len(runner.split.train), chosen.trial.record["share_rate"], seed)
+            study.add(f"{name}/ssim_r", base, runner.train(name, seed, shared_N=random_N))
+            positive_N = runner.split.train.label_N.cpu().numpy() == 1
+            study.add(f"{name}/ssim_p", base, runner.train(name, seed, shared_N=positive_N))
             for variant, changes in variants.items():
-                found = lab.find_shared(name, seed, **changes)
-                other = best_ratio(lab, name, seed, found, between, rejected_too=True)
-                study.add(f"{name}/{variant}", base, other.cell, ratio=other.ratio, **other.facts)
+                found = runner.find_shared(name, seed, **changes)
+                other = best_ratio(runner, name, seed, found, between, rejected_too=True)
+                study.add(f"{name}/{variant}", base, other.trial, ratio=other.ratio, **other.facts)
     return study
 
 
 def best_ratio(
-    lab: Lab, target: str, seed: int, found: Cell, ratios: Sequence[float], *, rejected_too: bool = False
+    runner: ExperimentRunner,
+    target: str,
+    seed: int,
+    found: Trial,
+    ratios: Sequence[float],
+    *,
+    rejected_too: bool = False,
 ) -> Chosen:
     """The target trained with each ratio of a search's rows, the best on validation taken; ties go to the smaller.
 
@@ -121,12 +129,12 @@ def best_ratio(
     """
     if found.record["status"] != "accepted" and not rejected_too:
         ratios = [0.0]
-    cells = {ratio: lab.train(target, seed, shared_N=lab.share(found, ratio)) for ratio in ratios}
-    best = max(cells, key=lambda ratio: (_validation(cells[ratio]), -ratio))
+    trials = {ratio: runner.train(target, seed, shared_N=runner.share(found, ratio)) for ratio in ratios}
+    best = max(trials, key=lambda ratio: (_validation(trials[ratio]), -ratio))
     facts = {"search": found.record["status"], "search_reason": found.record["reason"]}
-    if lab.split.shareable_N is not None:
-        facts["score_auc"] = score_auc(found.array("probs"), lab.split.shareable_N)
-    return Chosen(cells[best], best, facts)
+    if runner.split.shareable_N is not None:
+        facts["score_auc"] = score_auc(found.array("probs"), runner.split.shareable_N)
+    return Chosen(trials[best], best, facts)
 
 
 def score_auc(probs_N: Any, shareable_N: Mask) -> float:
@@ -142,15 +150,15 @@ def random_mask(rows: int, rate: float, seed: int) -> Mask:
     return mask
 
 
-def _validation(cell: Cell) -> float:
-    auc: float | None = cell.record["validation_auc"]
+def _validation(trial: Trial) -> float:
+    auc: float | None = trial.record["validation_auc"]
     if auc is None:
         raise TrainingError("no validation rows of both classes: no ratio can be picked; take more validation rows")
     return auc
 
 
-def _every(lab: Lab) -> Mask:
-    return np.ones(len(lab.split.train), dtype=np.bool_)
+def _every(runner: ExperimentRunner) -> Mask:
+    return np.ones(len(runner.split.train), dtype=np.bool_)
 
 
 def _between(ratios: Sequence[float]) -> list[float]:

@@ -15,7 +15,7 @@ PACKAGE = "msr_models"
 def code_digest(modules: Sequence[str]) -> str:
     """8 hex digits of these modules of ours and of all that they import of this package, themselves or on their way.
 
-    Settings of `schemas` are no part of it: their values are part of what a cell is asked for.
+    Settings of `schemas` are no part of it: their values are part of what a trial is asked for.
     """
     digest = hashlib.sha256()
     for path in sorted(_reached(modules)):

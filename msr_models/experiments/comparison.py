@@ -1,4 +1,4 @@
-"""Groups of cells (one cell per seed) side by side: means, intervals over seeds, and tests against a base."""
+"""Groups of trials (one trial per seed) side by side: means, intervals over seeds, and tests against a base."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from msr_models.evaluation.significance import (
     t_interval,
 )
 from msr_models.evaluation.user_bootstrap import UserBootstrap
-from msr_models.experiments.cells import Cell
 from msr_models.experiments.split import Split
+from msr_models.experiments.trials import Trial
 
 MEAN, ALL, S_GAUC, LOGLOSS = "mean", "all", "s_gauc", "logloss"
 
@@ -57,7 +57,7 @@ class Comparison:
     def __init__(
         self,
         split: Split,
-        groups: Mapping[str, Sequence[Cell]],
+        groups: Mapping[str, Sequence[Trial]],
         base_of: Mapping[str, str],
         *,
         resamples: int = 1000,
@@ -84,7 +84,7 @@ class Comparison:
 
     def values(self, group: str, metric: str) -> list[float | None]:
         """One number per seed."""
-        return [_value(cell, metric) for cell in self.groups[group]]
+        return [_value(trial, metric) for trial in self.groups[group]]
 
     def _line(self, group: str, metric: str) -> Line:
         values = [v for v in self.values(group, metric) if v is not None]
@@ -142,7 +142,7 @@ class Comparison:
     def _probs_of(self, group: str) -> Floats:
         """Test predictions [seeds, N]."""
         if group not in self._probs:
-            self._probs[group] = np.stack([cell.array("test_probs") for cell in self.groups[group]])
+            self._probs[group] = np.stack([trial.array("test_probs") for trial in self.groups[group]])
         return self._probs[group]
 
     def _replicates_of(self, group: str) -> Floats:
@@ -153,8 +153,8 @@ class Comparison:
         return self._replicates[group]
 
 
-def _value(cell: Cell, metric: str) -> float | None:
-    test = cell.record["test"]
+def _value(trial: Trial, metric: str) -> float | None:
+    test = trial.record["test"]
     where, name = {
         MEAN: ("all", "mean_scenario_auc"),
         ALL: ("all", "auc"),

@@ -5,48 +5,52 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from msr_models.experiments.arms import BASE, Study, best_ratio, require_towers
-from msr_models.experiments.lab import Lab
+from msr_models.experiments.runner import ExperimentRunner
 
 SWEEP = (0.0, 0.05, *(n / 10 for n in range(1, 11)))
 
 
 def reusability(
-    lab: Lab, sources: Sequence[str], targets: Sequence[str], seeds: Sequence[int], ratios: Sequence[float]
+    runner: ExperimentRunner,
+    sources: Sequence[str],
+    targets: Sequence[str],
+    seeds: Sequence[int],
+    ratios: Sequence[float],
 ) -> Study:
     """Groups `target/from_source`: the target trained with the rows that a search with the source found shared, at the
     ratio that validation picks; each compared with the target's mt_backbone.
     """
     require_towers([*sources, *targets])
     grid = sorted({0.0, 1.0, *ratios})
-    lab.expect(len(seeds) * (len(sources) + len(targets) * (1 + len(sources) * len(grid))))
+    runner.expect(len(seeds) * (len(sources) + len(targets) * (1 + len(sources) * len(grid))))
     study = Study()
     for seed in seeds:
-        found = {source: lab.find_shared(source, seed) for source in sources}
+        found = {source: runner.find_shared(source, seed) for source in sources}
         for target in targets:
             base = f"{target}/{BASE}"
-            study.add(base, base, lab.train(target, seed))
+            study.add(base, base, runner.train(target, seed))
             for source in sources:
-                chosen = best_ratio(lab, target, seed, found[source], grid)
-                study.add(f"{target}/from_{source}", base, chosen.cell, ratio=chosen.ratio, **chosen.facts)
+                chosen = best_ratio(runner, target, seed, found[source], grid)
+                study.add(f"{target}/from_{source}", base, chosen.trial, ratio=chosen.ratio, **chosen.facts)
     return study
 
 
 def ratio_sweep(
-    lab: Lab, backbones: Sequence[str], seeds: Sequence[int], ratios: Sequence[float] = SWEEP
+    runner: ExperimentRunner, backbones: Sequence[str], seeds: Sequence[int], ratios: Sequence[float] = SWEEP
 ) -> dict[float, Study]:
     """Per ratio a study of `backbone` groups: the backbone trained with so many rows of its own search shared, whatever
     the search says of itself. Ratio 0 is mt_backbone, ratio 1 mt_backbone_s.
     """
     require_towers(backbones)
     grid = sorted({0.0, *ratios})
-    lab.expect(len(seeds) * len(backbones) * (1 + len(grid)))
+    runner.expect(len(seeds) * len(backbones) * (1 + len(grid)))
     studies = {ratio: Study() for ratio in grid}
     for seed in seeds:
         for name in backbones:
-            found = lab.find_shared(name, seed)
+            found = runner.find_shared(name, seed)
             for ratio in grid:
-                cell = lab.train(name, seed, shared_N=lab.share(found, ratio))
-                studies[ratio].add(name, name, cell, ratio=ratio, validation_auc=cell.record["validation_auc"])
+                trial = runner.train(name, seed, shared_N=runner.share(found, ratio))
+                studies[ratio].add(name, name, trial, ratio=ratio, validation_auc=trial.record["validation_auc"])
     return studies
 
 
@@ -54,9 +58,9 @@ def as_one_study(studies: dict[float, Study]) -> Study:
     """Groups `backbone/r=0.30`, each compared with the same backbone's r = 0."""
     whole = Study()
     for ratio, study in studies.items():
-        for name, cells in study.groups.items():
-            for cell, facts in zip(cells, study.facts[name], strict=True):
-                whole.add(sweep_group(name, ratio), sweep_group(name, 0.0), cell, **facts)
+        for name, trials in study.groups.items():
+            for trial, facts in zip(trials, study.facts[name], strict=True):
+                whole.add(sweep_group(name, ratio), sweep_group(name, 0.0), trial, **facts)
     return whole
 
 

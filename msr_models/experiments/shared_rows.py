@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from msr_models.data.window import Window
 from msr_models.evaluation.blocks import Floats, Ints
 from msr_models.experiments.arms import random_mask
-from msr_models.experiments.lab import Lab, Mask
+from msr_models.experiments.runner import ExperimentRunner, Mask
 from msr_models.modules.embedding import FieldEmbedding
 from schemas.errors import TrainingError
 
@@ -34,18 +34,18 @@ class SeenElsewhere:
 
 
 def seen_elsewhere(
-    lab: Lab, backbones: Sequence[str], seeds: Sequence[int], ratios: Sequence[float]
+    runner: ExperimentRunner, backbones: Sequence[str], seeds: Sequence[int], ratios: Sequence[float]
 ) -> list[SeenElsewhere]:
     """A record per backbone, seed, ratio and field, and one of all fields together (`all`)."""
-    lab.expect(len(backbones) * len(seeds))
-    names = lab.split.train.layout.names
-    found_NF, counts_NF = features_seen_elsewhere(lab.split.train)
+    runner.expect(len(backbones) * len(seeds))
+    names = runner.split.train.layout.names
+    found_NF, counts_NF = features_seen_elsewhere(runner.split.train)
     records = []
     for seed in seeds:
         for name in backbones:
-            found = lab.find_shared(name, seed)
+            found = runner.find_shared(name, seed)
             for ratio in ratios:
-                shared_N = lab.share(found, ratio)
+                shared_N = runner.share(found, ratio)
                 random_N = random_mask(len(shared_N), float(shared_N.mean()), seed)
                 parts = [_share(found_NF, counts_NF, rows_N) for rows_N in (shared_N, ~shared_N, random_N)]
                 for place, field in enumerate([*names, "all"]):
@@ -72,9 +72,9 @@ def features_seen_elsewhere(window: Window) -> tuple[Ints, Ints]:
     starts_S = np.repeat(layout.row_starts, layout.num_slots)
     rows_NS = ids_NS + starts_S
     real_NS = ids_NS > 0
-    cells = (scenario_N[:, None] * layout.total_rows + rows_NS)[real_NS]
+    trials = (scenario_N[:, None] * layout.total_rows + rows_NS)[real_NS]
     has_KR = np.zeros(window.num_scenarios * layout.total_rows, dtype=np.bool_)
-    has_KR[cells] = True
+    has_KR[trials] = True
     scenarios_R = has_KR.reshape(window.num_scenarios, -1).sum(0)
     # A row's own scenario has the value; another has it too where two do.
     found_NS = real_NS & (scenarios_R[rows_NS] > 1)
@@ -108,22 +108,22 @@ class Projection:
     scenario_share_unshared: float
 
 
-def project(lab: Lab, backbone: str, seed: int, ratio: float, rows: int = 4_000) -> Projection:
+def project(runner: ExperimentRunner, backbone: str, seed: int, ratio: float, rows: int = 4_000) -> Projection:
     """Principal components over an even sample of the training rows, those of eq. 16's mask apart.
 
     Raises TrainingError where all rows are shared or none is.
     """
-    lab.expect(1)
-    found = lab.find_shared(backbone, seed)
-    shared_N = lab.share(found, ratio)
+    runner.expect(1)
+    found = runner.find_shared(backbone, seed)
+    shared_N = runner.share(found, ratio)
     sample = np.unique(np.linspace(0, len(shared_N) - 1, rows).astype(np.int64))
     shared_M = shared_N[sample]
     if shared_M.all() or not shared_M.any():
         raise TrainingError(f"ratio {ratio} leaves no two kinds of rows to show; give one between 0 and 1")
-    vectors_ME = _vectors(lab.split.train, found.array("embedding"), sample)
+    vectors_ME = _vectors(runner.split.train, found.array("embedding"), sample)
     centred_ME = vectors_ME - vectors_ME.mean(0)
     _, spread, axes = np.linalg.svd(centred_ME, full_matrices=False)
-    scenario_M = lab.split.train.scenario_N.cpu().numpy()[sample].astype(np.int64)
+    scenario_M = runner.split.train.scenario_N.cpu().numpy()[sample].astype(np.int64)
     return Projection(
         points_M2=centred_ME @ axes[:2].T,
         shared_M=shared_M,

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
-import typing
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
 
 from msr_models.experiments.lake_split import lake_split
 from msr_models.experiments.movielens import ScenarioKind, movielens_split
 from msr_models.experiments.planted_log import planted_split
+from msr_models.experiments.settings import read_settings
 from msr_models.experiments.split import Split
 from schemas.errors import TrainingError
 from schemas.load_dataset import load_dataset
 from schemas.pipeline_spec import SearchSpec, TrainerConfig
+from schemas.spec import Spec
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MovieLensFixed:
+class MovieLensFixed(Spec):
     """MovieLens-1M sorted by time, 80 / 10 / 10 % (see movielens.py). path: folder of the three files.
 
     history: behaviours that a row sees, 0 for none (then models need sequence_pooling: none).
@@ -34,8 +32,7 @@ class MovieLensFixed:
     path: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Planted:
+class Planted(Spec):
     """A log with planted truth (see planted_log.py). test_rows: fresh ones, not its last 10 %."""
 
     seed: Annotated[int, Field(ge=0)] = 0
@@ -45,8 +42,7 @@ class Planted:
     test_rows: Annotated[int, Field(ge=0)] = 0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Lake:
+class Lake(Spec):
     """A data set of the lake, split as its daily training is. ds: the test day, default the newest published one."""
 
     dataset: str
@@ -54,7 +50,7 @@ class Lake:
 
 
 Source = MovieLensFixed | Planted | Lake
-_KINDS: dict[str, type[Any]] = {"movielens_fixed": MovieLensFixed, "planted": Planted, "lake": Lake}
+_KINDS: dict[str, type[Source]] = {"movielens_fixed": MovieLensFixed, "planted": Planted, "lake": Lake}
 
 
 def parse_source(text: str) -> Source:
@@ -65,24 +61,11 @@ def parse_source(text: str) -> Source:
     kind, _, rest = text.partition(":")
     if kind not in _KINDS:
         raise TrainingError(f"--data {text!r} is not known; give movielens_fixed, planted or lake:NAME")
-    made = _KINDS[kind]
-    hints = typing.get_type_hints(made, include_extras=True)
-    allowed = [f.name for f in dataclasses.fields(made)]
-    values: dict[str, Any] = {}
-    for part in filter(None, rest.split(",")):
-        key, equals, value = part.partition("=")
-        if not equals and kind == "lake":
-            key, value = "dataset", part
-        if key not in allowed or not value:
-            raise TrainingError(f"--data {text!r}: {part!r} is not understood; allowed: KEY=VALUE with {allowed}")
-        try:
-            values[key] = TypeAdapter(hints[key]).validate_python(value)
-        except ValidationError as error:
-            raise TrainingError(f"--data {text!r}, {key}: {value!r}: {error.errors()[0]['msg']}") from error
-    if kind == "lake" and "dataset" not in values:
+    model = _KINDS[kind]
+    changes = [part if "=" in part or kind != "lake" else f"dataset={part}" for part in filter(None, rest.split(","))]
+    if kind == "lake" and not any(change.startswith("dataset=") for change in changes):
         raise TrainingError(f"--data {text!r}: which data set? give lake:NAME")
-    source: Source = made(**values)
-    return source
+    return read_settings(model, {}, changes, f"--data {text!r}:", list(model.model_fields))
 
 
 def open_split(text: str) -> Split:

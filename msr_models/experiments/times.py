@@ -1,6 +1,6 @@
 """What searching, reusing and the baselines cost, in seconds and in epochs of MT-Backbone.
 
-Seconds are those of a cell's record, on the machine that made it, whatever else ran on it: compare cells of one quiet
+Seconds are those of a trial's record, on the machine that made it, whatever else ran on it: compare trials of one quiet
 run.
 """
 
@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from msr_models.experiments.arms import BASE, best_ratio, require_towers
-from msr_models.experiments.cells import Cell
-from msr_models.experiments.lab import Lab
+from msr_models.experiments.runner import ExperimentRunner
+from msr_models.experiments.trials import Trial
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,31 +35,33 @@ class Cost:
     picked: float | None = None
 
 
-def times(lab: Lab, backbones: Sequence[str], seeds: Sequence[int], ratios: Sequence[float]) -> list[Cost]:
+def times(
+    runner: ExperimentRunner, backbones: Sequence[str], seeds: Sequence[int], ratios: Sequence[float]
+) -> list[Cost]:
     """A record per backbone, seed and arm. A search's seconds hold its warm-up, its gate and the scores of all rows."""
     require_towers(backbones)
     grid = sorted({0.0, 1.0, *ratios})
-    lab.expect(len(backbones) * len(seeds) * (7 + len(grid)))
+    runner.expect(len(backbones) * len(seeds) * (7 + len(grid)))
     records = []
     for seed in seeds:
         for name in backbones:
-            base, found = lab.train(name, seed), lab.find_shared(name, seed)
-            picked = best_ratio(lab, name, seed, found, grid).ratio
+            base, found = runner.train(name, seed), runner.find_shared(name, seed)
+            picked = best_ratio(runner, name, seed, found, grid).ratio
             priced = picked or grid[1]
             ratios_of = {BASE: (0.0, None), "ssim": (priced, picked), "mt_backbone_s": (1.0, None)}
-            arms: dict[str, Cell] = {
+            arms: dict[str, Trial] = {
                 BASE: base,
-                "st_backbone": lab.train(name, seed, "pooled"),
-                "finetune": lab.train(name, seed, "finetune"),
-                "per_scenario": lab.train(name, seed, "per_scenario"),
+                "st_backbone": runner.train(name, seed, "pooled"),
+                "finetune": runner.train(name, seed, "finetune"),
+                "per_scenario": runner.train(name, seed, "per_scenario"),
                 "search": found,
-                "ssim": best_ratio(lab, name, seed, found, [priced], rejected_too=True).cell,
-                "mt_backbone_s": best_ratio(lab, name, seed, found, [1.0], rejected_too=True).cell,
+                "ssim": best_ratio(runner, name, seed, found, [priced], rejected_too=True).trial,
+                "mt_backbone_s": best_ratio(runner, name, seed, found, [1.0], rejected_too=True).trial,
             }
             per_epoch = base.record["seconds"] / base.record["epochs_run"]
-            for what, cell in arms.items():
+            for what, trial in arms.items():
                 ratio, took = ratios_of.get(what, (None, None))
-                seconds, epochs = cell.record["seconds"], cell.record["epochs_run"]
+                seconds, epochs = trial.record["seconds"], trial.record["epochs_run"]
                 records.append(
                     Cost(
                         backbone=name,

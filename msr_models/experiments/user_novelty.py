@@ -11,9 +11,9 @@ from msr_models.evaluation.blocks import Array, Floats
 from msr_models.evaluation.metrics import grouped_auc
 from msr_models.evaluation.significance import percentile_contrast, t_interval
 from msr_models.evaluation.user_bootstrap import UserBootstrap
-from msr_models.experiments.cells import Cell
 from msr_models.experiments.comparison import Line
 from msr_models.experiments.split import Split
+from msr_models.experiments.trials import Trial
 
 NEW, KNOWN = "new users", "known users"
 
@@ -26,7 +26,7 @@ def known_users(split: Split) -> Array:
 
 def novelty_lines(
     split: Split,
-    groups: Mapping[str, Sequence[Cell]],
+    groups: Mapping[str, Sequence[Trial]],
     base_of: Mapping[str, str],
     *,
     resamples: int = 1000,
@@ -42,8 +42,8 @@ def novelty_lines(
         return []
     user_N = split.test.user_key_N.cpu().numpy()
     bootstrap = UserBootstrap(user_N, label_N, known_N, num_scenarios=2, resamples=resamples, seed=seed)
-    auc = {group: _auc_by_seed(cells, label_N, known_N) for group, cells in groups.items()}
-    drawn = {group: _replicates(cells, bootstrap) for group, cells in groups.items()}
+    auc = {group: _auc_by_seed(trials, label_N, known_N) for group, trials in groups.items()}
+    drawn = {group: _replicates(trials, bootstrap) for group, trials in groups.items()}
     return [
         _line(metric, group, base_of.get(group), part, auc, drawn)
         for group in groups
@@ -75,12 +75,12 @@ def _line(
     )
 
 
-def _auc_by_seed(cells: Sequence[Cell], label_N: Array, known_N: Array) -> Floats:
+def _auc_by_seed(trials: Sequence[Trial], label_N: Array, known_N: Array) -> Floats:
     """[seeds, 2]."""
-    return np.stack([grouped_auc(cell.array("test_probs"), label_N, known_N, 2).auc_G for cell in cells])
+    return np.stack([grouped_auc(trial.array("test_probs"), label_N, known_N, 2).auc_G for trial in trials])
 
 
-def _replicates(cells: Sequence[Cell], bootstrap: UserBootstrap) -> Floats:
+def _replicates(trials: Sequence[Trial], bootstrap: UserBootstrap) -> Floats:
     """Mean over seeds, [R, 2]."""
-    every = [bootstrap.replicates(cell.array("test_probs"))[:, :2] for cell in cells]
+    every = [bootstrap.replicates(trial.array("test_probs"))[:, :2] for trial in trials]
     return np.asarray(np.mean(every, axis=0))

@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import csv
-import sys
-from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from xml.etree import ElementTree
 
 import pytest
 import torch
 
+from jobs.cli import parse
 from jobs.research import compare_models, ssim_experiments
-from jobs.research.options import (
-    changed_search,
-    changed_trainer,
-    named_models,
-    read_model_options,
-    run_command,
-)
-from msr_models.experiments import lab as lab_module
+from jobs.research.options import named_models, read_model_options
+from msr_models.experiments import runner as runner_module
+from msr_models.experiments.settings import with_settings
 from msr_models.experiments.sources import trainer_defaults
 from msr_models.experiments.variants import registered_name
 from msr_models.models.registry import known_models, parse_options
-from schemas.errors import TrainingError
+from schemas.errors import MsrError, TrainingError
 from schemas.pipeline_spec import SearchSpec
 from tests.support.movielens_files import write_movielens
+from tests.support.steps import command_line
 
 SMALL = "shared_bottom: {hidden: [4], embedding_dim: 2}\nmmoe: {hidden: [4], expert_hidden: [4], embedding_dim: 2}\n"
 FILES = Path(compare_models.__file__).parent
@@ -42,8 +37,6 @@ def threads() -> None:
 def run(folder: Path, *more: str) -> None:
     """The command in this process."""
     (folder / "small.yaml").write_text(SMALL, encoding="utf-8")
-    parser = ArgumentParser()
-    compare_models.add_arguments(parser)
     fixed = [
         "--data",
         DATA,
@@ -54,16 +47,18 @@ def run(folder: Path, *more: str) -> None:
         "--resamples",
         "100",
     ]
-    options = parser.parse_args([*fixed, "--device", "cpu", "--trainer", "max_epochs=1", *more])
-    compare_models.compare(options)
+    words = [*fixed, "--device", "cpu", "--trainer", "max_epochs=1", *more]
+    compare_models.compare(parse(compare_models.CompareOptions, words))
 
 
 def test_tables_plot_and_going_on(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run(tmp_path, "--models", "mmoe", "--seeds", "2")
-    printed = capsys.readouterr().out
-    assert "cell 4/4" in printed and "shared_bottom | " in printed
+    assert "trial 4/4" in caplog.text and "shared_bottom | " in capsys.readouterr().out
     out = tmp_path / "out"
     with (out / "comparison.csv").open(encoding="utf-8") as file:
         rows = {(r["group"], r["metric"]): r for r in csv.DictReader(file)}
@@ -76,17 +71,17 @@ def test_tables_plot_and_going_on(
     text = (out / "comparison.md").read_text(encoding="utf-8")
     assert f"| mmoe | {float(mine['mean']):.4f} |" in text and "samples/s" in text and "| AUC | s0 | s1 | s2 |" in text
     ElementTree.parse(out / "comparison.svg")
-    monkeypatch.setattr(lab_module, "fit", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(runner_module, "fit", lambda *_: pytest.fail("trained again"))
     before = (out / "comparison.csv").read_bytes()
     run(tmp_path, "--models", "mmoe", "--seeds", "2")
     assert (out / "comparison.csv").read_bytes() == before
     monkeypatch.undo()
     run(tmp_path, "--models", "mmoe", "--seeds", "3")
-    assert "cell 5/6" in capsys.readouterr().out
+    assert "trial 5/6" in caplog.text
 
 
 def test_a_model_that_the_rows_cannot_feed_is_named_or_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_movielens(tmp_path)
     words = ["--data", f"movielens_fixed:history=0,path={tmp_path}", "--seeds", "1", "--base", "logistic_regression"]
@@ -96,8 +91,8 @@ def test_a_model_that_the_rows_cannot_feed_is_named_or_left_out(
         run(tmp_path, *words, "--models", "sfpnet")
     monkeypatch.setattr(compare_models, "named_models", _few)
     run(tmp_path, *words, "--models", "all")
-    assert "sfpnet is left out" in capsys.readouterr().out
-    assert "Left out: sfpnet: " in (tmp_path / "out" / "comparison.md").read_text(encoding="utf-8")
+    assert "sfpnet is skipped" in caplog.text
+    assert "Skipped: sfpnet: " in (tmp_path / "out" / "comparison.md").read_text(encoding="utf-8")
 
 
 def _few(text: str) -> list[str]:
@@ -133,7 +128,7 @@ def test_variants_stand_beside_each_other_by_their_whole_names(tmp_path: Path) -
         (["--base", "mmoe/two"], r"variant 'mmoe/two' has no options; .*add it to .*small\.yaml"),
         (["--models", "mmo/two"], r"model 'mmo' is not known; did you mean 'mmoe'\?"),
         (["--models", "mmoe/"], r"variant 'mmoe/' is no name"),
-        (["--seeds", "0"], "--seeds 0 must be 1 or more"),
+        (["--seeds", "0"], "--seeds 0: must be 1 or more"),
         (["--trainer", "batch=3"], r"--trainer 'batch=3' is not understood; give KEY=VALUE with batch_size"),
         (["--trainer", "batch_size=many"], "--trainer batch_size=many: .*integer"),
         (["--trainer", "batch_size=0"], r"--trainer batch_size=0: .*greater than or equal to 2"),
@@ -144,18 +139,18 @@ def test_variants_stand_beside_each_other_by_their_whole_names(tmp_path: Path) -
         (["--trainer", "patience=-1"], r"--trainer patience=-1: .*greater than or equal to 0"),
         (["--trainer", "gradient_clip=0"], r"--trainer gradient_clip=0: .*greater than 0"),
         (["--trainer", "warmup_steps=-1"], r"--trainer warmup_steps=-1: .*greater than or equal to 0"),
-        (["--search", "hidden=0.5"], "--search hidden: "),
-        (["--search", "hidden=[1,2"], r"--search hidden=\[1,2 is no YAML value"),
+        (["--search", "hidden=0.5"], "--search hidden=0.5: "),
+        (["--search", "hidden=[1,2"], r"--search hidden=\[1,2: .*tuple"),
         (["--base", "star,mmoe"], "--base 'star,mmoe' names 2 models; give the one"),
         (["--base", "all"], r"--base 'all' names \d+ models; give the one"),
-        (["--data", "planted:seed=-1"], "--data 'planted:seed=-1', seed: .*greater than or equal to 0"),
+        (["--data", "planted:seed=-1"], "--data 'planted:seed=-1': seed=-1: .*greater than or equal to 0"),
         (["--data", "nowhere"], "--data 'nowhere' is not known"),
     ],
 )
 def test_mistakes_are_found_before_anything_is_read(tmp_path: Path, words: list[str], why: str) -> None:
-    with pytest.raises(TrainingError, match=why) as told:
+    with pytest.raises(MsrError, match=why) as raised:
         run(tmp_path, *words)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
     assert not (tmp_path / "out").exists()
 
 
@@ -200,29 +195,21 @@ def test_the_shipped_options_are_of_models_that_there_are() -> None:
 
 
 def test_settings_are_typed() -> None:
-    trainer = changed_trainer(
-        trainer_defaults("planted"), ["learning_rate=3e-3", "embedding_update=dense", "gradient_clip=2"]
-    )
+    changes = ["learning_rate=3e-3", "embedding_update=dense", "gradient_clip=2"]
+    trainer = with_settings(trainer_defaults("planted"), changes, "--trainer")
     assert (trainer.learning_rate, trainer.embedding_update, trainer.gradient_clip) == (0.003, "dense", 2.0)
-    assert changed_trainer(trainer, ["gradient_clip=null"]).gradient_clip is None
-    search = changed_search(SearchSpec(), ["hidden=[8, 4]", "target_share_rate=null", "warmup_epochs=2"])
+    assert with_settings(trainer, ["gradient_clip=null"], "--trainer").gradient_clip is None
+    search = with_settings(SearchSpec(), ["hidden=[8, 4]", "target_share_rate=null", "warmup_epochs=2"], "--search")
     assert (search.hidden, search.target_share_rate, search.warmup_epochs) == ((8, 4), None, 2)
     assert named_models("star,mmoe,star") == ["star", "mmoe"]
     assert {"star", "dcn", "shared_bottom"} <= set(named_models("all"))
 
 
-@pytest.mark.parametrize("command", [compare_models.compare, ssim_experiments.run])
+@pytest.mark.parametrize("command", [compare_models, ssim_experiments])
 def test_a_mistake_on_the_command_line_is_one_line_and_exit_code_2(
-    command: Callable[[Namespace], None],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    command: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    module = compare_models if command is compare_models.compare else ssim_experiments
-    words = ["arms"] if module is ssim_experiments else []
-    monkeypatch.setattr(sys, "argv", ["command", *words, "--data", "lake:nobody", "--out", str(tmp_path)])
-    with pytest.raises(SystemExit) as end:
-        run_command(module.__doc__, module.add_arguments, command)
-    said = capsys.readouterr().err
-    assert end.value.code == 2
-    assert said.startswith("error: ") and said.count("\n") == 1 and "nobody" in said
+    words = ["arms"] if command is ssim_experiments else []
+    assert command_line(command, [*words, "--data", "lake:nobody", "--out", str(tmp_path)], monkeypatch) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and "nobody" in error

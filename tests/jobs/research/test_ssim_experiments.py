@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import re
-from argparse import ArgumentParser
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 import torch
 
+from jobs.cli import parse
 from jobs.research import ssim_experiments
 from schemas.errors import TrainingError
 
@@ -22,7 +22,7 @@ SEARCH = ["warmup_epochs=1", "epochs=1", "hidden=[4]", "selector_hidden=[4]", "e
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Cells are shared by the experiments of this module."""
+    """Trials are shared by the experiments of this module."""
     return tmp_path_factory.mktemp("experiments")
 
 
@@ -30,12 +30,10 @@ def run(folder: Path, experiment: str, *more: str) -> Path:
     """One experiment in this process; returns where its files lie."""
     torch.set_num_threads(1)
     (folder / "small.yaml").write_text(SMALL, encoding="utf-8")
-    parser = ArgumentParser()
-    ssim_experiments.add_arguments(parser)
     words = ["--data", "planted:rows=1500,users=20,items=10", "--out", str(folder / "out"), "--device", "cpu"]
     words += ["--options", str(folder / "small.yaml"), "--resamples", "100", "--seeds", "2"]
     words += ["--trainer", "max_epochs=1", "--search", *SEARCH, "--backbones", "shared_bottom,star"]
-    ssim_experiments.run(parser.parse_args([experiment, *words, *more]))
+    ssim_experiments.run(parse(ssim_experiments.ExperimentOptions, [experiment, *words, *more]))
     return folder / "out"
 
 
@@ -57,9 +55,9 @@ def test_every_experiment_writes_its_tables_and_plot(folder: Path, experiment: s
         root = ElementTree.parse(plot).getroot()
         assert root.tag.endswith("svg") and len(root.findall(".//")) > 10
     if experiment in ("arms", "ablations", "reusability", "ratios"):
-        cells = table(out / f"{experiment}_cells.csv")
-        assert {c["seed"] for c in cells} == {"1", "2"}
-        assert all(0 < float(c["mean_auc"]) < 1 for c in cells)
+        trials = table(out / f"{experiment}_trials.csv")
+        assert {c["seed"] for c in trials} == {"1", "2"}
+        assert all(0 < float(c["mean_auc"]) < 1 for c in trials)
 
 
 def test_the_ablations_have_every_variant_that_a_search_can_be_asked_for(folder: Path) -> None:
@@ -68,11 +66,11 @@ def test_the_ablations_have_every_variant_that_a_search_can_be_asked_for(folder:
     assert {"mt_backbone", "ssim", "ssim_r", "ssim_p", "ssim_nk"} <= variants
 
 
-def test_experiments_share_their_cells(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_experiments_share_their_trials(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     run(folder, "arms", "--ratios", "0.3")
-    capsys.readouterr()
+    caplog.clear()
     run(folder, "times", "--ratios", "0.3")
-    made, kept = map(int, re.findall(r"(\d+) cells made, (\d+) kept", capsys.readouterr().out)[0])
+    made, kept = map(int, re.findall(r"(\d+) trials made, (\d+) kept", caplog.text)[0])
     assert (made, kept > 10) == (0, True)
 
 

@@ -11,11 +11,11 @@ from sklearn.metrics import roc_auc_score
 
 from msr_models.evaluation.significance import delong
 from msr_models.evaluation.user_bootstrap import UserBootstrap
-from msr_models.experiments.cells import Cell, CellKey, CellStore
 from msr_models.experiments.comparison import Comparison, Line
-from msr_models.experiments.lab import measure
 from msr_models.experiments.planted_log import planted_split
+from msr_models.experiments.runner import measure
 from msr_models.experiments.split import Split
+from msr_models.experiments.trials import Trial, TrialKey, TrialStore
 
 NOISE = {"base": 2.0, "better": 1.0, "same": 2.0}
 
@@ -25,27 +25,27 @@ def split() -> Split:
     return planted_split(rows=6_000, users=50, items=20, seed=0, name="planted")
 
 
-def _cell(split: Split, folder: Path, group: str, seed: int) -> Cell:
-    """A cell of made-up predictions: the label under noise."""
+def _cell(split: Split, folder: Path, group: str, seed: int) -> Trial:
+    """A trial of made-up predictions: the label under noise."""
     # `same` is drawn like `base`, not equal to it
     rng = np.random.default_rng([list(NOISE).index(group), seed])
     label = split.test.label_N.numpy()
     probs = 1 / (1 + np.exp(-(label - 0.5 + NOISE[group] * rng.normal(size=len(label)))))
     record = {"test": measure(split, probs), "seed": seed}
-    cell, _ = CellStore(folder).get(
-        CellKey(label=group, settings={"seed": seed}, code="0"), lambda: (record, {"test_probs": probs})
+    trial, _ = TrialStore(folder).get(
+        TrialKey(label=group, settings={"seed": seed}, code="0"), lambda: (record, {"test_probs": probs})
     )
-    return cell
+    return trial
 
 
 @pytest.fixture(scope="module")
-def groups(split: Split, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Cell]]:
-    folder = tmp_path_factory.mktemp("cells")
+def groups(split: Split, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Trial]]:
+    folder = tmp_path_factory.mktemp("trials")
     return {group: [_cell(split, folder, group, seed) for seed in (1, 2, 3)] for group in NOISE}
 
 
 @pytest.fixture(scope="module")
-def lines(split: Split, groups: dict[str, list[Cell]]) -> dict[tuple[str, str], Line]:
+def lines(split: Split, groups: dict[str, list[Trial]]) -> dict[tuple[str, str], Line]:
     made = Comparison(split, groups, dict.fromkeys(groups, "base"), resamples=100).lines()
     return {(line.group, line.metric): line for line in made}
 
@@ -56,7 +56,7 @@ def test_every_group_has_every_metric(split: Split, lines: dict[tuple[str, str],
 
 
 def test_means_differences_and_intervals_over_seeds(
-    split: Split, groups: dict[str, list[Cell]], lines: dict[tuple[str, str], Line]
+    split: Split, groups: dict[str, list[Trial]], lines: dict[tuple[str, str], Line]
 ) -> None:
     label, scenario = split.test.label_N.numpy(), split.test.scenario_N.numpy()
 
@@ -82,7 +82,7 @@ def _mean_and_error(values: np.ndarray) -> tuple[float, float]:
 
 
 def test_delong_and_bootstrap_compare_the_means_over_seeds(
-    split: Split, groups: dict[str, list[Cell]], lines: dict[tuple[str, str], Line]
+    split: Split, groups: dict[str, list[Trial]], lines: dict[tuple[str, str], Line]
 ) -> None:
     test = split.test
     label, scenario, user = test.label_N.numpy(), test.scenario_N.numpy(), test.user_key_N.numpy()
@@ -108,8 +108,8 @@ def test_a_real_difference_is_found_and_no_difference_is_not(lines: dict[tuple[s
     assert same.p_delong is not None and same.p_delong > 0.05 and same.p_users is not None and same.p_users > 0.05
 
 
-def test_the_base_has_no_difference_and_one_seed_no_interval(split: Split, groups: dict[str, list[Cell]]) -> None:
-    one = {group: cells[:1] for group, cells in groups.items()}
+def test_the_base_has_no_difference_and_one_seed_no_interval(split: Split, groups: dict[str, list[Trial]]) -> None:
+    one = {group: trials[:1] for group, trials in groups.items()}
     made = Comparison(split, one, {"better": "base"}, resamples=100).lines()
     by = {(line.group, line.metric): line for line in made}
     base, better = by["base", "mean"], by["better", "mean"]

@@ -38,13 +38,14 @@ def test_a_value_has_an_id_of_its_own_if_a_training_row_has_it_and_0_otherwise(f
     ratings = _slow(write_movielens(folder))
     split = movielens_split(folder, name="x")
     ids = torch.cat([w.slot_ids_NS for w in (split.train, split.validation, split.test)]).numpy()
-    for field, raw in {
+    columns: dict[int, list[object]] = {
         0: [r.user for r in ratings],
         1: [r.movie for r in ratings],
         3: [r.occupation for r in ratings],
         4: [r.zip for r in ratings],
         5: [r.genres.split(" ")[0] for r in ratings],
-    }.items():
+    }
+    for field, raw in columns.items():
         known = set(raw[:320])
         seen = {(value, int(i)) for value, i in zip(raw, ids[:, field], strict=True) if value in known}
         assert len(seen) == len(known) == len({i for _, i in seen}), "one id per value"

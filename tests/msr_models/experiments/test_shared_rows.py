@@ -13,7 +13,7 @@ from msr_models.data.layout import FieldLayout
 from msr_models.experiments.planted_log import planted_split
 from msr_models.experiments.shared_rows import between_share, features_seen_elsewhere, project, seen_elsewhere
 from schemas.errors import TrainingError
-from tests.msr_models.experiments.test_lab import make_lab
+from tests.msr_models.experiments.test_runner import make_runner
 
 LAYOUT = FieldLayout(names=("a", "tags"), num_slots=(1, 3), num_rows=(40, 60), item_field=0, hist_length=1)
 
@@ -48,21 +48,21 @@ def test_the_variance_between_scenarios_is_a_share() -> None:
 
 
 def test_projection_and_features_of_a_search(tmp_path: Path) -> None:
-    lab = make_lab(planted_split(rows=2_000, users=60, items=20, seed=0, name="planted"), tmp_path)
-    found = project(lab, "shared_bottom", 1, 0.3, rows=500)
+    runner = make_runner(planted_split(rows=2_000, users=60, items=20, seed=0, name="planted"), tmp_path)
+    found = project(runner, "shared_bottom", 1, 0.3, rows=500)
     assert found.points_M2.shape == (500, 2) and found.shared_M.mean() == pytest.approx(0.3, abs=0.06)
     spread = found.points_M2.var(0)
     assert spread[0] >= spread[1] > 0, "the first component holds the most"
-    table = lab.find_shared("shared_bottom", 1).array("embedding")
-    window, sample = lab.split.train, np.linspace(0, len(lab.split.train) - 1, 500).astype(int)
+    table = runner.find_shared("shared_bottom", 1).array("embedding")
+    window, sample = runner.split.train, np.linspace(0, len(runner.split.train) - 1, 500).astype(int)
     ids = window.slot_ids_NS.numpy()[sample]
     vectors = np.concatenate([table[ids[:, 0]], table[window.layout.row_starts[1] + ids[:, 1]]], axis=1)
-    variances = np.sort(np.linalg.eigvalsh(np.cov(vectors.T, bias=True)))[::-1]
+    variances = np.sort(np.linalg.eigvalsh(np.asarray(np.cov(vectors.T, bias=True))))[::-1]
     assert spread == pytest.approx(variances[:2], rel=1e-4)
     assert found.explained == pytest.approx(variances[:2].sum() / variances.sum(), rel=1e-4)
-    assert abs(np.corrcoef(found.points_M2.T)[0, 1]) < 1e-6
+    assert abs(np.asarray(np.corrcoef(found.points_M2.T))[0, 1]) < 1e-6
     with pytest.raises(TrainingError, match="between 0 and 1"):
-        project(lab, "shared_bottom", 1, 1.0)
-    records = seen_elsewhere(lab, ["shared_bottom"], [1], [0.3])
+        project(runner, "shared_bottom", 1, 1.0)
+    records = seen_elsewhere(runner, ["shared_bottom"], [1], [0.3])
     assert [r.field for r in records] == ["user", "item", "all"]
     assert all(r.shared is not None and 0 <= r.shared <= 1 for r in records)

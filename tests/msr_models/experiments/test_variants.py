@@ -9,7 +9,7 @@ from schemas.errors import TrainingError
 
 
 def test_a_variant_is_its_models_own_entry_with_its_options_on_top() -> None:
-    raw = {
+    raw: dict[str, dict[str, object]] = {
         "star/wide": {"hidden": [64]},
         "star": {"embedding_dim": 8, "hidden": [4]},
         "optmsm/no_priors": {"priors": False},

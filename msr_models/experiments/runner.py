@@ -1,4 +1,4 @@
-"""Lab: the one place that trains and searches for experiments; whatever was done before is taken from the store."""
+"""ExperimentRunner: trains and searches for experiments; what was done before is taken from the store."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from pydantic import ValidationError
 
 from msr_models.evaluation.blocks import Floats
 from msr_models.evaluation.metrics import scenario_metrics
-from msr_models.experiments.cells import Arrays, Cell, CellKey, CellStore
 from msr_models.experiments.code_digest import code_digest
 from msr_models.experiments.fitting import Mode, Task, fit
 from msr_models.experiments.split import Split
+from msr_models.experiments.trials import Arrays, Trial, TrialKey, TrialStore
 from msr_models.experiments.variants import file_name, options_of, registered_name
 from msr_models.models.registry import build_model, model_class, parse_options
 from msr_models.sets.masks import at_ratio
@@ -42,26 +42,26 @@ _TRAINS, _SEARCHES = "msr_models.experiments.fitting", "msr_models.ssim.search"
 
 
 @dataclass(kw_only=True)
-class Lab:
+class ExperimentRunner:
     """Trains on one split. options: of models and their variants (MODEL/VARIANT, see variants.py) by name; a model is
     named so everywhere here.
 
-    trainer and search hold everything but the seed and the backbone, which each cell brings.
+    trainer and search hold everything but the seed and the backbone, which each trial brings.
     """
 
     split: Split
-    store: CellStore
+    store: TrialStore
     trainer: TrainerConfig
     search: SearchSpec
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     device: str = "cpu"
     expected: int = 0
-    """Cells announced by the experiments so far, for progress alone."""
+    """Trials announced by the experiments so far, for log lines only."""
     done: int = 0
     made: int = 0
 
-    def train(self, model: str, seed: int, mode: Mode = "towers", shared_N: Mask | None = None) -> Cell:
-        """The cell of one training; shared_N: training rows that visit all towers (None: no row does).
+    def train(self, model: str, seed: int, mode: Mode = "towers", shared_N: Mask | None = None) -> Trial:
+        """The trial of one training; shared_N: training rows that visit all towers (None: no row does).
 
         Its record has the test metrics (see `measure`), its arrays `test_probs`. Raises TrainingError.
         """
@@ -79,7 +79,7 @@ class Lab:
             "share_rate": float(shared_N.mean()),
         }
         base = self.train(model, seed, "pooled") if mode == "finetune" else None
-        key = CellKey(
+        key = TrialKey(
             label=f"{file_name(model)}-{mode}-s{seed}",
             settings=settings if base is None else {**settings, "start": base.record["arrays_sha256"]},
             code=code_digest([model_class(registered).__module__, _TRAINS]),
@@ -99,21 +99,21 @@ class Lab:
         layout, scenarios = self.split.train.layout, self.split.num_scenarios
         build_model(registered_name(model), options_of(self.options, model), layout, scenarios, self.trainer.seed)
 
-    def find_shared(self, backbone: str, seed: int, **changes: Any) -> Cell:
-        """The cell of one search on the training rows. Its arrays: `probs`, share probability of every row, and
+    def find_shared(self, backbone: str, seed: int, **changes: Any) -> Trial:
+        """The trial of one search on the training rows. Its arrays: `probs`, share probability of every row, and
         `embedding`, the table that the selector reads.
 
-        changes: settings of the search other than this lab's. A search that was rejected is a cell too: its record
+        changes: settings of the search other than this runner's. A search that was rejected is a trial too: its record
         says so and why, and its order of rows can still be tried.
         """
         spec = self._search_spec(backbone, seed, changes)
         settings = {**self._settings("search"), "spec": spec.model_dump(mode="json", exclude=_NOT_SEARCHED)}
         code = code_digest([model_class(spec.backbone).__module__, _SEARCHES])
-        key = CellKey(label=f"search-{file_name(backbone)}-s{seed}", settings=settings, code=code)
+        key = TrialKey(label=f"search-{file_name(backbone)}-s{seed}", settings=settings, code=code)
         return self._get(key, lambda: self._search(backbone, spec))
 
     def _search_spec(self, backbone: str, seed: int, changes: Mapping[str, Any]) -> SearchSpec:
-        """This lab's settings with the changes; of the backbone's own options, what the search does not set itself."""
+        """The runner's settings with the changes, and those of the backbone's options that the search does not set."""
         own = {k: v for k, v in options_of(self.options, backbone).items() if k not in _SET_BY_SEARCH}
         options = {**own, **self.search.backbone_options}
         asked = {"backbone": registered_name(backbone), "seed": seed, "backbone_options": options}
@@ -122,30 +122,30 @@ class Lab:
         except ValidationError as error:
             raise TrainingError(f"a search cannot be run with {dict(changes)}: {error.errors()[0]['msg']}") from error
 
-    def share(self, found: Cell, ratio: float) -> Mask:
+    def share(self, found: Trial, ratio: float) -> Mask:
         """The training rows whose score is among the `ratio` highest of a search (eq. 16), all scenarios together."""
         if ratio in (0.0, 1.0):
             return np.full(len(self.split.train), ratio == 1.0)
         probs_N = found.array("probs")
         return np.asarray(at_ratio(rank_pct(probs_N, np.sort(probs_N)), ratio))
 
-    def expect(self, cells: int) -> None:
-        """So many more cells are coming."""
-        self.expected += cells
+    def expect(self, trials: int) -> None:
+        """So many more trials are coming."""
+        self.expected += trials
 
     def _settings(self, kind: str) -> dict[str, Any]:
         made_by = {"threads": torch.get_num_threads(), "device": self.device, "versions": package_versions()}
         return {"kind": kind, "data": self.split.fingerprint, **made_by}
 
-    def _get(self, key: CellKey, make: Callable[[], tuple[dict[str, Any], Arrays]]) -> Cell:
-        cell, was_there = self.store.get(key, make)
+    def _get(self, key: TrialKey, make: Callable[[], tuple[dict[str, Any], Arrays]]) -> Trial:
+        trial, was_there = self.store.get(key, make)
         self.done, self.made = self.done + 1, self.made + (not was_there)
         of = f"/{self.expected}" if self.expected >= self.done else ""
-        how = "kept" if was_there else f"made in {cell.record['seconds']:.0f} s"
-        log.info(f"cell {self.done}{of} {key.name}: {how}, {_in_short(cell.record)}")
-        return cell
+        how = "kept" if was_there else f"made in {trial.record['seconds']:.0f} s"
+        log.info(f"trial {self.done}{of} {key.name}: {how}, {_in_short(trial.record)}")
+        return trial
 
-    def _fit(self, name: str, task: Task, key: CellKey, base: Cell | None) -> tuple[dict[str, Any], Arrays]:
+    def _fit(self, name: str, task: Task, key: TrialKey, base: Trial | None) -> tuple[dict[str, Any], Arrays]:
         def resume_of(stage: str) -> Resume:
             return Resume(self.store.resume_path(key, stage), key.name)
 
@@ -216,8 +216,8 @@ def _made(started: float) -> dict[str, Any]:
     return {"wall_seconds": wall, "code_version": code_version(), "at": datetime.now(UTC).isoformat(timespec="seconds")}
 
 
-def _weights(cell: Cell) -> dict[str, NDArray[Any]]:
-    return {name.removeprefix("weight."): v for name, v in cell.arrays().items() if name.startswith("weight.")}
+def _weights(trial: Trial) -> dict[str, NDArray[Any]]:
+    return {name.removeprefix("weight."): v for name, v in trial.arrays().items() if name.startswith("weight.")}
 
 
 def _digest(mask_N: Mask) -> str:

@@ -1,18 +1,16 @@
-"""Cells: the trainings and searches of an experiment, each kept under the digest of everything that defines it.
+"""Trials: the trainings and searches of an experiment, each kept under the digest of everything that defines it.
 
-A folder holds `cells/<label>-<what was asked for>-<code>.json` with the record and `.npz` beside it with the arrays.
-The record is written last and in one step, so a cell is there as a whole or not at all, whenever a process was killed.
-Two processes that share a folder wait for each other's cells instead of making them twice.
+A folder holds `trials/<label>-<what was asked for>-<code>.json` with the record and `.npz` beside it with the arrays.
+The record is written last and in one step, so a trial is there as a whole or not at all, whenever a process was killed.
+Two processes that share a folder wait for each other's trials instead of making them twice.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lake.files import write_bytes, write_json
+from lake.lock import exclusive
 from schemas.errors import TrainingError
+from schemas.text import short_digest
 
 Arrays = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CellKey:
+class TrialKey:
     """label: for people and file names; settings: JSON values, everything that the outcome depends on beside the code;
     code: digest of that (see code_digest.py).
     """
@@ -39,17 +39,17 @@ class CellKey:
     @property
     def digest(self) -> str:
         """16 hex digits of the settings."""
-        return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:16]
+        return short_digest(json.dumps(self.settings, sort_keys=True))
 
     @property
     def name(self) -> str:
-        """Of the cell's files."""
+        """Of the trial's files."""
         return f"{self.label}-{self.digest}-{self.code}"
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
-    """A finished cell: its record, and where its arrays lie."""
+class Trial:
+    """A finished trial: its record, and where its arrays lie."""
 
     record: Mapping[str, Any]
     arrays_path: Path
@@ -66,14 +66,14 @@ class Cell:
             return {name: arrays[name] for name in arrays.files}
 
 
-class CellStore:
-    """The cells of one folder. `any_code`: cells that other code made are taken too, the newest first."""
+class TrialStore:
+    """The trials of one folder. `any_code`: trials that other code made are taken too, the newest first."""
 
     def __init__(self, folder: Path, *, any_code: bool = False) -> None:
         self.folder, self.any_code = folder, any_code
 
-    def find(self, key: CellKey) -> Cell | None:
-        """The finished cell, or None. Raises TrainingError for a record that is not one."""
+    def find(self, key: TrialKey) -> Trial | None:
+        """The finished trial, or None. Raises TrainingError for a record that is not one."""
         path = self._path(key, ".json")
         if not path.is_file() and self.any_code:
             made = sorted(path.parent.glob(f"{key.label}-{key.digest}-*.json"), key=lambda p: p.stat().st_mtime)
@@ -84,14 +84,14 @@ class CellStore:
             record = json.loads(path.read_text(encoding="utf-8"))
             arrays = path.with_suffix(".npz")
             if record["arrays_sha256"] == hashlib.sha256(arrays.read_bytes()).hexdigest():
-                return Cell(record, arrays)
+                return Trial(record, arrays)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise TrainingError(f"{path} cannot be read ({error}); remove it, and its cell is made again") from error
-        raise TrainingError(f"{arrays} is not what {path} was written with; remove both, and the cell is made again")
+            raise TrainingError(f"{path} cannot be read ({error}); remove it, and its trial is made again") from error
+        raise TrainingError(f"{arrays} is not what {path} was written with; remove both, and the trial is made again")
 
-    def get(self, key: CellKey, make: Callable[[], tuple[dict[str, Any], Arrays]]) -> tuple[Cell, bool]:
-        """(the cell, whether it was there before): found, or made and kept."""
-        with self._claim(key):
+    def get(self, key: TrialKey, make: Callable[[], tuple[dict[str, Any], Arrays]]) -> tuple[Trial, bool]:
+        """(the trial, whether it was there before): found, or made and kept."""
+        with exclusive(self.folder / "locks" / key.name):
             found = self.find(key)
             if found is not None:
                 return found, True
@@ -102,20 +102,11 @@ class CellStore:
             asked = {"label": key.label, "settings": dict(key.settings), "code": key.code}
             record = {**record, **asked, "arrays_sha256": digest}
             write_json(self._path(key, ".json"), record)
-            return Cell(record, self._path(key, ".npz")), False
+            return Trial(record, self._path(key, ".npz")), False
 
-    def resume_path(self, key: CellKey, stage: str) -> Path:
-        """Where a training of the cell keeps its state while it runs."""
+    def resume_path(self, key: TrialKey, stage: str) -> Path:
+        """Where a training of the trial keeps its state while it runs."""
         return self.folder / "resume" / f"{key.name}-{stage}.pt"
 
-    def _path(self, key: CellKey, suffix: str) -> Path:
-        return self.folder / "cells" / f"{key.name}{suffix}"
-
-    @contextmanager
-    def _claim(self, key: CellKey) -> Iterator[None]:
-        """Held by one process at a time; the system lets go of it when that process ends in any way."""
-        path = self.folder / "locks" / key.name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+    def _path(self, key: TrialKey, suffix: str) -> Path:
+        return self.folder / "trials" / f"{key.name}{suffix}"
