@@ -1,4 +1,4 @@
-"""scripts/airflow.sh up does not pretend: an Airflow that is up for something else is left alone, and said."""
+"""scripts/airflow.sh up refuses to reuse an Airflow that runs for another data set or other models."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Path]:
-    """Where a scheduler (a process that sleeps) is up for data set `generated` with models `star`."""
+    """Airflow home with a scheduler (a sleeping process) that is up for data set `generated` with models `star`."""
     bin_dir = tmp_path / "venv" / "bin"
     bin_dir.mkdir(parents=True)
     (bin_dir / "airflow").write_text("#!/bin/sh\nexit 1\n")
@@ -32,20 +32,20 @@ def home(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("environment", "message"),
     [
         ({"MSR_DATASET": "movielens_age", "MSR_MODELS": "star"}, "is up for data set generated: make down first"),
         ({"MSR_MODELS": "all"}, "is up with models 'star', not 'all': make down first"),
         ({}, "is up with models 'star', not '': make down first"),
     ],
 )
-def test_up_for_something_else_is_refused(asked: dict[str, str], said: str, home: Path) -> None:
+def test_up_for_something_else_is_refused(environment: dict[str, str], message: str, home: Path) -> None:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("MSR_", "AIRFLOW"))}
-    # Should it go on, then without an engine, and to an Airflow that ends at once.
+    # If it went on all the same: no engine, and an Airflow that exits at once
     harmless = {"AIRFLOW_CONN_SPARK_DEFAULT": "spark://", "MSR_VENV": str(home / "venv")}
-    env = {**kept, **harmless, "MSR_AIRFLOW_HOME": str(home), "MSR_AIRFLOW_PORT": "1", **asked}
+    env = {**kept, **harmless, "MSR_AIRFLOW_HOME": str(home), "MSR_AIRFLOW_PORT": "1", **environment}
     done = subprocess.run(
         ["scripts/airflow.sh", "up"], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False
     )
-    assert done.returncode == 2 and said in done.stderr
+    assert done.returncode == 2 and message in done.stderr
     assert (home / "run" / "models").read_text() == "star\n"
