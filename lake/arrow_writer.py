@@ -50,14 +50,8 @@ def overwrite_rows(rows: pa.Table, dataset: DatasetSpec, table: str, where: dict
 
 
 def _fit(rows: pa.Table, spec: TableSpec) -> pa.Table:
-    """`rows` with exactly the spec's columns, order and types; TableError says what does not fit."""
-    missing = [n for n in spec.column_names if n not in rows.column_names]
-    surplus = [n for n in rows.column_names if n not in spec.column_names]
-    if missing or surplus:
-        raise TableError(
-            f"table {spec.name}: rows lack columns {missing} and have unknown columns {surplus}; "
-            f"the spec in schemas/tables/{spec.name}.py has {spec.column_names}"
-        )
+    """`rows` with exactly the spec's columns, in its order and types. Raises TableError where they do not fit."""
+    spec.require_columns(rows.column_names)
     for column in spec.columns:
         nulls = rows[column.name].null_count
         if nulls and not column.nullable:

@@ -1,4 +1,4 @@
-"""Where things lie: one lake root, one folder per data set in it, one Delta table per folder."""
+"""Storage locations: one lake root, one folder per data set in it, one Delta table per folder."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def artifacts_dir(dataset: DatasetSpec) -> Path:
 
 
 def artifact_uri(dataset: DatasetSpec, path: Path) -> str:
-    """What a table keeps of an artifact's place: the path below artifacts_dir, so that a lake can be moved."""
+    """An artifact's path below artifacts_dir, as tables store it, so that a lake can be moved."""
     return path.relative_to(artifacts_dir(dataset)).as_posix()
 
 
 def artifact_path(dataset: DatasetSpec, uri: str) -> Path:
-    """Where the artifact of a table's row lies now; an absolute path (as kept before 2026-11-23) stays as it is."""
+    """The path of an artifact that a table's row names."""
     return artifacts_dir(dataset) / uri
 
 

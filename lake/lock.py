@@ -1,4 +1,4 @@
-"""One process of this machine at a time: a lock file that is released when its holder ends, however it ends."""
+"""Locks between the processes of one machine, released when their holder ends, however it ends."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def exclusive(path: Path) -> Iterator[None]:
 def one_writer(uri: str) -> Iterator[None]:
     """Let one process at a time commit to a Delta table on a local disk.
 
-    There Delta commits by looking for the file and then renaming, so two engines could both win one version. Remote
-    stores have an atomic commit (or Delta's own lock) and are left to it.
+    A Delta commit on a local disk is a check for the version's file and then a rename, so two engines could both commit
+    one version. Remote stores commit atomically (or through Delta's own lock) and need no lock here.
     """
     if "://" in uri:
         yield

@@ -20,7 +20,7 @@ from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TableError
 from schemas.tables import get_table
 
-# Large enough that numpy's cost per call does not count, small enough that a piece stays in the processor's cache.
+# Large enough to make numpy's cost per call negligible, small enough for a piece to stay in the processor's cache.
 STREAM_ROWS = 65_536
 READ_BYTES = 2**18
 
@@ -34,7 +34,7 @@ def table_exists(dataset: DatasetSpec, table: str) -> bool:
 def open_table(dataset: DatasetSpec, table: str, version: int | None = None) -> DeltaTable:
     """Open a table, at a version where one is given.
 
-    Raises TableError where it does not exist, naming the step that makes it, or where the version is gone.
+    Raises TableError where it does not exist, naming the step that writes it, or where the version is gone.
     """
     spec = get_table(table)
     uri = table_uri(dataset, table)

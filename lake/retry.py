@@ -1,4 +1,4 @@
-"""Commit again when another writer was faster."""
+"""Retry Delta commits that lost a race against another writer."""
 
 from __future__ import annotations
 

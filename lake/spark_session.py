@@ -31,7 +31,7 @@ DELTA_CONF = {
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
 }
 
-# What the tables' content depends on: set in every session, whoever started the engine.
+# Settings that the tables' content depends on: the same in every session, whoever started the engine.
 CONTENT_CONF = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.ansi.enabled": "true",
@@ -40,17 +40,17 @@ CONTENT_CONF = {
 
 
 def get_session(app_name: str) -> SparkSession:
-    """The session that this process uses, made on the first call.
+    """The session that this process uses, created on the first call.
 
     SPARK_REMOTE set: a client of that Spark Connect server. Started by spark-submit: the engine that it made. Else a
-    local engine with the knobs of scripts/spark-local.conf and the jars of MSR_SPARK_JARS, on MSR_SPARK_MASTER.
+    local engine with the settings of scripts/spark-local.conf and the jars of MSR_SPARK_JARS, on MSR_SPARK_MASTER.
 
     Raises MsrError where the server does not answer or the jars are missing.
     """
     if remote := os.environ.get("SPARK_REMOTE"):
         _wait_for_server(remote)
         spark = SparkSession.builder.remote(remote).getOrCreate()
-    elif "PYSPARK_GATEWAY_PORT" in os.environ:  # under spark-submit: master, jars and knobs are the submitter's
+    elif "PYSPARK_GATEWAY_PORT" in os.environ:  # under spark-submit: the submitter decides on master, jars and settings
         spark = SparkSession.builder.appName(app_name).getOrCreate()
     else:
         spark = _local_engine(app_name)
@@ -72,11 +72,11 @@ def read_conf(path: Path) -> dict[str, str]:
 def _local_engine(app_name: str) -> SparkSession:
     builder = SparkSession.builder.appName(app_name)
     master = os.environ.get("MSR_SPARK_MASTER", DEFAULT_MASTER)
-    knobs = read_conf(LOCAL_CONF) if master.startswith("local") else DELTA_CONF  # a cluster brings its own knobs
+    knobs = read_conf(LOCAL_CONF) if master.startswith("local") else DELTA_CONF  # a cluster has settings of its own
     for key, value in (knobs | {"spark.jars": _jars(), "spark.master": master}).items():
         builder = builder.config(key, value)
     spark = builder.getOrCreate()
-    spark.sparkContext.setLogLevel("FATAL")  # exceptions tell it all; a session of our own may touch its context
+    spark.sparkContext.setLogLevel("FATAL")  # errors arrive as exceptions
     return spark
 
 
@@ -91,10 +91,10 @@ def _jars() -> str:
 
 
 def _wait_for_server(remote: str) -> None:
-    """Spark's own client retries for ten minutes before it says that nobody listens."""
+    """Spark's own client retries for ten minutes before it reports that nobody listens."""
     url = urlsplit(remote)
     if url.scheme != "sc" or not url.hostname:
-        raise MsrError(f"SPARK_REMOTE={remote!r} is no Spark Connect address; give sc://host:port or unset it")
+        raise MsrError(f"SPARK_REMOTE={remote!r} is not a Spark Connect address; give sc://host:port or unset it")
     address = (url.hostname, url.port or CONNECT_PORT)
     give_up = time.monotonic() + CONNECT_WAIT_SECONDS
     while True:

@@ -24,7 +24,7 @@ from schemas.errors import TableError
 from schemas.table_spec import TableSpec
 from schemas.tables import get_table
 
-# Delta's names for "another writer was faster", as error conditions and as classes: Connect hands on text only.
+# Delta's names for a lost race, as error conditions and as classes: Spark Connect passes on the text alone.
 _LOST_RACE = re.compile(
     r"DELTA_CONCURRENT_|DELTA_METADATA_CHANGED|DELTA_PROTOCOL_CHANGED|DELTA_TABLE_ALREADY_EXISTS"
     r"|DELTA_CREATE_TABLE_WITH_NON_EMPTY_LOCATION"  # the other has begun to create it
@@ -58,7 +58,7 @@ def open_frame(spark: SparkSession, dataset: DatasetSpec, table: str) -> DataFra
 
 
 def table_exists(spark: SparkSession, dataset: DatasetSpec, table: str) -> bool:
-    """Whether there is a Delta table at the table's place."""
+    """Whether the table has been created."""
     return _load(spark, table_uri(dataset, table)) is not None
 
 
@@ -73,7 +73,7 @@ def publish(frame: DataFrame, dataset: DatasetSpec, table: str, partition: dict[
     spec.require_partition(partition)
     _check_columns(frame.schema, spec)
     fitted = frame.select(*spec.column_names)
-    is_kept = frame.storageLevel.useMemory  # the caller keeps it already
+    is_kept = frame.storageLevel.useMemory  # the caller has persisted it
     if not is_kept:
         fitted = fitted.persist()  # checked and written from one evaluation
     try:
@@ -96,7 +96,7 @@ def spark_schema(spec: TableSpec) -> StructType:
 def _load(spark: SparkSession, uri: str) -> DataFrame | None:
     try:
         frame = spark.read.format("delta").load(uri)
-        frame.schema  # noqa: B018  (not useless: Connect looks for the table only when it is asked for something)
+        frame.schema  # noqa: B018  (not useless: Spark Connect looks for the table only when its schema is read)
     except SPARK_ERRORS as error:
         if _NO_TABLE.search(str(error)):
             return None
@@ -105,14 +105,8 @@ def _load(spark: SparkSession, uri: str) -> DataFrame | None:
 
 
 def _check_columns(actual: StructType, spec: TableSpec) -> None:
+    spec.require_columns(actual.names)
     expected = spark_schema(spec)
-    missing = [n for n in expected.names if n not in actual.names]
-    surplus = [n for n in actual.names if n not in expected.names]
-    if missing or surplus or len(actual.names) != len(set(actual.names)):
-        raise TableError(
-            f"table {spec.name}: the frame lacks columns {missing} and has unknown columns {surplus}; it has "
-            f"{actual.names}, the spec in schemas/tables/{spec.name}.py has {expected.names}"
-        )
     wrong = [
         f"{field.name} is {actual[field.name].dataType.simpleString()}, not {field.dataType.simpleString()}"
         for field in expected
@@ -125,7 +119,7 @@ def _check_columns(actual: StructType, spec: TableSpec) -> None:
 
 
 def _plain(kind: DataType) -> DataType:
-    """The type without the nullability of list elements, which expressions widen at will."""
+    """The type without the nullability of list elements, which expressions do not keep."""
     return ArrayType(_plain(kind.elementType)) if isinstance(kind, ArrayType) else kind
 
 
@@ -148,9 +142,7 @@ def _check_rows(frame: DataFrame, spec: TableSpec, partition: dict[str, str]) ->
             )
     for name, value in partition.items():
         if outside := counts[f"outside {name}"]:
-            raise TableError(
-                f"table {spec.name}: {outside} rows have a {name} other than {value!r}; write them to their own"
-            )
+            raise TableError(f"table {spec.name}: {outside} rows have a {name} other than {value!r}; publish them separately")
     if spec.keys and counts["keys"] != counts["rows"]:
         raise TableError(
             f"table {spec.name}: {counts['rows'] - counts['keys']} of {counts['rows']} rows repeat a key {spec.keys}; "
@@ -171,13 +163,13 @@ def _create(spark: SparkSession, uri: str, spec: TableSpec) -> None:
     actual, expected = existing.schema, spark_schema(spec)
     if {f.name: _plain(f.dataType) for f in actual} != {f.name: _plain(f.dataType) for f in expected}:
         raise TableError(
-            f"table {spec.name} at {uri} was made with other columns: it has {actual.simpleString()}, the spec now "
-            f"says {expected.simpleString()}; rename the data set, or remove the table and backfill"
+            f"table {spec.name} at {uri} was created with other columns: it has {actual.simpleString()}, the spec "
+            f"says {expected.simpleString()}; rename the data set, or remove the table and backfill its days"
         )
 
 
 def _clear_torn_creation(uri: str) -> None:
-    """Remove the empty log of a writer that was killed while it created the table: Delta takes it for foreign files."""
+    """Remove the empty log of a writer that was killed while it created the table: Delta would refuse the folder."""
     path = Path(uri)
     if "://" in uri or not path.is_dir() or [child.name for child in path.iterdir()] != ["_delta_log"]:
         return

@@ -1,1 +1,1 @@
-"""Specifications only: data sets, tables, errors. Imports nothing else of this project."""
+"""Specifications: data sets, tables, settings, commands and errors. Imports nothing else of this project."""

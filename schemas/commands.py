@@ -1,4 +1,4 @@
-"""The commands that error messages name: the one place that knows how a step is called."""
+"""Command lines that error messages name: the only place that knows how a step is started."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DatasetSpec: one YAML says where a log comes from and how its columns become impressions, fields and scenarios.
+"""DatasetSpec: where a log comes from and how its columns become impressions, fields and scenarios. One YAML each.
 
 `load_dataset` reads one; every mistake in it is one DatasetSpecError that names file, key, value and remedy.
 """
@@ -26,7 +26,7 @@ STATISTICS = ("impressions", "ctr")
 
 
 class EventTimeSpec(Spec):
-    """The event time's column, how it is written, and its time zone where the text has none."""
+    """The event time's column, its format, and its time zone where the text has none."""
 
     column: str
     format: str = Field(default="iso", description="iso, epoch_s, epoch_ms, or a Spark datetime pattern")
@@ -41,14 +41,16 @@ class LabelSpec(Spec):
 
 
 class ColumnsSpec(Spec):
-    """Columns of the log that the canonical impression is made of."""
+    """The log's columns that make up the canonical impression."""
 
     event_time: EventTimeSpec
     user: str
     item: str
     label: LabelSpec
     value: str | None = None
-    natural_key: tuple[str, ...] = Field(default=(), description="columns that name a row; default: user, item, time")
+    natural_key: tuple[str, ...] = Field(
+        default=(), description="columns that identify a row; default: user, item, time"
+    )
 
 
 class BucketsSpec(Spec):
@@ -68,7 +70,7 @@ class BucketsSpec(Spec):
 
 
 class ScenarioSpec(Spec):
-    """What a scenario is: the values of a column, or buckets of one. Ids follow the order given."""
+    """Scenarios: the values of a column, or buckets of one. Ids follow the order given."""
 
     column: str
     values: tuple[str, ...] | None = Field(default=None, min_length=1)
@@ -108,7 +110,7 @@ class FieldSpec(Spec):
     name: Name
     source: str = Field(description="column of the log")
     kind: Literal["categorical", "numeric", "multi_valued"] = "categorical"
-    min_count: int = Field(default=1, ge=1, description="rarer values stay out of vocabulary")
+    min_count: int = Field(default=1, ge=1, description="rarer values are out of vocabulary")
     binning: BinningSpec | None = None
     separator: str = Field(default=" ", description="multi_valued: splits a text column")
     max_values: int = Field(default=1, ge=1, le=64, description="multi_valued: values kept per row")
@@ -164,7 +166,7 @@ class VocabularySpec(Spec):
 
 
 class DaysSpec(Spec):
-    """The days of the data set. `start` anchors vocabularies; an `end` is for logs that have one."""
+    """The days of the data set. `start` anchors the vocabularies' schedule; `end` is for logs that end."""
 
     start: date
     end: date | None = None
@@ -178,7 +180,7 @@ class DaysSpec(Spec):
 
 
 class DatasetSpec(Spec):
-    """One data set. See the modules' classes for each part; `load_dataset` reads it from YAML."""
+    """One data set; `load_dataset` reads it from YAML."""
 
     name: Name
     description: str = ""
@@ -224,7 +226,7 @@ class DatasetSpec(Spec):
 
     @cached_property
     def lineage(self) -> str:
-        """Eight hex digits over all that decides ids: vocabularies of one lineage can be mixed, others cannot."""
+        """Eight hex digits over everything that determines ids: only vocabularies of one lineage can be mixed."""
         fields = [f.model_dump(mode="json") for f in self.fields]
         scenario = self.scenario.model_dump(mode="json")
         parts = [self.name, fields, scenario, self.vocabulary.model_dump(), str(self.days.start)]
@@ -270,5 +272,5 @@ class DatasetSpec(Spec):
 
 
 def dataset_path(folder: Path, name: str) -> Path:
-    """Where a data set of this name lies in `folder`."""
+    """The YAML of the data set of this name in `folder`."""
     return folder / f"{name}.yaml"

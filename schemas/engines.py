@@ -1,4 +1,4 @@
-"""What each step needs to run: the one place that says so, for the scheduler (which may not import steps) and tests."""
+"""The engine that each step needs, declared here for the scheduler, which may not import steps."""
 
 from __future__ import annotations
 

@@ -6,11 +6,11 @@ Every message names the value, the place and the remedy. Command lines print it 
 
 
 class MsrError(Exception):
-    """Base of every error that a user can cause and mend."""
+    """Base of every error that a user can cause and fix."""
 
 
 class DatasetSpecError(MsrError):
-    """A data set's YAML is missing, unreadable or says something that is not allowed."""
+    """A data set's YAML is missing, unreadable or invalid."""
 
 
 class SourceError(MsrError):
@@ -22,7 +22,7 @@ class TableError(MsrError):
 
 
 class AuditFailedError(MsrError):
-    """An expectation of severity `fail` does not hold: nothing of the day was published."""
+    """An expectation of severity `fail` is violated: nothing of the day was published."""
 
 
 class SharedSetError(MsrError):
@@ -30,4 +30,4 @@ class SharedSetError(MsrError):
 
 
 class TrainingError(MsrError):
-    """Training cannot start or go on: window, labels, options, checkpoint or loss."""
+    """Training cannot start or continue: window, labels, options, checkpoint or loss."""

@@ -1,6 +1,6 @@
 """Names of all target models, for readers that must not import torch (DAGs, listings).
 
-A model itself is one file of msr_models/models; a test holds this list to what those files register.
+Each model is one file of msr_models/models; a test compares this list with what those files register.
 """
 
 MODELS = (

@@ -17,7 +17,7 @@ COLLAPSE_SHARE = 1e-3
 
 
 def _option_value(value: Any) -> Any:
-    """As it stands: whether 1 is meant as a number or a truth, only the model's own config can tell."""
+    """The value unchanged: only the model's own config knows whether 1 is a number or a truth value."""
     if value is None or _is_plain(value):
         return value
     if isinstance(value, list | tuple):
@@ -25,7 +25,7 @@ def _option_value(value: Any) -> Any:
         if all(map(_is_plain, value)) and (all(numbers) or all(isinstance(part, str) for part in value)):
             return list(value)
     raise ValueError(
-        f"{value!r} is no option: give a number, true or false, a text, null, or a list of numbers or texts"
+        f"{value!r} is not an option: give a number, true or false, a string, null, or a list of numbers or strings"
     )
 
 
@@ -33,7 +33,7 @@ def _is_plain(value: Any) -> bool:
     return isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value))
 
 
-# One validator: a union of types would tell of a wrong value once per type, and might turn 1 into 1.0.
+# One validator: a union of types would report a wrong value once per type, and might turn 1 into 1.0.
 OptionValue = Annotated[Any, PlainValidator(_option_value)]
 
 
@@ -50,23 +50,23 @@ class SearchSpec(Spec):
     gate_estimator: Literal["straight_through", "relu"] = "straight_through"
     kl_form: Literal["bernoulli", "linear"] = "bernoulli"
     kl_weight: float = Field(default=0.5, ge=0, description="lambda of eq. 15")
-    tower_reduction: Literal["mean", "sum"] = Field(default="mean", description="1/K in eq. 13, or the slides' sum")
+    tower_reduction: Literal["mean", "sum"] = Field(default="mean", description="over the towers; mean: 1/K of eq. 13")
     tower_sample: Annotated[int, Field(ge=1)] | None = Field(
         default=None,
-        description="instead of asking all towers, so that no cost grows with K: so many towers drawn per row "
-        "besides one (joint: its own, in every step; reference: any, once); null: all",
+        description="towers sampled per row, so that the cost does not grow with K; joint: besides the row's own, in "
+        "every step; reference: besides any one, once; null: all towers",
     )
     temperature: tuple[Positive, Positive] = Field(
         default=(1.0, 1.0), description="p = sigmoid(temperature * logit): first and last step, geometric between"
     )
     threshold_init: Rate = 0.5
-    threshold_bounds: tuple[Rate, Rate] = Field(default=(0.05, 0.95), description="of epsilon; two equal ones fix it")
-    target_share_rate: Rate | None = Field(default=0.3, description="lambda moves towards it; null: fixed lambda")
+    threshold_bounds: tuple[Rate, Rate] = Field(default=(0.05, 0.95), description="of epsilon; equal bounds fix it")
+    target_share_rate: Rate | None = Field(default=0.3, description="lambda is adapted towards it; null: fixed lambda")
     collapse_share: Annotated[float, Field(ge=0, lt=0.5)] = Field(
         default=COLLAPSE_SHARE,
-        # Not in dumps as long as it is the default: sets that were made before it was there keep their id.
+        # Excluded from dumps at its default, so that it does not change a set's id.
         exclude_if=lambda value: value == COLLAPSE_SHARE,
-        description="a search that shares no more than this part of the rows, or leaves out no more, is rejected",
+        description="a search that shares at most this part of the rows, or all but at most this part, is rejected",
     )
     warmup_epochs: int = Field(default=3, ge=0, description="epochs with g = 0 before the gate learns")
     epochs: int = Field(default=2, ge=1, description="epochs in which the gate learns")
@@ -79,7 +79,7 @@ class SearchSpec(Spec):
     selector_hidden: Hidden = (32,)
     scenario_heads: bool = Field(default=True, description="eq. 8 and 9: a head of the selector per scenario, or one")
     seed: int = 1
-    # Left out of dumps: they say when a search is due, not what it does, and must not change a set's id.
+    # Excluded from dumps: they decide when a search is due, not what it does, and must not change a set's id.
     drift_psi_limit: float = Field(default=0.25, ge=0, exclude=True, description="score shift that flags a day")
     drift_share_limit: Rate = Field(default=0.15, exclude=True, description="change of share rate that flags a day")
 
@@ -114,22 +114,23 @@ class ModelChoice(Spec):
 
 
 class TrainerConfig(Spec):
-    """What decides the weights that a training ends with, given its rows."""
+    """Settings that determine the trained weights, given the rows."""
 
     batch_size: int = Field(default=1024, ge=2)
     max_epochs: int = Field(default=4, ge=1)
     patience: int = Field(
-        default=1, ge=0, description="epochs in a row that may fail to improve validation; one more ends training"
+        default=1, ge=0, description="consecutive epochs that may fail to improve validation; one more ends training"
     )
     learning_rate: Positive = 1e-3
     weight_decay: float = Field(default=1e-6, ge=0)
     seed: int = 1
     optimiser: Literal["adam", "adagrad"] = "adam"
     embedding_update: Literal["row_sparse", "dense"] = Field(
-        default="row_sparse", description="row_sparse: only rows of the batch are stepped, weight decay on those alone"
+        default="row_sparse",
+        description="row_sparse: only the batch's rows are updated, with weight decay on those alone",
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        default="auto", description="of the products; weights, logits and loss are fp32; auto: bf16 on a GPU"
+        default="auto", description="of matrix products; weights, logits and loss are fp32; auto: bf16 on a GPU"
     )
     gradient_clip: Positive | None = Field(default=None, description="largest total norm; null: not clipped")
     schedule: Literal["constant", "linear", "cosine"] = Field(
@@ -145,7 +146,9 @@ class TrainingSpec(TrainerConfig):
     validation_days: int = Field(default=1, ge=1)
     models: tuple[ModelChoice, ...] = (ModelChoice(name="shared_bottom"),)
     ratios: tuple[Rate, ...] = Field(default=(0.0, 0.1, 0.3, 0.5, 1.0), min_length=1, description="grid of eq. 16")
-    rank_scope: Literal["global", "scenario"] = Field(default="global", description="which stored rank the ratio cuts")
+    rank_scope: Literal["global", "scenario"] = Field(
+        default="global", description="the stored rank that the ratio is applied to"
+    )
     start: Literal["scratch", "previous_day"] = Field(
         default="scratch", description="first weights: fresh ones, or those of the run of the trainable day before D"
     )
@@ -165,7 +168,7 @@ class TrainingSpec(TrainerConfig):
     @field_validator("models")
     @classmethod
     def _names_a_model(cls, models: tuple[ModelChoice, ...]) -> tuple[ModelChoice, ...]:
-        # A min_length would also count a model whose option is wrong as one that is not there.
+        # min_length would also report a model with an invalid option as missing.
         if not models:
             raise ValueError("names no model; give at least 1")
         return models

@@ -1,4 +1,4 @@
-"""Where a raw log comes from: the `source` block of a data set's YAML."""
+"""The `source` block of a data set's YAML: location, format and adapter of the raw log."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ from schemas.spec import Spec
 
 
 class GeneratorSpec(Spec):
-    """Size and taste of the generated log (adapter `generated`)."""
+    """Parameters of the generated log (adapter `generated`)."""
 
     seed: int = 7
     rows_per_day: int = Field(default=24_000, gt=0)
     scenario_shares: tuple[float, ...] = (0.5, 0.3, 0.14, 0.06)
     num_users: int = Field(default=3_000, gt=0)
     num_items: int = Field(default=800, gt=0)
-    shareable_items: float = Field(default=0.5, ge=0, le=1, description="share of items with one taste everywhere")
-    drift: float = Field(default=0.02, ge=0, description="step of the daily random walk of item tastes")
+    shareable_items: float = Field(
+        default=0.5, ge=0, le=1, description="share of items that appeal alike in all scenarios"
+    )
+    drift: float = Field(default=0.02, ge=0, description="step of the daily random walk of items' appeal")
     base_logit: float = -1.4
     broken_rows: float = Field(default=0.001, ge=0, lt=0.5, description="share of records broken on purpose")
 
 
-# The adapters of data sets that come as several files in one folder, and those files.
+# Adapters of data sets that consist of several files in one folder, and those files.
 FOLDERS = {
     "movielens": "ml-1m.inter, ml-1m.user and ml-1m.item",
     "ali_ccp": "sample_skeleton_train.csv, common_features_train.csv and their _test.csv",
@@ -34,7 +36,7 @@ FOLDERS = {
 
 
 class SourceSpec(Spec):
-    """Where the raw log lies and which adapter reads it."""
+    """The raw log and the adapter that reads it."""
 
     adapter: Literal["files", "movielens", "generated", "ali_ccp", "alimama", "ali_express", "kuairand"]
     path: str | None = Field(default=None, description="file, folder or glob; {ds} is the day; ${VAR} is expanded")

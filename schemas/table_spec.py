@@ -1,4 +1,4 @@
-"""TableSpec: what a Delta table must look like, as data; the writers in `lake/` enforce it.
+"""TableSpec: columns, keys, partitions and constraints of a Delta table; the writers in `lake/` enforce it.
 
 Tables whose rows Python handles one by one declare them as a `Row` class, from which the columns follow, so that the
 type checker and the table know the same fields.
@@ -6,7 +6,7 @@ type checker and the table know the same fields.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import NoneType
@@ -28,7 +28,7 @@ class _TablePart(Spec):
 
 
 class Column(_TablePart):
-    """One column. `volatile` ones (clocks, places, Delta versions) may differ in a rerun; content hashes skip them."""
+    """One column. `volatile` ones (clocks, paths, Delta versions) may differ in a rerun; content hashes skip them."""
 
     name: str
     type: pa.DataType
@@ -39,7 +39,7 @@ class Column(_TablePart):
 
 @dataclass(frozen=True, slots=True)
 class Doc:
-    """What `Annotated` says of a field of a Row beside its type: `type` where the default Arrow type does not fit."""
+    """Annotation of a Row's field: its description, and its Arrow type where the default does not fit."""
 
     text: str
     type: pa.DataType | None = None
@@ -86,7 +86,7 @@ class Constraint(_TablePart):
 class Expectation(_TablePart):
     """A Great Expectations expectation: the class name, its arguments, and what a violation does.
 
-    `fail` stops the day before anything is committed, `warn` is recorded in `audits`.
+    `fail` stops the day before anything is committed; `warn` is recorded in `audits`.
     """
 
     type: str
@@ -128,6 +128,16 @@ class TableSpec(_TablePart):
     def content_columns(self) -> list[str]:
         """Columns that a content hash covers: everything but the volatile ones."""
         return [c.name for c in self.columns if not c.volatile]
+
+    def require_columns(self, names: Sequence[str]) -> None:
+        """Raises TableError where `names` are not the table's columns, in any order."""
+        missing = [name for name in self.column_names if name not in names]
+        surplus = [name for name in names if name not in self.column_names]
+        if missing or surplus or len(names) != len(set(names)):
+            raise TableError(
+                f"table {self.name}: the rows lack columns {missing} and have unknown columns {surplus}; they have "
+                f"{names}, the spec in schemas/tables/{self.name}.py has {self.column_names}"
+            )
 
     def require_partition(self, partition: Mapping[str, str]) -> None:
         """Raises TableError where `partition` names no column, or one that the table is not partitioned by."""

@@ -1,4 +1,4 @@
-"""Small helpers for text that people read: hints, digests in names, tables."""
+"""Text for readers: hints, short digests, aligned and Markdown tables."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from schemas.tables.shared_instance_sets import SharedSet
 class Catalogue:
     """A snapshot of a data set's sets (ordered by `newness`) and pins (earliest first).
 
-    search: the settings that ties between sets are decided by, and that searches would use.
+    search: the settings that searches would use; among sets with the same window end, those searched with them win.
     """
 
     dataset: DatasetSpec
@@ -124,7 +124,7 @@ class Catalogue:
 
 
 def read_catalogue(dataset: DatasetSpec, search: SearchSpec | None = None) -> Catalogue:
-    """All sets and pins of the data set; empty where no search was ever run. search: default, the data set's own."""
+    """All sets and pins of the data set; empty before the first search. search: default, the data set's own."""
     pins = sorted(read_rows(dataset, Pin), key=lambda pin: pin.from_ds)
     found = Catalogue(dataset=dataset, search=search or dataset.search, sets=read_rows(dataset, SharedSet), pins=pins)
     return replace(found, sets=sorted(found.sets, key=found.newness))

@@ -20,8 +20,10 @@ _COLUMNS = ["instance_id", "scenario_id", "shared_score", "is_shared"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Overlap:
-    """Common instances of one scenario (-1: all). jaccard of is_shared: None where neither set shares any;
-    rank_correlation (Spearman) of the scores: None where one set scores all alike.
+    """The instances of one scenario (-1: all) that both sets have scored.
+
+    jaccard: of is_shared; None where neither set shares any. rank_correlation: Spearman's, of the scores; None where
+    the scores of one set are constant.
     """
 
     scenario_id: int
@@ -34,7 +36,7 @@ class Overlap:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SetDifference:
-    """days: those that both have masks of. only_first, only_second: instances without a mask in the other set."""
+    """days: those with masks of both sets. only_first, only_second: instances without a mask in the other set."""
 
     days: Sequence[date]
     only_first: int
@@ -45,7 +47,7 @@ class SetDifference:
 def compare_sets(dataset: DatasetSpec, first: str, second: str) -> SetDifference:
     """Overlap of all common instances, then of each scenario that has some.
 
-    Raises SharedSetError where no instance has masks of both.
+    Raises SharedSetError where the sets have no instance in common.
     """
     days = [published_days(dataset, MASKS, {"shared_set_id": set_id}) for set_id in (first, second)]
     only = [0, 0]

@@ -55,7 +55,7 @@ def list_lines(dataset: DatasetSpec) -> list[str]:
 
 
 def tie_lines(catalogue: Catalogue, window_end: date | None = None) -> list[str]:
-    """A line for each window end (or this one) that several accepted sets share: the one in use, how to change it."""
+    """A line for each window end (or this one) that several accepted sets share: which is used, how to change it."""
     lines = []
     for *others, used in catalogue.ties():
         if window_end in (None, used.last_day):
@@ -69,7 +69,7 @@ def tie_lines(catalogue: Catalogue, window_end: date | None = None) -> list[str]
 
 
 def show_lines(dataset: DatasetSpec, shared_set_id: str) -> list[str]:
-    """All that is known of a set. Raises SharedSetError for an unknown id."""
+    """Everything that is recorded of a set. Raises SharedSetError for an unknown id."""
     row = readable_row(dataset, shared_set_id)
     catalogue = read_catalogue(dataset)
     is_own = catalogue.is_compatible(catalogue.named(shared_set_id))
@@ -92,7 +92,7 @@ def show_lines(dataset: DatasetSpec, shared_set_id: str) -> list[str]:
 
 
 def difference_lines(dataset: DatasetSpec, first: str, second: str, found: SetDifference) -> list[str]:
-    """Overlap and rank correlation, all and per scenario."""
+    """Overlap and rank correlation, over all scenarios and per scenario."""
     common = found.overlaps[0].rows
     catalogue = read_catalogue(dataset)
     foreign = [s for s in catalogue.sets if s.shared_set_id in (first, second) and not catalogue.is_compatible(s)]
@@ -132,7 +132,7 @@ def _mask_days(dataset: DatasetSpec, shared_set_id: str) -> str:
 
 
 def _drift_lines(dataset: DatasetSpec, days: Sequence[DayDrift], is_own: bool) -> list[str]:
-    """Of each day scored after the search: score shift (PSI) and share rate of all rows, and which parts drifted."""
+    """For each day scored after the search: score shift (PSI) and share rate of all rows, the parts that drifted."""
     if not days:
         return ["no day outside the window has been scored yet"]
     table = [("day", "rows", "psi", "shared", "of the window", "drifted")]
@@ -144,10 +144,10 @@ def _drift_lines(dataset: DatasetSpec, days: Sequence[DayDrift], is_own: bool) -
 
 
 def _curve_lines(dataset: DatasetSpec, selector_uri: str) -> list[str]:
-    """The last epoch of each phase, and the file that has all."""
+    """The last epoch of each phase, and the file with all epochs."""
     try:
         path = curves_file(artifact_path(dataset, selector_uri))
-    except TableError as error:  # a remote lake, and no folder of artifacts named
+    except TableError as error:  # a remote lake without MSR_ARTIFACTS_DIR
         return [str(error)]
     last = last_epochs(path)
     lines = [f"{phase}: {', '.join(f'{k} {_fact(v)}' for k, v in record.items())}" for phase, record in last.items()]
@@ -186,7 +186,7 @@ def _facts(values: Mapping[str, Any]) -> list[str]:
 
 
 def _fact(value: object) -> str:
-    """Six digits and whole seconds are enough to read; `export` writes all of them."""
+    """Rounded to six digits or whole seconds; `export` writes exact values."""
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, datetime):

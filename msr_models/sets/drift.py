@@ -1,4 +1,4 @@
-"""Drift of scored days from a set's own window (`shared_instance_drift`), classified by the limits in force now."""
+"""Drift of scored days from a set's own window (`shared_instance_drift`), classified by the YAML's current limits."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class DayDrift:
 
     @property
     def drifted(self) -> list[Drift]:
-        """The parts past a limit; one is enough to flag the day."""
+        """The parts beyond a limit; one is enough to flag the day."""
         return [part for part in self.parts if part.is_drifted]
 
     @property
@@ -49,7 +49,7 @@ def read_drift(dataset: DatasetSpec, shared_set_id: str, days: Sequence[date] = 
 
 
 def drift_flags(dataset: DatasetSpec, days: Sequence[date] | None = None) -> dict[tuple[str, date], bool]:
-    """(set id, day) -> whether any part of the day is past a limit; no entry for a day that was not compared.
+    """(set id, day) -> whether any part of the day is beyond a limit; no entry for a day that was not compared.
 
     days: None for all.
     """
@@ -87,7 +87,7 @@ def _is_drifted(dataset: DatasetSpec, row: Drift) -> bool:
 def part_name(dataset: DatasetSpec, scenario_id: int, *, is_own: bool = True) -> str:
     """A scenario's name, or `all rows`.
 
-    is_own: whether the set belongs to the data set's lineage; the YAML does not name the scenarios of another one.
+    is_own: whether the set belongs to the data set's lineage; scenarios of other lineages have no names in the YAML.
     """
     if scenario_id == ALL_ROWS:
         return "all rows"

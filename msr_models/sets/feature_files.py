@@ -1,8 +1,8 @@
-"""Which files a day's masks were made from, so that masks of features that were built again since can be told.
+"""The files that a day's masks were made from, so that masks of features that were rebuilt since are recognised.
 
 A mask is a function of its row: the ids in scenario_features and the behaviours in behaviour_sequences. Writers never
-give a file the name of another, so the names of a day's files stand for what is in them. Compaction renames too: the
-day is then scored once more, and ends in the same masks.
+reuse a file name, so the names of a day's files stand for their content. Compaction renames files too: the day is then
+scored once more, with the same masks as a result.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def feature_files(
 ) -> dict[date, str]:
     """Day -> 16 hex digits over the names of its files, at these versions of the tables (default: the newest).
 
-    Raises TableError where a table or a version of it is not there.
+    Raises TableError where a table or a version of it does not exist.
     """
     names_D: dict[date, list[str]] = {day: [] for day in days}
     wanted = pa.array([str(day) for day in days], pa.string())
@@ -41,7 +41,7 @@ def feature_files(
 def mask_files(
     dataset: DatasetSpec, shared_set_id: str, days: Sequence[date], version: int | None = None
 ) -> dict[date, str | None]:
-    """Day -> its `feature_files` when the set's masks were made; None for a day without masks."""
+    """Day -> its `feature_files` at the time the set's masks were made; None for a day without masks."""
     source = lake_reader.open_dataset(dataset, MASKS, [COLUMN], version)
     filters = {"shared_set_id": shared_set_id}
     # A day is written in one transaction: its first row speaks for all

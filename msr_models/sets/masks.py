@@ -1,4 +1,4 @@
-"""Stored ranks of a shared-instance set, joined to a window's rows."""
+"""The stored ranks of a shared-instance set, joined to a window's rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError
 
 RankScope = Literal["global", "scenario"]
-# A tensor or an array: this room does without torch
+# A tensor or an array: this package does not import torch
 Comparable = TypeVar("Comparable", bound=Any)
 RANK_COLUMNS: dict[RankScope, str] = {"global": "rank_pct", "scenario": "rank_pct_scenario"}
 
@@ -31,7 +31,7 @@ def at_ratio(rank_N: Comparable, ratio: float) -> Comparable:
 
 
 class Ranks:
-    """Ranks of one set, a day at a time; days that are not among `mask_days` have none."""
+    """Ranks of one set, one day at a time; days outside `mask_days` have none."""
 
     def __init__(
         self,
@@ -44,10 +44,10 @@ class Ranks:
         *,
         as_recorded: bool = False,
     ) -> None:
-        """rows_D: rows of the window's days. as_recorded: the masks at this version are what a run was trained with,
-        whatever they were made from.
+        """rows_D: number of rows of each day of the window. as_recorded: accept outdated masks, because a recorded run
+        was trained with the masks at these versions.
 
-        Raises SharedSetError at once where a day has no masks at all, or masks of features that were replaced since.
+        Raises SharedSetError where a day has no masks at all, or masks of features that were rebuilt since.
         """
         self._dataset, self._set_id, self._rows_D = dataset, shared_set_id, rows_D
         self._days = [d for d in rows_D if d in set(mask_days)]
@@ -62,7 +62,7 @@ class Ranks:
             self._require_fresh([d for d in self._days if rows_D[d]], versions)
 
     def load_day(self, ds: date) -> tuple[Array, Array]:
-        """(instance_id ascending, their ranks float64 and a NaN for rows without a mask) of one day."""
+        """instance_id_M ascending, and rank_M float64 followed by a NaN for rows without a mask, of one day."""
         instances, ranks = [np.zeros(0, dtype=np.int64)], [np.zeros(0)]
         if ds in self._days:
             rows_of_day = lake_reader.condition([ds], self._filters)
@@ -74,7 +74,7 @@ class Ranks:
         return instance_M[order], np.append(np.concatenate(ranks)[order], np.nan)
 
     def join(self, ds: date, masks: tuple[Array, Array], instance_N: Array) -> Array:
-        """rank_N float64 of rows of `ds`, NaN where there is none; what lacks a mask is counted."""
+        """rank_N float64 of rows of `ds`, NaN for rows without a mask, which are counted."""
         instance_M, rank_M = masks
         found = find_in(instance_M, instance_N)
         if ds in self._days:
@@ -82,7 +82,7 @@ class Ranks:
         return np.asarray(rank_M[found])
 
     def require_complete(self) -> None:
-        """Raises SharedSetError with counts and the command that mends it where a joined row had no mask."""
+        """Raises SharedSetError with the counts and the command to run where a joined row had no mask."""
         self._require({ds: absent for ds, absent in self._absent.items() if absent})
 
     def _require(self, absent_D: Mapping[date, int]) -> None:
@@ -97,12 +97,12 @@ class Ranks:
         if stale := stale_days(self._dataset, self._set_id, days, versions):
             raise SharedSetError(
                 f"masks of shared set {self._set_id} were made from other files of {self._dataset.name} than it has "
-                f"now ({', '.join(map(str, stale))}): its features were built again since; run: "
+                f"now ({', '.join(map(str, stale))}): its features were rebuilt since; run: "
                 f"{scoring_command(self._dataset, self._set_id, stale)}"
             )
 
 
 def scoring_command(dataset: DatasetSpec, shared_set_id: str, days: Sequence[date]) -> str:
-    """The command that makes the set's masks of these days."""
+    """The command that scores these days with the set."""
     options = (day_options(days), f"--shared-set {shared_set_id}", "--window exact")
     return command("score_shared_instances", dataset, *options)

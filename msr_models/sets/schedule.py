@@ -1,20 +1,23 @@
-"""Which search a training day relies on: the scheduled ones, and those that drift makes due in between.
+"""Which searches a training day relies on: the scheduled ones, and those that drift makes due in between.
 
-Scheduled: `DatasetSpec.search_day`. By drift: where scoring for the day before, D-1, flagged its newest day, D-2, under
-the set that D-1 uses, a search of the days before D is due, and D and later days use its set. The flag of D-1 itself
-is not there when D decides, in daily order: were it used, a rerun of D would decide otherwise than its first run did.
+Scheduled searches follow `DatasetSpec.search_day`. A search of the days before D is due by drift where scoring for D-1
+flagged its newest day, D-2, as drifted from the set that D-1 uses; D and later days then use the new set. The flag of
+D-1 is not used, because it does not exist yet when D is first trained: a rerun of D would otherwise decide differently.
 
-Four days, where search and training read three days and the 2nd is the first with features:
+An example, where search and training read three days and the 2nd is the first day with features:
 
-  5th  no set yet: the search of the 5th is due by schedule. It reads 2nd to 4th and makes set A; the 5th uses A.
-  6th  A covers up to the 4th, the newest day scored for the 5th: nothing to ask. Scoring for the 6th flags the 5th: no.
-  7th  the 5th, newest of those scored for the 6th, did not drift: A. Scoring for the 7th flags the 6th: it drifted.
-  8th  the 6th, newest of those scored for the 7th, drifted from A: the search of the 8th is due by drift. It reads
-       5th to 7th and makes set B; the 8th and later days use B. Not the 7th, which was trained before this was known.
+  5th  There is no set yet: the search of the 5th is due by schedule. It reads the 2nd to 4th and makes set A, which
+       the 5th uses.
+  6th  The newest day scored for the 5th is the 4th, which A covers: nothing to decide, A is used. Scoring for the 6th
+       finds that the 5th did not drift.
+  7th  The newest day scored for the 6th is the 5th, which did not drift: A is used. Scoring for the 7th finds that the
+       6th drifted.
+  8th  The newest day scored for the 7th is the 6th, which drifted from A: the search of the 8th is due. It reads the
+       5th to 7th and makes set B, which the 8th and later days use. The 7th, trained before this was known, keeps A.
 
-Were the 8th trained first, the search of the 5th would be made, then the flags of the 5th and 6th, then the search of
-the 8th: a decision needs those of all days since the scheduled search, and the flags that they rest on. A flag is a
-function of set, day and limits; one that is missing is made first, so whatever the order of days, they decide the same.
+Days may be trained in any order. If the 8th is trained first, the search of the 5th comes first, then scoring of the
+5th and 6th, then the search of the 8th: a decision needs the decisions and drift flags of all days since the scheduled
+search. A flag is a function of set, day and limits, so one that is missing can be made at any time.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ _DAY = timedelta(days=1)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Todo:
-    """`search`: the days before `day`. `score`: `day` with `shared_set`, to know whether it drifted."""
+    """`search`: search the days before `day`. `score`: score `day` with `shared_set`, to learn whether it drifted."""
 
     kind: Literal["search", "score"]
     day: date
@@ -43,14 +46,14 @@ class Todo:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
-    """The first thing to be done before `ds` may be trained (None: nothing) and why."""
+    """The first thing to do before a day may be trained (None: nothing), and the reason."""
 
     todo: Todo | None
     reason: str
 
 
 def next_todo(dataset: DatasetSpec, ds: date, search: SearchSpec | None = None) -> Decision:
-    """What the sets that `ds` relies on still lack, from the tables' content alone; nothing where a set is pinned.
+    """The next search or scoring that `ds` relies on, from the tables' content alone; none where a set is pinned.
 
     search: settings to search with instead of the data set's own.
     """
@@ -66,17 +69,17 @@ def next_todo(dataset: DatasetSpec, ds: date, search: SearchSpec | None = None) 
         searched = _search_of(catalogue, scheduled)
         if searched is None:
             todo = Todo(kind="search", day=scheduled)
-            return Decision(todo=todo, reason=f"the search of {scheduled} is to be done")
+            return Decision(todo=todo, reason=f"the search of {scheduled} is due")
         done = f"the search of {scheduled} was {searched.status} ({searched.status_reason})"
         if newest is None:
-            return Decision(todo=None, reason=f"{done}; change search in the YAML, and it is searched with that")
+            return Decision(todo=None, reason=f"{done}; to search again, change `search` in the YAML")
     else:
         done = f"shared set {newest.shared_set_id} covers days up to {newest.last_day}"
     return _due_by_drift(catalogue, scheduled, ds) or Decision(todo=None, reason=done)
 
 
 def needs_search(dataset: DatasetSpec, ds: date) -> tuple[Literal["yes", "no", "skip"], str]:
-    """Whether searching or scoring remains to be done before `ds` may be trained, and why; skip: nothing is trained."""
+    """Whether searching or scoring is needed before `ds` may be trained, and why; skip: `ds` is not trained."""
     if dataset.window_before(ds, dataset.training.window_days) is None:
         first = dataset.first_feature_day
         return "skip", f"not all {dataset.training.window_days} days before it have features (the first is {first})"
@@ -98,14 +101,14 @@ def _due_by_drift(catalogue: Catalogue, scheduled: date, ds: date) -> Decision |
             reason = f"whether {newest_scored} drifted from shared set {used.shared_set_id} is not known yet"
             return Decision(todo=score, reason=reason)
         if flag:
-            reason = f"{newest_scored} drifted from shared set {used.shared_set_id}: the search of {day} is to be done"
+            reason = f"{newest_scored} drifted from shared set {used.shared_set_id}: the search of {day} is due"
             return Decision(todo=Todo(kind="search", day=day), reason=reason)
     return None
 
 
 def _search_of(catalogue: Catalogue, day: date) -> SharedSet | None:
-    """A set of the days before `day` that a search would not better: an accepted one, or one that was rejected or
-    retired and that a search with the settings of now would only find again.
+    """A set that makes another search of the days before `day` pointless: an accepted one, or a rejected or retired
+    one that was searched with the current settings.
     """
     of_day = (s for s in catalogue.sets if s.last_day == day - _DAY and catalogue.is_compatible(s))
     return next((s for s in of_day if s.status == "accepted" or s.is_searched_with(catalogue.search)), None)

@@ -14,7 +14,7 @@ from schemas.tables.training_runs import TrainingRun
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gain:
-    """Mean scenario AUC on validation of the arm that was selected and of r = 0, of one day and model."""
+    """Mean scenario AUC on validation of the selected run and of the run with r = 0, of one day and model."""
 
     ds: str
     model: str
@@ -42,7 +42,7 @@ def runs_of(runs: Sequence[TrainingRun], shared_set_id: str) -> list[TrainingRun
 
 
 def validation_gains(runs: Sequence[TrainingRun], shared_set_id: str) -> list[Gain]:
-    """Of each day and model that used the set; left out where no arm or no r = 0 was recorded."""
+    """Of each day and model that used the set; skipped where no selected run or none with r = 0 was recorded."""
     groups: dict[tuple[str, str], list[TrainingRun]] = defaultdict(list)
     for run in runs:
         groups[run.ds, run.model].append(run)
@@ -64,7 +64,7 @@ def validation_gains(runs: Sequence[TrainingRun], shared_set_id: str) -> list[Ga
 
 
 def sets_of_days(runs: Sequence[TrainingRun]) -> dict[date, set[str]]:
-    """Trained day -> sets that its runs used; empty for a day that was trained without one."""
+    """Trained day -> sets that its runs used; empty for a day trained without a set."""
     used: dict[date, set[str]] = defaultdict(set)
     for run in runs:
         used[date.fromisoformat(run.ds)] |= {run.shared_set_id} if run.shared_set_id else set()

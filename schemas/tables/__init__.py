@@ -1,4 +1,4 @@
-"""One module per Delta table, each with a `TABLE`. `get_table` finds them by name."""
+"""One module per Delta table, each with a TableSpec `TABLE` and, for small tables, its Row class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Accounts of one table's day: rows in, published, quarantined, and what its expectations said."""
+"""Audit of one table's day: rows read, published and quarantined, and the expectations that were violated."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -15,13 +15,13 @@ class Audit(Row):
     table_name: Annotated[str, Doc("the audited table")]
     ds: Annotated[str, Doc("the audited day")]
     status: Annotated[str, Doc("published or failed")]
-    rows_in: Annotated[int, Doc("rows that came in")]
+    rows_in: Annotated[int, Doc("rows read")]
     rows_published: Annotated[int, Doc("rows committed (0 where the audit failed)")]
     rows_quarantined: Annotated[int, Doc("rows refused, kept in quarantine")]
     rows_per_scenario: Annotated[str, Doc("JSON: scenario name -> rows published")]
     quarantine_reasons: Annotated[str, Doc("JSON: reason -> rows")]
-    warnings: Annotated[str, Doc("JSON list: expectations of severity warn that did not hold")]
-    failures: Annotated[str, Doc("JSON list: expectations of severity fail that did not hold")]
+    warnings: Annotated[str, Doc("JSON list: violated expectations of severity warn")]
+    failures: Annotated[str, Doc("JSON list: violated expectations of severity fail")]
 
 
 TABLE = TableSpec(

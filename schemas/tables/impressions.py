@@ -1,4 +1,4 @@
-"""One impression in canonical form: the contract between any log and everything after it."""
+"""One impression in canonical form: the contract between any log and all later steps."""
 
 import pyarrow as pa
 

@@ -1,4 +1,4 @@
-"""One record that broke the contract of `impressions`, kept as it came, with the reason."""
+"""One record that violates the contract of `impressions`, kept unchanged, with the reason."""
 
 import pyarrow as pa
 
@@ -8,7 +8,7 @@ TABLE = TableSpec(
     name="quarantine",
     doc=__doc__,
     columns=(
-        Column(name="ds", type=pa.string(), doc="the day whose ingest refused the record"),
+        Column(name="ds", type=pa.string(), doc="day whose ingest refused the record"),
         Column(name="reason", type=pa.string(), doc="short code, e.g. null_user, bad_label, duplicate"),
         Column(name="detail", type=pa.string(), doc="the offending column and value"),
         Column(name="raw_record", type=pa.string(), doc="the record as JSON"),

@@ -26,7 +26,7 @@ class Drift(Row):
     ]
     is_drifted: Annotated[
         bool,
-        Doc("psi or share rate past chance and past the limits at scoring time"),
+        Doc("psi or share rate beyond chance and beyond the limits at scoring time"),
     ]
     window_rows: Annotated[int, Doc("rows of the set's window")]
 

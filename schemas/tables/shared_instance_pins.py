@@ -16,8 +16,8 @@ class Pin(Row):
 
     table: ClassVar[str] = "shared_instance_pins"
 
-    from_ds: Annotated[str, Doc("first training day that the record holds for")]
-    shared_set_id: Annotated[str | None, Doc("set; null: from here on the newest again")]
+    from_ds: Annotated[str, Doc("first training day that the record applies to")]
+    shared_set_id: Annotated[str | None, Doc("set; null: the newest set again")]
     recorded_at: Annotated[datetime, Doc("clock", volatile=True)]
 
     @property

@@ -67,7 +67,7 @@ class SharedSet(Row):
         try:
             own = SearchSpec.model_validate_json(self.config)
         except ValidationError:
-            return False  # a version of the code with other settings made it
+            return False  # searched by code with other settings
         return own.model_dump(exclude={"every_days"}) == search.model_dump(exclude={"every_days"})
 
 

@@ -215,8 +215,8 @@ def test_nothing_to_search_and_a_missing_day(lake: Path, caplog: pytest.LogCaptu
         (date(2026, 1, 6), "no", "covers days up to 2026-01-04"),
         (date(2026, 1, 7), "yes", "whether 2026-01-05 drifted from shared set .* is not known yet"),
         (date(2026, 1, 11), "yes", "whether 2026-01-05 drifted from shared set .* is not known yet"),
-        (date(2026, 1, 12), "yes", "the search of 2026-01-12 is to be done"),
-        (date(2026, 1, 14), "yes", "the search of 2026-01-12 is to be done"),
+        (date(2026, 1, 12), "yes", "the search of 2026-01-12 is due"),
+        (date(2026, 1, 14), "yes", "the search of 2026-01-12 is due"),
     ],
 )
 def test_needs_search_answers_for_the_day(spec: DatasetSpec, ds: date, expected: str, reason: str) -> None:
@@ -229,7 +229,7 @@ def test_a_search_is_due_where_there_is_no_set(
     spec: DatasetSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MSR_LAKE_ROOT", str(tmp_path))
-    assert needs_search(spec, DS) == ("yes", f"the search of {DS} is to be done")
+    assert needs_search(spec, DS) == ("yes", f"the search of {DS} is due")
 
 
 def test_days_trained_in_any_order_rely_on_the_same_search(spec: DatasetSpec) -> None:

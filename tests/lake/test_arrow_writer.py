@@ -53,7 +53,7 @@ def test_a_rewrite_replaces_its_day_and_no_other() -> None:
     assert published_days(GENERATED, MASKS) == {date(2026, 1, 1), date(2026, 1, 2)}
 
 
-def test_processes_side_by_side_lose_nothing() -> None:
+def test_concurrent_processes_lose_nothing() -> None:
     days = [f"2026-01-{n:02d}" for n in range(1, 5)]
     with ProcessPoolExecutor(4, mp_context=get_context("spawn")) as pool:
         written = list(pool.map(write, days, range(1, 5)))
@@ -94,8 +94,7 @@ def test_nulls_are_counted_in_the_error() -> None:
 
 
 def test_rows_of_an_unpartitioned_table_are_replaced_by_key() -> None:
-    dataset = GENERATED
     first = masks("2026-01-01", 1)
-    overwrite_rows(first, dataset, MASKS, {"shared_set_id": "s"})
-    overwrite_rows(masks("2026-01-02", 2), dataset, MASKS, {"shared_set_id": "s"})
+    overwrite_rows(first, GENERATED, MASKS, {"shared_set_id": "s"})
+    overwrite_rows(masks("2026-01-02", 2), GENERATED, MASKS, {"shared_set_id": "s"})
     assert read_table(GENERATED, MASKS)["ds"].to_pylist() == ["2026-01-02"] * 2

@@ -1,4 +1,4 @@
-"""Where things lie."""
+"""Storage locations of artifacts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,3 @@ def test_a_moved_lake_finds_its_artifacts(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert artifact_path(SHOP, kept) == tmp_path / "new" / "shop" / "_artifacts" / "runs" / "one" / "weights.pt"
     monkeypatch.setenv("MSR_ARTIFACTS_DIR", str(tmp_path / "files"))
     assert artifact_path(SHOP, kept) == tmp_path / "files" / "shop" / "runs" / "one" / "weights.pt"
-
-
-def test_an_absolute_path_stays() -> None:
-    assert artifact_path(SHOP, "/models/weights.pt") == Path("/models/weights.pt")

@@ -1,4 +1,4 @@
-"""Reading names what is missing and how to make it."""
+"""Errors of reading name what is missing and the step that writes it."""
 
 from pathlib import Path
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def test_a_day_is_replaced_and_others_stay(spark: SparkSession, lake: Path, data
     assert published_days(dataset, TRUTH) == {date(2026, 1, 2)}
 
 
-def test_table_carries_constraints_and_no_feature_that_arrow_lacks(
+def test_a_table_has_constraints_and_no_feature_that_arrow_lacks(
     spark: SparkSession, lake: Path, dataset: DatasetSpec
 ) -> None:
     table = "vocabularies"
@@ -62,7 +62,7 @@ def test_table_carries_constraints_and_no_feature_that_arrow_lacks(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda f: f.drop("is_shareable"), r"lacks columns \['is_shareable'\].*it has"),
+        (lambda f: f.drop("is_shareable"), r"lack columns \['is_shareable'\].*they have"),
         (lambda f: f.withColumn("extra", F.lit(1)), r"unknown columns \['extra'\]"),
         (lambda f: f.withColumn("click_probability", F.lit("x")), "click_probability is string, not double"),
         (lambda f: f.withColumn("click_probability", F.expr("IF(instance_id = 1, NULL, 0.5D)")), "1 of 2 rows are"),
@@ -70,7 +70,9 @@ def test_table_carries_constraints_and_no_feature_that_arrow_lacks(
         (lambda f: f.withColumn("instance_id", F.lit(5).cast("long")), "1 of 2 rows repeat a key"),
     ],
 )
-def test_a_frame_that_does_not_fit_is_refused(spark, lake, dataset, change, message) -> None:
+def test_a_frame_that_does_not_fit_is_refused(
+    spark: SparkSession, lake: Path, dataset: DatasetSpec, change: Callable[[DataFrame], DataFrame], message: str
+) -> None:
     frame = change(truth(spark, "2026-01-01", [1, 2]))
     with pytest.raises(TableError, match=message):
         publish(frame, dataset, TRUTH, {"ds": "2026-01-01"})
@@ -78,12 +80,14 @@ def test_a_frame_that_does_not_fit_is_refused(spark, lake, dataset, change, mess
         read_days(spark, dataset, TRUTH, [date(2026, 1, 1)])
 
 
-def test_a_partition_that_the_table_does_not_have_is_refused(spark, lake, dataset) -> None:
+def test_a_partition_that_the_table_does_not_have_is_refused(
+    spark: SparkSession, lake: Path, dataset: DatasetSpec
+) -> None:
     with pytest.raises(TableError, match="not by"):
         publish(truth(spark, "2026-01-01", [1]), dataset, TRUTH, {"scenario_id": "1"})
 
 
-def test_integer_partitions_are_replaced_one_by_one(spark, lake, dataset) -> None:
+def test_integer_partitions_are_replaced_one_by_one(spark: SparkSession, lake: Path, dataset: DatasetSpec) -> None:
     table = "scenario_features"
     schema = spark_schema(get_table(table).for_dataset(dataset))
     zeros = {"int": F.lit(0), "bigint": F.lit(0), "double": F.lit(0.0), "string": F.lit("v"), "array<int>": F.array()}
@@ -105,10 +109,11 @@ def test_integer_partitions_are_replaced_one_by_one(spark, lake, dataset) -> Non
 
 
 @pytest.mark.parametrize("is_locked", [True, False], ids=["one machine", "machines that share a lake"])
-def test_parallel_writers_of_a_table_that_does_not_exist_yet(spark, lake, dataset, monkeypatch, is_locked) -> None:
-    if not is_locked:  # as on a remote store: only Delta's commits and the retries stand between the writers
-        monkeypatch.setattr("lake.spark_writer._one_writer", lambda uri: nullcontext())
-        monkeypatch.setattr("lake.spark_writer._clear_torn_creation", lambda uri: None)
+def test_parallel_writers_of_a_table_that_does_not_exist_yet(
+    spark: SparkSession, lake: Path, dataset: DatasetSpec, monkeypatch: pytest.MonkeyPatch, is_locked: bool
+) -> None:
+    if not is_locked:  # a URI counts as a remote store: only Delta's commits and the retries separate the writers
+        monkeypatch.setenv("MSR_LAKE_ROOT", lake.as_uri())
     days = [date(2026, 1, d) for d in (1, 2, 3)]
     jobs = [(day, n) for day in days for n in range(2)]  # two writers of each day, all at once
 
@@ -121,19 +126,19 @@ def test_parallel_writers_of_a_table_that_does_not_exist_yet(spark, lake, datase
     assert read_days(spark, dataset, TRUTH, days).count() == 9
 
 
-def test_what_a_killed_creator_left_is_no_hindrance(spark, lake, dataset) -> None:
+def test_the_folder_of_a_killed_creator_is_cleared(spark: SparkSession, lake: Path, dataset: DatasetSpec) -> None:
     log = lake / dataset.name / TRUTH / "_delta_log"
     (log / "_staged_commits").mkdir(parents=True)
     (log / ".00000000000000000000.json.0000.tmp").write_text("{}")
     assert publish(truth(spark, "2026-01-01", [1]), dataset, TRUTH, {"ds": "2026-01-01"}) == 1
 
 
-def test_a_data_set_whose_fields_changed_is_refused(spark, lake, dataset) -> None:
+def test_a_data_set_whose_fields_changed_is_refused(spark: SparkSession, lake: Path, dataset: DatasetSpec) -> None:
     table = "impressions"
     spec = get_table(table).for_dataset(dataset)
     empty = spark.createDataFrame([], spark_schema(spec))
     publish(empty, dataset, table, {"ds": "2026-01-01"})
     fewer = dataset.model_copy(update={"fields": dataset.fields[:2]})
     narrow = spark.createDataFrame([], spark_schema(get_table(table).for_dataset(fewer)))
-    with pytest.raises(TableError, match="was made with other columns"):
+    with pytest.raises(TableError, match="was created with other columns"):
         publish(narrow, fewer, table, {"ds": "2026-01-01"})

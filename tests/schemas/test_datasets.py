@@ -1,4 +1,4 @@
-"""The shipped data sets: what each of them keeps decides which models it can train."""
+"""The shipped data sets: which models each of them can train, and its split."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WITHOUT_BEHAVIOURS = ("ali_ccp", "ali_express")
 
 
 @pytest.mark.parametrize("name", WITHOUT_BEHAVIOURS)
-def test_a_log_without_behaviours_refuses_what_looks_at_them_and_trains_the_rest(name: str) -> None:
+def test_a_log_without_behaviours_refuses_models_that_need_them_and_trains_the_rest(name: str) -> None:
     dataset = load_dataset(name)
     layout = smallest_layout(dataset)
     asked = [("shared_bottom", {"sequence_pooling": "din"}), *((model, {}) for model in known_models())]
@@ -47,7 +47,7 @@ def test_the_other_logs_train_every_model(name: str) -> None:
         ("alimama", "2017-05-13", ("2017-05-08", "2017-05-11"), "2017-05-12"),
     ],
 )
-def test_the_splits_are_those_that_the_page_on_public_data_sets_tells(
+def test_the_splits_are_those_of_the_page_on_public_data_sets(
     name: str, ds: str, trains: tuple[str, str], validates: str
 ) -> None:
     dataset = load_dataset(name)

@@ -65,7 +65,7 @@ MISTAKES = [
     (
         "training",
         {"models": [{"name": "star", "options": {"hidden": {"a": 1}}}]},
-        r"own\.yaml: training\.models\.0\.options\.hidden: \{'a': 1\} is no option: give a number, true or false[^|]*$",
+        r"own\.yaml: training\.models\.0\.options\.hidden: \{'a': 1\} is not an option: give a number[^|]*$",
     ),
     ("training", {"models": []}, r"training\.models: names no model; give at least 1"),
     ("days.start", "soon", r"days\.start: 'soon': "),

@@ -1,8 +1,9 @@
-"""Settings of the search: what would do nothing, or does not fit together, is refused where it is written."""
+"""Settings of search and training: those without effect, out of bounds or in conflict are refused."""
 
 from __future__ import annotations
 
 import json
+import math
 from datetime import date
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 from pydantic import ValidationError
 
 from msr_models.models.registry import parse_options
-from schemas.pipeline_spec import ModelChoice, SearchSpec
+from schemas.pipeline_spec import ModelChoice, SearchSpec, TrainerConfig, TrainingSpec
+from schemas.source_spec import GeneratorSpec
+from schemas.spec import Spec
 
 
 @pytest.mark.parametrize(
@@ -50,14 +53,42 @@ def test_a_setting_without_effect_or_sense_is_refused(change: dict[str, Any], me
     ],
     ids=str,
 )
-def test_what_has_an_effect_is_taken(change: dict[str, Any]) -> None:
+def test_settings_that_have_an_effect_are_accepted(change: dict[str, Any]) -> None:
     spec = SearchSpec(**change)
     assert SearchSpec.model_validate_json(spec.model_dump_json()) == spec
 
 
-def test_a_guard_that_is_left_at_its_default_changes_no_sets_id() -> None:
+def test_a_guard_at_its_default_does_not_change_a_sets_id() -> None:
     assert "collapse_share" not in SearchSpec().model_dump() and "collapse_share" not in SearchSpec().model_dump_json()
     assert SearchSpec(collapse_share=0.01).model_dump()["collapse_share"] == 0.01
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan], ids=str)
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        (TrainerConfig, "learning_rate"),
+        (TrainingSpec, "learning_rate"),
+        (TrainingSpec, "gradient_clip"),
+        (TrainingSpec, "memory_gb"),
+        (SearchSpec, "kl_weight"),
+        (SearchSpec, "learning_rate"),
+        (GeneratorSpec, "base_logit"),
+    ],
+)
+def test_no_setting_is_infinite_or_nan(spec: type[Spec], name: str, value: float) -> None:
+    with pytest.raises(ValidationError, match=rf"{name}\s.*finite number"):
+        spec.model_validate({name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("learning_rate", 0), ("weight_decay", -1e-6), ("batch_size", 1), ("max_epochs", 0), ("gradient_clip", 0)],
+)
+def test_training_settings_have_bounds(name: str, value: float) -> None:
+    for spec in (TrainerConfig, TrainingSpec):
+        with pytest.raises(ValidationError, match=rf"{name}\s.*greater than"):
+            spec.model_validate({name: value})
 
 
 OPTIONS: dict[str, Any] = {
@@ -75,7 +106,7 @@ OPTIONS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(("made", "key"), [(SearchSpec, "backbone_options"), (ModelChoice, "options")])
-def test_options_are_kept_as_they_were_given(made: type[Any], key: str) -> None:
+def test_options_keep_their_values_and_types(made: type[Any], key: str) -> None:
     needed = {"name": "adasparse"} if made is ModelChoice else {}
     given = {name: value for name, value in OPTIONS.items() if made is ModelChoice or name != "hidden"}
     spec = made.model_validate({**needed, key: given})
@@ -98,6 +129,8 @@ def test_a_models_own_defaults_can_be_given() -> None:
     "value", [{"a": 1}, [[1, 2]], [1, "a"], [True, 2], [None], date(2026, 1, 1), float("nan"), [float("inf")]], ids=str
 )
 def test_a_wrong_option_is_one_message(value: Any) -> None:
-    with pytest.raises(ValidationError, match="is no option: give a number, true or false, a text, null") as told:
+    with pytest.raises(
+        ValidationError, match="is not an option: give a number, true or false, a string, null"
+    ) as raised:
         ModelChoice(name="star", options={"hidden": value})
-    assert [error["loc"] for error in told.value.errors()] == [("options", "hidden")]
+    assert [error["loc"] for error in raised.value.errors()] == [("options", "hidden")]
