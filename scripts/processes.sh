@@ -1,11 +1,11 @@
-# Sourced by the scripts that leave processes running: start one, look at it, end just that one.
-# A pid file holds the pid and the process's start time, so a number that the system gave to someone else is never signalled.
+# Background processes with pid files: start, find and stop them. Sourced by other scripts.
+# A pid file holds the pid and the process's start time, so that a pid reused by another process is never signalled.
 
 run_dir="${MSR_AIRFLOW_HOME:-$PWD/.airflow}/run"
 
 start_time_of() { [ -r "/proc/$1/stat" ] && sed 's/.*) //' "/proc/$1/stat" | cut -d' ' -f20; }
 
-pid_of() { # pid_of NAME: prints the pid when the process that we started still runs
+pid_of() { # pid_of NAME: prints the pid if the process that we started is still running
   local pid started
   read -r pid started 2>/dev/null <"$run_dir/$1.pid" || return 1
   [ "$(start_time_of "$pid")" = "$started" ] && echo "$pid"
@@ -20,7 +20,7 @@ start_process() { # start_process NAME LOGFILE COMMAND...
   echo "$pid $(start_time_of "$pid")" >"$run_dir/$name.pid"
 }
 
-descendants_of() { # descendants_of PID: prints "pid start-time" of all that it started, in any session
+descendants_of() { # descendants_of PID: prints "pid start-time" of all its descendants, whatever their session
   local child
   for child in $(cat "/proc/$1/task"/*/children 2>/dev/null); do
     echo "$child $(start_time_of "$child")"
@@ -28,7 +28,7 @@ descendants_of() { # descendants_of PID: prints "pid start-time" of all that it 
   done
 }
 
-signal_same() { # signal_same SIGNAL: signals those of the "pid start-time" lines on stdin that are still the same; prints how many
+signal_same() { # signal_same SIGNAL: signals the processes on stdin ("pid start-time") that still exist; prints how many
   local pid started count=0
   while read -r pid started; do
     [ -n "$started" ] && [ "$(start_time_of "$pid")" = "$started" ] || continue
@@ -37,7 +37,7 @@ signal_same() { # signal_same SIGNAL: signals those of the "pid start-time" line
   echo "$count"
 }
 
-stop_process() { # stop_process NAME [SECONDS]: a polite end for it and all that it started, then a hard one
+stop_process() { # stop_process NAME [SECONDS]: SIGTERM to it and all its descendants, then SIGKILL
   local pid family seconds=${2:-15}
   if pid=$(pid_of "$1"); then
     family=$(echo "$pid $(start_time_of "$pid")" && descendants_of "$pid")
@@ -60,7 +60,7 @@ wait_for_port() { # wait_for_port NAME PORT SECONDS LOGFILE
     pid_of "$1" >/dev/null || break
     sleep 0.2
   done
-  echo "$1 did not open port $2; the end of $4:" >&2
+  echo "$1 did not open port $2; last lines of $4:" >&2
   tail -n 15 "$4" >&2
   return 1
 }

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# One local Spark engine that all steps share: scripts/spark_connect.sh start|stop|status|url|run
-# It is pip's pyspark, the jars of .jars (or MSR_SPARK_JARS) and the knobs of scripts/spark-local.conf, on this machine only.
-# `run` stays in the foreground (images). MSR_SPARK_CONNECT_PORT (15002), MSR_SPARK_MASTER (local[2]).
+# The local Spark Connect server that all steps share: scripts/spark_connect.sh start|stop|status|url|run
+# It uses pip's pyspark, the jars in .jars (or MSR_SPARK_JARS) and the settings in scripts/spark-local.conf.
+# `run` stays in the foreground (for images). Environment: MSR_SPARK_CONNECT_HOST (127.0.0.1), MSR_SPARK_CONNECT_PORT
+# (15002), MSR_SPARK_MASTER (local[2]).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/processes.sh
@@ -13,9 +14,9 @@ log="${MSR_AIRFLOW_HOME:-$PWD/.airflow}/logs/spark-connect.log"
 server_command() {
   local home python
   python="$(cd "${MSR_VENV:-.venv}" 2>/dev/null && pwd)/bin/python" ||
-    { echo "pyspark is not installed here: run scripts/setup.sh spark (or make setup)" >&2; exit 2; }
+    { echo "pyspark is not installed: run scripts/setup.sh spark (or make setup)" >&2; exit 2; }
   compgen -G "$jars/delta-spark_*.jar" >/dev/null ||
-    { echo "no delta-spark_*.jar in $jars: run scripts/setup.sh, or name a folder that has them with MSR_SPARK_JARS" >&2; exit 2; }
+    { echo "no delta-spark_*.jar in $jars: run make setup, or set MSR_SPARK_JARS to a folder of jars" >&2; exit 2; }
   home=$("$python" -c 'import importlib.util as u; print(u.find_spec("pyspark").submodule_search_locations[0])')
   export SPARK_HOME="$home" PYSPARK_PYTHON="$python" SPARK_NO_DAEMONIZE=1
   command=("$home/bin/spark-submit" --class org.apache.spark.sql.connect.service.SparkConnectServer
@@ -31,11 +32,11 @@ case "${1:-}" in
     ;;
   start)
     if pid_of spark-connect >/dev/null; then
-      echo "Spark Connect is running already: sc://127.0.0.1:$port"
+      echo "Spark Connect is already running: sc://127.0.0.1:$port"
       exit
     fi
     if port_open "$port"; then
-      echo "port $port is taken by another program: choose one with MSR_SPARK_CONNECT_PORT" >&2
+      echo "port $port is in use by another program: set MSR_SPARK_CONNECT_PORT to a free one" >&2
       exit 2
     fi
     server_command
@@ -45,7 +46,8 @@ case "${1:-}" in
     ;;
   stop) stop_process spark-connect ;;
   status)
-    if pid=$(pid_of spark-connect); then echo "spark-connect runs (pid $pid, sc://127.0.0.1:$port)"; else echo "spark-connect is not running"; fi
+    if pid=$(pid_of spark-connect); then echo "spark-connect is running (pid $pid, sc://127.0.0.1:$port)"
+    else echo "spark-connect is not running"; fi
     ;;
   url) echo "sc://127.0.0.1:$port" ;;
   *)

@@ -34,9 +34,12 @@ def home(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
-        ({"MSR_DATASET": "movielens_age", "MSR_MODELS": "star"}, "is up for data set generated: make down first"),
-        ({"MSR_MODELS": "all"}, "is up with models 'star', not 'all': make down first"),
-        ({}, "is up with models 'star', not '': make down first"),
+        (
+            {"MSR_DATASET": "movielens_age", "MSR_MODELS": "star"},
+            "is running for data set generated, not movielens_age",
+        ),
+        ({"MSR_MODELS": "all"}, "is running with models 'star', not 'all'"),
+        ({}, "is running with models 'star', not ''"),
     ],
 )
 def test_up_for_something_else_is_refused(environment: dict[str, str], message: str, home: Path) -> None:
@@ -47,5 +50,5 @@ def test_up_for_something_else_is_refused(environment: dict[str, str], message: 
     done = subprocess.run(
         ["scripts/airflow.sh", "up"], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False
     )
-    assert done.returncode == 2 and message in done.stderr
+    assert done.returncode == 2 and message in done.stderr and "make down" in done.stderr
     assert (home / "run" / "models").read_text() == "star\n"

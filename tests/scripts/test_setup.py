@@ -87,7 +87,7 @@ def test_without_python_3_11_the_error_is_one_line(tmp_path: Path) -> None:
         (tools / tool).symlink_to(shutil.which(tool) or tool)
     done = run_setup("train", PATH=str(tools), MSR_VENV=str(tmp_path / "venv"), MSR_PYTHON="")
     assert done.returncode == 2
-    assert done.stderr.count("\n") == 1 and "Python 3.11 is not there: install it" in done.stderr
+    assert done.stderr.count("\n") == 1 and "Python 3.11 was not found: install it" in done.stderr
 
 
 def test_the_local_spark_profile_is_pairs_of_key_and_value() -> None:
