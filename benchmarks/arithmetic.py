@@ -1,4 +1,4 @@
-"""The step benchmark's shapes, what their matrix products cost, and what the machine can do."""
+"""Shapes of the step benchmark, the arithmetic of their matrix products and the machine's measured peak."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BATCH, WIDTH, HIDDEN = 4096, 16, [1024, 512, 256]
 
 
 def products_gflop(window: Window, share: float, *, multiplies: int = 3) -> float:
-    """Arithmetic of the towers' products in a reuse step: forward, and twice that backward."""
+    """GFLOP of the towers' matrix products in a reuse step: forward, and twice as many backward."""
     widths = [window.layout.num_fields * WIDTH, *HIDDEN, 1]
     per_visit = 2 * sum(a * b for a, b in itertools.pairwise(widths))
     visits = BATCH * (1 + share * (window.num_scenarios - 1))
@@ -21,7 +21,7 @@ def products_gflop(window: Window, share: float, *, multiplies: int = 3) -> floa
 
 
 def peak_gflops(device: str, dtype: torch.dtype) -> float:
-    """The best of some square-ish matrix products of this run."""
+    """GFLOP/s of large matrix products, measured now."""
     size = 8192 if device == "cuda" else 1024
     a, b = (torch.randn(4 * 1024 if device == "cpu" else size, size, device=device, dtype=dtype) for _ in range(2))
     b = b[:size]

@@ -1,10 +1,10 @@
-"""Seconds that Spark needs for a day, from log to features, as rows and history grow; beside a DuckDB form by hand.
+"""Seconds from log to features for one day in Spark, as rows and history grow, next to hand-written DuckDB queries.
 
-Each case is a lake of its own with the generated log: 1, 2 and 4 times its rows after 7 days, and its rows after 7, 14
-and 28 days. The same state is copied anew for every run: the next day is ingested, its vocabulary version, sequences
-and features are made, by the steps' own functions in one warm session. Cases take turns, a first round of the
-smallest is not counted. DuckDB makes the day's sequences and features of the same files; its rows must equal the
-tables'. The quick form is one small day in a cold session: it shows that all of it works, its times say nothing.
+Each case is a lake of the generated log: 1, 2 and 4 times its rows after 7 days, and its rows after 7, 14 and 28 days.
+Every run starts from a fresh copy of that lake and builds the next day (ingest, vocabulary version, sequences,
+features) with the steps' own functions in one warm session. Cases take turns; the first round of the smallest is a
+warm-up. DuckDB builds the same day's sequences and features from the same files, and its rows must equal those of the
+tables. `--quick` runs one small day in a cold session: it only shows that the benchmark works.
 
   python -m benchmarks.bench_features
 """
@@ -41,14 +41,15 @@ from schemas.load_dataset import load_dataset
 
 STEPS = ("ingest", "vocabulary", "sequences", "features")
 FULL, QUICK = "full", "quick"
-HIGHEST_GROWTH = 1.25  # after 28 days against after 7: logs of tables grow, what is read of them does not
+# Most time for a day after 28 days of history, relative to 7: the Delta logs grow, the data read does not
+HIGHEST_GROWTH = 1.25
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is measured; `lookback_days` and `fit_days` replace the data set's own."""
+    """What to measure; `lookback_days` and `fit_days` replace the data set's values."""
 
     rows_per_day: int
     scales: tuple[int, ...]
@@ -83,7 +84,7 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One measured day: published impressions, seconds of each of STEPS, and DuckDB's for sequences and features."""
+    """One measured day: impressions, Spark's seconds per step, DuckDB's for sequences and features together."""
 
     rows: int
     seconds: dict[str, float]
@@ -104,7 +105,7 @@ def main(options: argparse.Namespace) -> None:
 
 
 def prepare(spark: SparkSession, plan: Plan, folder: Path) -> list[Case]:
-    """Lakes of all cases: those of one scale are copies of one lake, taken while it grows."""
+    """The lake of each case: lakes of one scale are copies of one lake, taken as it grows."""
     cases = []
     for scale in plan.scales:
         histories = plan.histories if scale == 1 else plan.histories[:1]
@@ -123,7 +124,7 @@ def prepare(spark: SparkSession, plan: Plan, folder: Path) -> list[Case]:
 
 
 def sized(plan: Plan, scale: int) -> DatasetSpec:
-    """The generated data set with the plan's rows and days, without an end."""
+    """The generated data set with the plan's rows and days and without an end date."""
     dataset = load_dataset("generated")
     assert dataset.source.generator is not None and dataset.statistics is not None
     generator = dataset.source.generator.model_copy(update={"rows_per_day": plan.rows_per_day * scale})
@@ -141,7 +142,7 @@ def sized(plan: Plan, scale: int) -> DatasetSpec:
 
 
 def measure(spark: SparkSession, cases: Sequence[Case], plan: Plan, folder: Path, threads: int) -> list[list[Run]]:
-    """Runs of each case that count, by turns: a session gets quicker for a long while, and no case shall gain by it."""
+    """The counted runs of each case. Cases take turns, so that none gains from the session's long warm-up."""
     runs: list[list[Run]] = [[] for _ in cases]
     for round_ in range(plan.warm_up + plan.rounds):
         for case, done in zip(cases, runs, strict=True):
@@ -158,7 +159,7 @@ def measure(spark: SparkSession, cases: Sequence[Case], plan: Plan, folder: Path
 
 
 def run_day(spark: SparkSession, case: Case, lake: Path, threads: int) -> Run:
-    """One day by Spark, then its sequences and features by DuckDB; RuntimeError where their rows differ."""
+    """Build one day with Spark, then its sequences and features with DuckDB. Raises RuntimeError where rows differ."""
     dataset, ds = case.dataset, case.ds
     version = dataset.vocabulary_version(ds)
     assert version is not None
@@ -176,7 +177,7 @@ def run_day(spark: SparkSession, case: Case, lake: Path, threads: int) -> Run:
 
 
 def check_equal(table: str, dataset: DatasetSpec, ds: date, by_duckdb: pa.Table, key: str) -> int:
-    """Number of rows; RuntimeError where a column that both have differs in any row."""
+    """Number of rows. Raises RuntimeError that names the common columns in which any row differs."""
     columns = [name for name in by_duckdb.column_names if name not in ("ds", "user_key")]
     by_spark = read_table(dataset, table, columns=columns, days=[ds]).sort_by(key)
     other = by_duckdb.select(columns).cast(by_spark.schema).sort_by(key)
@@ -194,7 +195,7 @@ def timed(work: Callable[[], object]) -> float:
 
 @contextmanager
 def lake_at(root: Path) -> Iterator[None]:
-    """MSR_LAKE_ROOT for a while."""
+    """Set MSR_LAKE_ROOT within the block."""
     before = os.environ.get("MSR_LAKE_ROOT")
     os.environ["MSR_LAKE_ROOT"] = str(root)
     try:
@@ -230,16 +231,16 @@ def report(cases: Sequence[Case], runs: Sequence[Sequence[Run]], plan: Plan, opt
         ratio = sum(seconds.values()) / sum(rows[1, least].seconds.values())
         by_history.add(history, *seconds.values(), sum(seconds.values()), ratio)
     growth = max(float(row[-1] or 0) for row in by_history.rows)
-    bar = harness.Bar(
-        what=f"a day after up to {plan.histories[-1]} days of history against one after {least}",
-        asked=f"<= {HIGHEST_GROWTH}x (noise of a run)",
+    target = harness.Target(
+        what=f"a day after up to {plan.histories[-1]} days of history, relative to one after {least}",
+        required=f"<= {HIGHEST_GROWTH}x (noise of a run)",
         measured=f"{growth:.2f}x",
         met=growth <= HIGHEST_GROWTH,
     )
     harness.report(
         "features", [by_rows, by_history], command="python -m benchmarks.bench_features",
         libraries=["pyspark", "delta-spark", "duckdb", "deltalake"], options=options,
-        bars=[] if options.quick else [bar], notes=notes(plan),
+        targets=[] if options.quick else [target], notes=notes(plan),
     )  # fmt: skip
 
 
@@ -250,13 +251,13 @@ def median_run(runs: Sequence[Run]) -> Run:
 
 
 def notes(plan: Plan) -> list[str]:
-    """What the numbers hold and leave out."""
+    """What the numbers include and what they do not."""
     return [
-        f"medians of {plan.rounds} days, each on a fresh copy of the lake, by turns; not counted: the days that fill "
-        f"the lakes, and {plan.warm_up} first round of the smallest",
+        f"medians of {plan.rounds} days, each on a fresh copy of the lake, cases in turns; not counted: the days that "
+        f"fill the lakes and {plan.warm_up} warm-up round of the smallest",
         f"lookback {plan.lookback_days} days, vocabularies fitted on {plan.fit_days} days and renewed every day",
-        "Spark's steps check keys, nulls, constraints and accounts and commit transactions; DuckDB only transforms and "
-        "writes Parquet; every row and column of both was compared (but for user_key, another hash there)",
+        "Spark's steps also check keys, nulls, constraints and row counts and commit transactions; DuckDB only "
+        "transforms and writes Parquet; all rows and columns but user_key (hashed differently) were compared",
     ]
 
 

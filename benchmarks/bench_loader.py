@@ -1,9 +1,8 @@
-"""The loader: batches of 4096 shuffled rows from memory and through buckets on disk, beside what others do.
+"""The loader: batches of 4096 shuffled rows, from memory and through buckets on disk, next to common alternatives.
 
-The lake is written by the pipeline's own writer into a temporary directory: 18 int32 fields, once without behaviours
-and once with 50 of them per row by pointer. Rows/s of a whole epoch are warm (after one untimed epoch), the median of
-several; the load from Delta is timed, and its peak memory measured, in a process of its own. A GPU is used where there
-is one.
+Two temporary lakes hold 18 int32 fields, without behaviours and with 50 per row (by pointer). Rows/s are the median of
+several whole epochs after an untimed one. Time and peak memory of the load from Delta are measured in a separate
+process. A GPU is used if there is one.
 
   python -m benchmarks.bench_loader
 """
@@ -28,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from benchmarks.harness import Bar, Table, median_seconds, parser, report
+from benchmarks.harness import Table, Target, median_seconds, parser, report
 from benchmarks.loader_lake import FIELD_SIZES, loader_dataset, loader_days, write_lake
 from benchmarks.mixing import mixing
 from lake import reader as lake_reader
@@ -48,7 +47,7 @@ COLUMNS = [f"f_{name}" for name in FIELD_SIZES] + ["scenario_id", "label"]
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """Rows of the two lakes, of buckets, and batches timed of the slow baselines."""
+    """Rows of the two lakes and of a bucket, and the number of batches timed of the slow baselines."""
 
     flat: int
     sequences: int
@@ -62,7 +61,7 @@ QUICK = Sizes(flat=200_000, sequences=200_000, bucket=50_000, slow_batches=1, re
 
 
 class PandasRows(Dataset[dict[str, Tensor]]):
-    """What is replaced: a dictionary of pandas look-ups per row."""
+    """Baseline: a dictionary of pandas look-ups per row."""
 
     def __init__(self, frame: pd.DataFrame) -> None:
         self.frame = frame
@@ -90,7 +89,7 @@ def main() -> None:
 
 
 def measure(options: argparse.Namespace, sizes: Sizes) -> None:
-    """All tables and bars."""
+    """Measure everything and report."""
     flat, sequences = loader_dataset("flat", 1), loader_dataset("sequences", BEHAVIOURS)
     write_lake(flat, DAYS, sizes.flat // len(DAYS), 0)
     write_lake(sequences, DAYS, sizes.sequences // len(DAYS), 2 * BEHAVIOURS)
@@ -141,28 +140,28 @@ def measure(options: argparse.Namespace, sizes: Sizes) -> None:
         command="python -m benchmarks.bench_loader" + (" --quick" if options.quick else ""),
         libraries=("torch", "pyarrow", "deltalake", "numpy", "pandas"),
         options=options,
-        bars=[
-            rate_bar("rows/s from memory, no sequences", 5e6, rates["memory, flat"]),
-            rate_bar("rows/s from memory, 50 behaviours by pointer", 1e6, rates["memory, sequences"]),
-            Bar(
+        targets=[
+            rate_target("rows/s from memory, no sequences", 5e6, rates["memory, flat"]),
+            rate_target("rows/s from memory, 50 behaviours by pointer", 1e6, rates["memory, sequences"]),
+            Target(
                 what=f"peak memory of a load over its tensors ({sizes.flat:,} rows)",
-                asked="<= 1.3",
+                required="<= 1.3",
                 measured=f"{peaks['flat']:.2f}",
                 met=peaks["flat"] <= 1.3,
             ),
         ],
         notes=[
-            "mixing: between-batch variance of the position in the files over that of a uniform shuffle; 1 is perfect, "
-            f"{BATCH} is batches of neighbours",
-            "some 100 MB of the peak do not grow with the window (libraries, pieces being decoded)",
+            "mixing: between-batch variance of the position in the files, relative to a uniform shuffle; 1 is perfect, "
+            f"{BATCH} means batches of neighbouring rows",
+            "about 100 MB of the peak do not grow with the window (libraries, decoding buffers)",
         ],
         extra_machine=gpu,
     )
 
 
-def rate_bar(what: str, asked: float, measured: float) -> Bar:
-    """A bar on rows per second."""
-    return Bar(what=what, asked=f">= {asked:,.0f}", measured=f"{measured:,.0f}", met=measured >= asked)
+def rate_target(what: str, required: float, measured: float) -> Target:
+    """A lower limit of rows per second."""
+    return Target(what=what, required=f">= {required:,.0f}", measured=f"{measured:,.0f}", met=measured >= required)
 
 
 def epoch(data: TrainingData) -> Iterator[Batch]:
@@ -171,7 +170,7 @@ def epoch(data: TrainingData) -> Iterator[Batch]:
 
 
 def positions(batches: Iterable[Batch]) -> Iterator[Tensor]:
-    """Where each row lay in the files."""
+    """Position of each row in the files."""
     return (batch.slot_ids_BS[:, POSITION] for batch in batches)
 
 
@@ -181,7 +180,7 @@ def mixed(data: TrainingData) -> float:
 
 
 def timed(batches: Callable[[], Iterable[Batch]], sizes: Sizes) -> tuple[int, float]:
-    """(rows, median seconds) of going through all batches."""
+    """(rows, median seconds) of one pass over all batches."""
     rows = 0
 
     def run() -> None:
@@ -208,7 +207,7 @@ def baselines(spec: DatasetSpec, window: Window, sizes: Sizes) -> Iterator[tuple
         ),
     ):
         loader = iter(DataLoader(data, BATCH, shuffle=True))
-        next(loader)  # the permutation is not what is slow
+        next(loader)  # do not time the permutation
         start = time.perf_counter()
         for _ in range(batches):
             next(loader)
@@ -217,7 +216,7 @@ def baselines(spec: DatasetSpec, window: Window, sizes: Sizes) -> Iterator[tuple
 
 
 def row_groups(spec: DatasetSpec) -> Iterator[Batch]:
-    """Row groups of the files as they lie, cut into batches: no shuffle, no order across files, no join."""
+    """Row groups in file order, cut into batches: no shuffle, no join."""
     table = lake_reader.open_table(spec, "scenario_features")
     names = [c for c in COLUMNS if c != "scenario_id"]
     for path in table.file_uris():
@@ -239,7 +238,7 @@ def row_groups(spec: DatasetSpec) -> Iterator[Batch]:
 
 
 def load_in_own_process(spec: DatasetSpec, threads: int) -> dict[str, float]:
-    """`measured_load` where nothing else has taken memory before."""
+    """`measured_load` in a new process, whose memory nothing else has used."""
     command = [sys.executable, "-m", "benchmarks.bench_loader", "--load-only", spec.name, "--threads", str(threads)]
     command += ["--max-length", str(spec.sequence.max_length)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -247,7 +246,7 @@ def load_in_own_process(spec: DatasetSpec, threads: int) -> dict[str, float]:
 
 
 def measured_load(spec: DatasetSpec) -> dict[str, float]:
-    """Rows, seconds, bytes of the tensors, and how far the process's memory rose above what it was before."""
+    """Rows, seconds, bytes of the tensors, and bytes by which the process's peak memory exceeds its memory before."""
     before = _status("VmRSS")
     start = time.perf_counter()
     window = load_window(spec, DAYS)
@@ -258,7 +257,7 @@ def measured_load(spec: DatasetSpec) -> dict[str, float]:
 
 
 def _status(name: str) -> int:
-    """Bytes of /proc/self/status."""
+    """A memory figure of /proc/self/status in bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
 

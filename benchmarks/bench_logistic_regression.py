@@ -1,9 +1,9 @@
-"""A logistic regression on the same fields and days beside the target models: they must not lose to it.
+"""Logistic regression on the target models' fields and days: a baseline that they must beat.
 
-For each test day: one-hot of every encoded field (several ids per row for multi-valued ones), one-hot of the scenario,
-and the row's behaviours as a bag of items with weight 1/length. Trained on the days that the target trains on; the
-penalty is chosen on its validation days by the mean AUC over scenarios. Prints test AUC per scenario beside the
-selected and the no-sharing arm of each model, from `evaluations`.
+Inputs: one-hot encodings of every field (several ids per row for multi-valued fields) and of the scenario, and the
+row's behaviours as a bag of items with weights 1/length. It is trained on the target's training days; the penalty C is
+chosen by the mean AUC over scenarios on the target's validation days. Prints test AUC per scenario next to the selected
+and the no-sharing arm of each model, read from `evaluations`.
 
   python -m benchmarks.bench_logistic_regression --dataset generated --from 2026-01-08 --to 2026-01-10
 """
@@ -42,7 +42,7 @@ PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0)
 QUICK_PENALTIES = (0.1,)
 MAX_ITERATIONS = 300
 
-Aucs = dict[int, float | None]  # scenario id, MEAN or ALL_ROWS -> AUC, None where the rows have one class
+Aucs = dict[int, float | None]  # scenario id, MEAN or ALL_ROWS -> AUC; None if the rows have only one class
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class Rows:
 
 @dataclass(frozen=True, kw_only=True)
 class DayResult:
-    """The regression's test of one day."""
+    """Chosen penalty, duration and test AUC of one day."""
 
     ds: date
     penalty: float
@@ -65,7 +65,7 @@ class DayResult:
 
 
 def measure_day(dataset: DatasetSpec, ds: date, penalties: Sequence[float], *, history: bool) -> DayResult:
-    """Choose C on validation, test on ds. Raises TrainingError where the window is too short."""
+    """Choose C on the validation days and test on ds. Raises TrainingError if the window is too short."""
     window = dataset.window_before(ds, dataset.training.window_days)
     if window is None:
         days = dataset.training.window_days
@@ -87,7 +87,7 @@ def measure_day(dataset: DatasetSpec, ds: date, penalties: Sequence[float], *, h
 
 
 def read_day_rows(dataset: DatasetSpec, days: Sequence[date], *, history: bool) -> pa.Table:
-    """Features of `days`, with the column `history` (item ids, oldest first) where asked for."""
+    """Features of `days`, with `history` also the column `history` (item ids, oldest first)."""
     fields = [f.column for f in dataset.encoded_fields]
     rows = read_table(
         dataset, "scenario_features", days=days,
@@ -140,7 +140,7 @@ def encode(dataset: DatasetSpec, rows: pa.Table, sizes: dict[str, int]) -> Rows:
 
 
 def scenario_aucs(model: LogisticRegression, rows: Rows, num_scenarios: int) -> Aucs:
-    """AUC per scenario, over all rows, and the mean over the scenarios that have one."""
+    """AUC per scenario, over all rows, and the mean over scenarios with both classes."""
     score = model.decision_function(rows.x)
     aucs: Aucs = {k: _auc(rows.label[rows.scenario == k], score[rows.scenario == k]) for k in range(num_scenarios)}
     known = [auc for auc in aucs.values() if auc is not None]
@@ -166,7 +166,7 @@ def _block(row: np.ndarray, column: np.ndarray, weight: np.ndarray, rows: int, c
 
 
 def table_lines(data: ReportData, results: Sequence[DayResult]) -> list[str]:
-    """Mean test AUC over the days: the regression, then each model's two arms and how far the selected one is ahead."""
+    """Mean test AUC over the days: the regression, then each model's arms and its difference to the regression."""
     head = ["scenario", "logistic regression"]
     for model in data.models:
         head += [f"{model}: no sharing", "selected", "selected - regression"]
@@ -192,7 +192,7 @@ class BenchOptions(StepOptions):
     """Options of this benchmark."""
 
     quick: bool = Field(default=False, description="the last day and one penalty only")
-    no_history: bool = Field(default=False, description="leave the behaviours out")
+    no_history: bool = Field(default=False, description="do not use behaviours")
     json_file: Path | None = Field(
         default=None, validation_alias="json", title="FILE", description="write the results to FILE"
     )
@@ -208,7 +208,7 @@ def step(args: StepArgs[BenchOptions]) -> None:
     print("\n".join(table_lines(data, results)))
     print("  C chosen: " + ", ".join(f"{r.ds}: {r.penalty:g}" for r in results))
     if not data.models:
-        print("  no evaluations of these days: run train_target_model and evaluate to have the models beside it")
+        print("  no evaluations of these days: run train_target_model and evaluate to compare with the models")
     if args.options.json_file:
         record = {
             "dataset": args.dataset.name, "machine": platform.platform(), "sklearn": sklearn.__version__,

@@ -1,7 +1,7 @@
-"""Exact metrics by one sort beside scikit-learn called per group in a loop.
+"""Exact metrics from one sort, against a loop that calls scikit-learn per group.
 
-AUC per scenario and per session, and all metrics of an evaluation at once (AUC, logloss, calibration per scenario and
-over all rows, S-GAUC). Scores are all different, or tied in 10,000 values. Both sides' AUCs are compared in the run.
+AUC per scenario and per session, and a whole evaluation (AUC, log loss, calibration per scenario and over all rows,
+S-GAUC). Scores are all distinct or take 10,000 values (ties). The run also compares the AUCs of both.
 
   python -m benchmarks.bench_metrics            # 1 M and 10 M rows
   python -m benchmarks.bench_metrics --quick    # 200 k rows
@@ -20,13 +20,13 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import log_loss, roc_auc_score
 
-from benchmarks.harness import Bar, Table, median_seconds, parser, report
+from benchmarks.harness import Table, Target, median_seconds, parser, report
 from msr_models.evaluation.metrics import grouped_auc, scenario_metrics, session_ids
 
 SIZES, QUICK_SIZES = (1_000_000, 10_000_000), (200_000,)
 SCENARIOS, ROWS_PER_SESSION, DAYS, TIED_VALUES = 12, 20, 3, 10_000
 SAMPLED_SESSIONS = 1_000
-ASKED_SECONDS = 10.0
+HIGHEST_SECONDS = 10.0
 COLUMNS = ("metric", "rows", "scikit-learn s", "ours s", "rows/s", "ratio", "extra MB", "AUC differs by")
 ONE_SORT, ONE_SESSION_SORT, EVERYTHING = "AUC + interval by scenario", "AUC + interval by session", "whole evaluation"
 
@@ -35,7 +35,7 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    """N impressions; session_N is made of (day_N, user_N), user_N are 64-bit hashes."""
+    """N impressions; session_N numbers the pairs (day_N, user_N), user_N are 64-bit hashes."""
 
     prob_N: npt.NDArray[np.float64]
     label_N: Ints
@@ -47,7 +47,7 @@ class Rows:
 
 @dataclass(frozen=True, kw_only=True)
 class PerGroup:
-    """scikit-learn's side: seconds, the groups it was asked for and their AUCs (NaN where a group has one class)."""
+    """scikit-learn's seconds, the groups it measured and their AUCs (NaN where a group has one class)."""
 
     seconds: float
     group_G: Ints
@@ -55,7 +55,7 @@ class PerGroup:
 
 
 def make_rows(count: int, *, tied: bool, seed: int = 0) -> Rows:
-    """Impressions of uneven scenarios whose labels follow their probabilities, about ROWS_PER_SESSION per session."""
+    """Labels drawn from the probabilities, scenarios of unequal size, about ROWS_PER_SESSION rows per session."""
     rng = np.random.default_rng(seed)
     prob_N = rng.beta(1, 6, count)
     label_N = (rng.random(count) < prob_N).astype(np.int64)
@@ -72,9 +72,9 @@ def make_rows(count: int, *, tied: bool, seed: int = 0) -> Rows:
 
 
 def sklearn_aucs(rows: Rows, group_N: Ints, *, sample: int | None, seed: int = 1) -> PerGroup:
-    """roc_auc_score per group in a loop, rows gathered by one sort before; of `sample` groups, the loop scaled to all.
+    """roc_auc_score per group in a loop over `sample` groups (None: all), its time scaled to all groups.
 
-    The sort is timed too: a loop that masks all rows once per session would take hours.
+    Rows are gathered by one sort first (timed too): a loop that masks all rows once per session would take hours.
     """
     start = time.perf_counter()
     order_N = np.argsort(group_N, kind="stable")
@@ -105,7 +105,7 @@ def sklearn_losses(rows: Rows) -> float:
 
 
 def largest_difference(ours_G: npt.NDArray[np.float64], theirs: PerGroup) -> float:
-    """Largest |AUC - AUC|; infinite where only one side has one."""
+    """Largest absolute difference of the AUCs; infinite if only one of them is NaN."""
     ours = ours_G[theirs.group_G]
     if (np.isnan(ours) != np.isnan(theirs.auc_G)).any():
         return float("inf")
@@ -113,7 +113,7 @@ def largest_difference(ours_G: npt.NDArray[np.float64], theirs: PerGroup) -> flo
 
 
 def extra_megabytes(work: Callable[[], object]) -> float:
-    """Most memory that `work` holds above what was held before."""
+    """Peak memory of `work` in MB."""
     tracemalloc.start()
     try:
         work()
@@ -123,7 +123,7 @@ def extra_megabytes(work: Callable[[], object]) -> float:
 
 
 def measure(rows: Rows, table: Table, *, repeat: int) -> dict[str, float]:
-    """Fill the table for these rows; returns our seconds per metric."""
+    """Add these rows' measurements to the table; returns our seconds per metric."""
     count, sessions = len(rows.prob_N), int(rows.session_N.max()) + 1
     ours: dict[str, float] = {}
 
@@ -159,7 +159,7 @@ def measure(rows: Rows, table: Table, *, repeat: int) -> dict[str, float]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print, write."""
     options: argparse.Namespace = parser(__doc__ or "").parse_args(argv)
-    tables, bars = [], []
+    tables, targets = [], []
     for tied in (False, True):
         kind = f"scores tied in {TIED_VALUES:,} values" if tied else "scores all different"
         table = Table(title=f"Metrics, {kind}", columns=COLUMNS, baseline="scikit-learn per group in a loop")
@@ -167,28 +167,28 @@ def main(argv: Sequence[str] | None = None) -> None:
         for count in QUICK_SIZES if options.quick else SIZES:
             ours = measure(make_rows(count, tied=tied), table, repeat=3)
         if not options.quick:
-            bars += [bar(metric, kind, ours[metric]) for metric in (ONE_SORT, ONE_SESSION_SORT, EVERYTHING)]
+            targets += [target(metric, kind, ours[metric]) for metric in (ONE_SORT, ONE_SESSION_SORT, EVERYTHING)]
     report(
         "metrics",
         tables,
         command="python -m benchmarks.bench_metrics" + (" --quick" if options.quick else ""),
         libraries=["numpy", "scikit-learn"],
         options=options,
-        bars=bars,
+        targets=targets,
         notes=[
-            f"scikit-learn per session: a loop over {SAMPLED_SESSIONS:,} sessions drawn at random, scaled to all.",
-            "The whole evaluation: AUC with interval, logloss and calibration of 12 scenarios and all rows, and S-GAUC "
-            "of each; scikit-learn's side has no intervals and no calibration.",
-            "Both sides run in one thread. Extra MB: the most that is held at a time beside the columns given.",
+            f"scikit-learn per session: a loop over {SAMPLED_SESSIONS:,} random sessions, its time scaled to all.",
+            "Whole evaluation: AUC with interval, log loss, calibration and S-GAUC of 12 scenarios and all rows; "
+            "scikit-learn computes no intervals and no calibration.",
+            "Both run in one thread. Extra MB: peak memory in addition to the inputs.",
         ],
     )
 
 
-def bar(metric: str, kind: str, seconds: float) -> Bar:
-    """10 M rows in seconds."""
+def target(metric: str, kind: str, seconds: float) -> Target:
+    """An upper limit of seconds for the most rows."""
     what = f"{metric}, {SIZES[-1] // 10**6} M rows, {kind}"
-    met = seconds <= ASKED_SECONDS
-    return Bar(what=what, asked=f"<= {ASKED_SECONDS:g} s", measured=f"{seconds:.2f} s", met=met)
+    met = seconds <= HIGHEST_SECONDS
+    return Target(what=what, required=f"<= {HIGHEST_SECONDS:g} s", measured=f"{seconds:.2f} s", met=met)
 
 
 if __name__ == "__main__":

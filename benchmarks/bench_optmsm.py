@@ -1,11 +1,11 @@
-"""Training time of OptMSM over its bases: STAR and FCN, MMoE and MoE, PLE of one level and CGC (the paper's Table 4).
+"""Training time of OptMSM relative to its bases: FCN on STAR, MoE on MMoE, CGC on PLE with one level (Table 4).
 
-The paper's sizes: 3 scenarios, batches of 2048, embeddings of 20, networks of 256-128-32, two experts per scenario and
-two more shared ones for CGC; 18 fields on synthetic rows, of which 4 and the scenario's id are priors.
+Sizes of the paper: 3 scenarios, batches of 2048, embeddings of width 20, networks of 256-128-32, two experts per
+scenario and two shared ones for CGC; 18 fields of synthetic rows, of which 4 and the scenario id are priors.
 
-A step runs a row through its own scenario's part only. Published code computes all towers on all rows and picks one:
-that form of the base is timed too, since eq. 9 on all rows needs every row's representation in every scenario.
-Steps of all forms take turns, and a cost is the median over rounds of a form's time over its base's in the same round.
+A step runs each row through its own scenario's networks only. Published code computes all towers on all rows and picks
+one: that form of the base is timed too, because eq. 9 on all rows needs every row's representation in every scenario.
+All forms take turns; an increase is the median over rounds of a form's time relative to its base's in the same round.
 
   python -m benchmarks.bench_optmsm
 """
@@ -13,20 +13,17 @@ Steps of all forms take turns, and a cost is the median over rounds of a form's 
 from __future__ import annotations
 
 import argparse
-import itertools
+import logging
 import statistics
-import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from benchmarks import harness
-from benchmarks.synthetic import FIELDS, synthetic_window
-from msr_models.data.batch import Batch
-from msr_models.data.source import ResidentRows
+from benchmarks.synthetic import FIELDS, endless_batches, synthetic_window
 from msr_models.data.window import Window
 from msr_models.models.registry import build_model
 from msr_models.training.memory import keep_freed_memory
@@ -34,18 +31,20 @@ from msr_models.training.optimiser import Optimiser, OptimiserConfig
 from msr_models.training.processes import Processes
 from msr_models.training.step import TrainStep
 
+log = logging.getLogger(__name__)
+
 BATCH, WIDTH, HIDDEN, PREDICTOR = 2048, 20, [256, 128, 32], [32]
 COLUMNS = ["transfer", "K", "form", "ms per step", "over base", "over base, all towers"]
 BASE, ALL_TOWERS = "base", "base, all towers on all rows"
 WHOLE, EXACT, FRAME = "OptMSM", "OptMSM, eq. 9 on all rows", "OptMSM without the three"
 PARTS = ("priors", "constraint", "hypernetwork")
-# Seconds per epoch of Ali-CCP: the base's and OptMSM's.
+# Table 4: seconds per epoch on Ali-CCP of the base and of OptMSM
 PAPER = {"FCN": (684, 716), "MoE": (692, 724), "CGC": (941, 982)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """A model to be timed; all_towers: each row visits every scenario."""
+    """A model to time; all_towers: each row visits every scenario."""
 
     label: str
     model: str
@@ -54,7 +53,7 @@ class Form:
 
 
 def base_of(transfer: str, num_scenarios: int) -> tuple[str, dict[str, Any]]:
-    """The model that a transfer is taken from, of the same sizes."""
+    """(model, options) that a transfer network extends, with the same sizes."""
     if transfer == "FCN":
         return "star", {"hidden": HIDDEN}
     if transfer == "MoE":
@@ -64,7 +63,7 @@ def base_of(transfer: str, num_scenarios: int) -> tuple[str, dict[str, Any]]:
 
 
 def forms_of(transfer: str, num_scenarios: int) -> list[Form]:
-    """The base twice, OptMSM whole, without each part and all of them, and with the constraint on all rows."""
+    """The base in both forms; OptMSM complete, without each part, without all, and with eq. 9 on all rows."""
     common = {"embedding_dim": WIDTH, "sequence_pooling": "none"}
     name, options = base_of(transfer, num_scenarios)
     own = {"FCN": "optmsm", "MoE": "optmsm_moe", "CGC": "optmsm_cgc"}[transfer]
@@ -81,25 +80,25 @@ def forms_of(transfer: str, num_scenarios: int) -> list[Form]:
 
 
 class TimedStep:
-    """A form's own model, optimiser and batches."""
+    """Model, optimiser and batches of a form."""
 
     def __init__(self, form: Form, window: Window) -> None:
         if form.all_towers:
             window = replace(window, shared_N=torch.ones_like(window.shared_N))
         model = build_model(form.model, form.options, window.layout, window.num_scenarios, 1)
         self._step = TrainStep(model, Optimiser(model, OptimiserConfig()), "fp32", Processes())
-        self._batches = _endless(window)
+        self.batches = endless_batches(window, BATCH)
 
     def __call__(self) -> float:
-        """Seconds of one step, its batch drawn before."""
-        batch = next(self._batches)
+        """Seconds of one step, without drawing its batch."""
+        batch = next(self.batches)
         start = time.perf_counter()
         self._step(batch, len(batch))
         return time.perf_counter() - start
 
 
 def measure(transfer: str, num_scenarios: int, table_rows: int, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each round by form, after one round that is not counted."""
+    """Seconds per round of each form, after a warm-up round."""
     window = synthetic_window(4 * BATCH, table_rows, num_scenarios, 0.0)
     forms = forms_of(transfer, num_scenarios)
     steps = {form.label: TimedStep(form, window) for form in forms}
@@ -113,23 +112,23 @@ def measure(transfer: str, num_scenarios: int, table_rows: int, rounds: int) -> 
 
 
 def increase(taken: Mapping[str, list[float]], form: str, base: str) -> float:
-    """Median over rounds of what `form` takes longer than `base`, as a share of it."""
+    """Median over rounds of (time of `form` - time of `base`) / time of `base`."""
     return statistics.median(a / b for a, b in zip(taken[form], taken[base], strict=True)) - 1
 
 
-def compare(options: argparse.Namespace) -> tuple[list[harness.Table], list[harness.Bar]]:
-    """Every form against its base, what each part adds, and the bars."""
+def compare(options: argparse.Namespace) -> tuple[list[harness.Table], list[harness.Target]]:
+    """Every form relative to its base, the contribution of each part, and the targets."""
     table = harness.Table(
         title=f"Training step (B {BATCH}, F {FIELDS}, D {WIDTH}, networks {'-'.join(map(str, HIDDEN))})",
         columns=COLUMNS,
-        baseline="the model that the transfer is taken from",
+        baseline="the model that the transfer network extends",
     )
     parts = harness.Table(
         title="What OptMSM and each part of it add to the base's time",
         columns=["transfer", "K", *PARTS, "constraint on all rows", "whole", "the paper's whole"],
-        baseline="the base; a part: the whole less the whole without it",
+        baseline="the base; a part: OptMSM minus OptMSM without it",
     )
-    bars = []
+    targets = []
     for transfer, k in options.cases:
         taken = measure(transfer, k, options.table_rows, options.rounds)
         for label, seconds in taken.items():
@@ -141,27 +140,21 @@ def compare(options: argparse.Namespace) -> tuple[list[harness.Table], list[harn
         alone, with_it = PAPER[transfer]
         cells = [percent(share) for share in (*added, on_all_rows, whole, with_it / alone - 1)]
         parts.add(transfer, k, *cells[:-1], cells[-1] if k == 3 else None)
-        print(" ".join(harness.shown(c) for c in parts.rows[-1]), file=sys.stderr, flush=True)
+        log.info(parts.last_row())
         if (transfer, k) == ("FCN", 3):
-            bars = bars_of(whole, increase(taken, EXACT, ALL_TOWERS))
-    return [table, parts], bars
+            targets = targets_of(whole, increase(taken, EXACT, ALL_TOWERS))
+    return [table, parts], targets
 
 
-def bars_of(whole: float, exact: float) -> list[harness.Bar]:
-    """At most 5 % over STAR; eq. 9 on all rows: over STAR as published code runs it."""
+def targets_of(whole: float, exact: float) -> list[harness.Target]:
+    """At most 5 % over STAR; with eq. 9 on all rows, over STAR with all towers on all rows."""
     found = (("OptMSM (FCN) over STAR", whole), ("eq. 9 on all rows, over STAR with all towers on all rows", exact))
-    return [harness.Bar(what=what, asked="<= +5 %", measured=percent(x), met=x <= 0.05) for what, x in found]
+    return [harness.Target(what=what, required="<= +5 %", measured=percent(x), met=x <= 0.05) for what, x in found]
 
 
 def percent(share: float) -> str:
     """With its sign."""
     return f"{share:+.1%}"
-
-
-def _endless(window: Window) -> Iterator[Batch]:
-    data = ResidentRows(window, torch.arange(len(window)))
-    for epoch in itertools.count(1):
-        yield from data.batches(BATCH, 1, epoch)
 
 
 def main() -> None:
@@ -174,11 +167,11 @@ def main() -> None:
     options.cases = [("FCN", 3), ("MoE", 3), ("CGC", 3)] + ([] if options.quick else [("FCN", 12)])
     torch.set_num_threads(options.threads)
     keep_freed_memory()
-    tables, bars = compare(options)
+    tables, targets = compare(options)
     notes = [
-        "OptMSM (FCN) has no partitioned normalisation and no auxiliary network, which STAR has; its "
-        f"predictor of {PREDICTOR[0]} stands in their place.",
-        "By default eq. 9 is taken on each n-th row, n = K / 0.05: unbiased, and its cost does not grow with K.",
+        "OptMSM (FCN) has no partitioned normalisation and no auxiliary network as STAR has, but a predictor of width "
+        f"{PREDICTOR[0]}.",
+        "By default eq. 9 is computed on every n-th row, n = K / 0.05: unbiased, and its cost does not grow with K.",
     ]
     harness.report(
         "optmsm",
@@ -186,7 +179,7 @@ def main() -> None:
         command="python -m benchmarks.bench_optmsm",
         libraries=["torch"],
         options=options,
-        bars=bars,
+        targets=targets,
         notes=notes,
     )
 

@@ -1,8 +1,9 @@
-"""What a search costs: one epoch of it and the scores of all its rows, against one epoch of MT-Backbone.
+"""Cost of a search: one epoch and the scores of all its rows, relative to one epoch of MT-Backbone.
 
-Shapes: 18 fields, embeddings of 16, batches of 4096. `paper`: towers of 1024-512-256, the ones that bars are for;
-`default`: 128-64, as small as the selector, whose own products then weigh as much as all of MT-Backbone's. The gate
-shares .3 of the rows throughout. Reuse epochs train from given masks; what they may cost is the visits they make.
+Shapes: 18 fields, embeddings of width 16, batches of 4096; towers of 1024-512-256 (`paper`, which has targets) or
+128-64 (`default`: as small as the selector, whose products then cost as much as all of MT-Backbone's). The gate shares
+30 % of the rows throughout. Reuse epochs train with given masks; their cost should grow only with the tower visits they
+make.
 
   python -m benchmarks.bench_search
 """
@@ -11,8 +12,8 @@ from __future__ import annotations
 
 import argparse
 import gc
+import logging
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -36,20 +37,22 @@ from msr_models.training.processes import Processes
 from msr_models.training.step import make_step
 from schemas.pipeline_spec import SearchSpec
 
+log = logging.getLogger(__name__)
+
 SHARE = 0.3
-# So small that the share stays what it was set to; a step costs the same.
+# So small that the share keeps its initial value
 LEARNING_RATE = 1e-9
 SHAPES = {"paper": tuple(HIDDEN), "default": SearchSpec().hidden}
 OPTIONS = {"sequence_pooling": "none"}
-SEARCH_BAR, REUSE_BAR = 2.5, 1.1
-# Short turns: in epochs of many seconds the machine's clock differs between a light epoch and a heavy one by a fifth.
+HIGHEST_SEARCH_COST, HIGHEST_REUSE_COST = 2.5, 1.1
+# Short turns: over epochs of many seconds the CPU clock differed by a fifth between light and heavy epochs
 REUSE_BATCHES, REUSE_TURNS = 2, 15
 
 Epoch = Callable[[], None]
 
 
 def baseline_epoch(window: Window, hidden: Sequence[int]) -> Epoch:
-    """One epoch of MT-Backbone's training steps; with shared rows in the window, of a target that reuses them."""
+    """One training epoch of MT-Backbone, or of a target model that reuses shared rows if the window has any."""
     options = {"embedding_dim": WIDTH, "hidden": list(hidden), **OPTIONS}
     model = build_model("shared_bottom", options, window.layout, window.num_scenarios, 1)
     optimiser = Optimiser(model, OptimiserConfig(learning_rate=LEARNING_RATE, weight_decay=1e-6))
@@ -66,7 +69,7 @@ def baseline_epoch(window: Window, hidden: Sequence[int]) -> Epoch:
 
 
 def joint_epoch(window: Window, hidden: Sequence[int], sample: int | None) -> tuple[SearchState, Epoch]:
-    """One epoch of the joint phase, and the scores."""
+    """One epoch of the joint phase and the scores of all rows."""
     state = _state(window, hidden, {"objective": "joint", "tower_sample": sample})
     _hold_share(state)
     joint = _Joint(state)
@@ -79,7 +82,7 @@ def joint_epoch(window: Window, hidden: Sequence[int], sample: int | None) -> tu
 
 
 def reference_epoch(window: Window, hidden: Sequence[int], sample: int | None) -> Epoch:
-    """The yardstick, one epoch of the gate, and the scores; its warm-up epochs are MT-Backbone's."""
+    """The reference gains, one epoch of the gate, and the scores; warm-up epochs cost what MT-Backbone's cost."""
     state = _state(window, hidden, {"objective": "reference", "tower_sample": sample})
 
     def epoch() -> None:
@@ -105,14 +108,14 @@ def _state(window: Window, hidden: Sequence[int], changes: dict[str, object]) ->
 
 @torch.no_grad()
 def _hold_share(state: SearchState) -> None:
-    """Put the threshold where SHARE of the rows lie above it."""
+    """Set the threshold so that SHARE of the rows lie above it."""
     batch = state.window.batch(state.rows[: 4 * BATCH])
     probs_B = state.selector(field_vectors(state.embedding, batch), batch.scenario_B).sigmoid()
     state.gate.threshold.fill_(float(probs_B.quantile(1.0 - SHARE)))
 
 
 def median_seconds(epochs: dict[str, Epoch], repeat: int) -> dict[str, float]:
-    """Median time of each, taken in turns, so that a slow minute of the machine is everyone's."""
+    """Median seconds of each; epochs take turns, so that load on the machine affects all alike."""
     times: dict[str, list[float]] = {name: [] for name in epochs}
     for turn in range(repeat + 1):
         for name, epoch in epochs.items():
@@ -123,14 +126,14 @@ def median_seconds(epochs: dict[str, Epoch], repeat: int) -> dict[str, float]:
     return {name: statistics.median(t) for name, t in times.items()}
 
 
-def search_cost(options: argparse.Namespace) -> tuple[harness.Table, list[harness.Bar]]:
-    """Search and score of one epoch against MT-Backbone's."""
+def search_cost(options: argparse.Namespace) -> tuple[harness.Table, list[harness.Target]]:
+    """Search and scores of one epoch, relative to MT-Backbone's."""
     table = harness.Table(
         title=f"One epoch of {options.batches * BATCH:,} rows, seconds (share {SHARE}, {options.threads} threads)",
         columns=["MLP", "K", "form", "share rate", "seconds", "ratio"],
         baseline="one epoch of MT-Backbone",
     )
-    bars = []
+    targets = []
     for shape in options.shapes:
         for k in options.scenarios:
             window = synthetic_window(options.batches * BATCH, options.table_rows, k, 0.0)
@@ -146,23 +149,23 @@ def search_cost(options: argparse.Namespace) -> tuple[harness.Table, list[harnes
                 rate = float(states[name].curves[-1]["share_rate"]) if name in states else None
                 ratio = value / seconds["MT-Backbone"]
                 table.add(shape, k, name, rate, value, ratio)
-                print(" ".join(harness.shown(c) for c in table.rows[-1]), file=sys.stderr, flush=True)
+                log.info(table.last_row())
                 drawn = name in ("joint, 1 drawn", "reference, 2 + 1 drawn")
                 if shape == "paper" and (drawn or (name.endswith("exact") and k == 3)):
-                    bars.append(_bar(f"search and score, {name}, K {k}", SEARCH_BAR, ratio))
+                    targets.append(_target(f"search and score, {name}, K {k}", HIGHEST_SEARCH_COST, ratio))
             del states, epochs
             gc.collect()
-    return table, bars
+    return table, targets
 
 
-def reuse_cost(options: argparse.Namespace) -> tuple[harness.Table, list[harness.Bar]]:
-    """Epochs of a target that trains from masks, against the visits they make."""
+def reuse_cost(options: argparse.Namespace) -> tuple[harness.Table, list[harness.Target]]:
+    """Epochs of a target that trains with masks, relative to their tower visits."""
     table = harness.Table(
         title=f"{REUSE_BATCHES * BATCH:,} rows of a target model's epoch, seconds",
         columns=["MLP", "K", "share", "visits", "seconds", "ratio", "ratio / visits"],
         baseline="share 0: MT-Backbone",
     )
-    bars = []
+    targets = []
     shares = (0.0, 0.1, SHARE, 1.0)
     for k in options.scenarios:
         window = synthetic_window(REUSE_BATCHES * BATCH, options.table_rows, k, 0.0)
@@ -175,14 +178,18 @@ def reuse_cost(options: argparse.Namespace) -> tuple[harness.Table, list[harness
             ratio, visits = seconds[str(share)] / seconds["0.0"], 1 + share * (k - 1)
             table.add("paper", k, share, visits, seconds[str(share)], ratio, ratio / visits)
             if share:
-                bars.append(_bar(f"reuse over the visits it makes, K {k}, share {share:g}", REUSE_BAR, ratio / visits))
+                targets.append(
+                    _target(
+                        f"reuse over the visits it makes, K {k}, share {share:g}", HIGHEST_REUSE_COST, ratio / visits
+                    )
+                )
         del epochs
         gc.collect()
-    return table, bars
+    return table, targets
 
 
-def _bar(what: str, asked: float, measured: float) -> harness.Bar:
-    return harness.Bar(what=what, asked=f"<= {asked}x", measured=f"{measured:.2f}x", met=measured <= asked)
+def _target(what: str, required: float, measured: float) -> harness.Target:
+    return harness.Target(what=what, required=f"<= {required}x", measured=f"{measured:.2f}x", met=measured <= required)
 
 
 def main() -> None:
@@ -196,19 +203,21 @@ def main() -> None:
     options.table_rows = 100_000 if quick else 1_000_000
     torch.set_num_threads(options.threads)
     keep_freed_memory()
-    tables, bars = [], []
+    tables, targets = [], []
     for measure in (search_cost,) if quick else (search_cost, reuse_cost):
         table, found = measure(options)
         tables.append(table)
-        bars += found
-    notes = ["reference: yardstick, one epoch of the gate, scores; each warm-up epoch before costs one of MT-Backbone."]
+        targets += found
+    notes = [
+        "reference: reference gains, one gate epoch and scores; each warm-up epoch costs one MT-Backbone epoch more."
+    ]
     harness.report(
         "search",
         tables,
         command="python -m benchmarks.bench_search",
         libraries=["torch"],
         options=options,
-        bars=bars,
+        targets=targets,
         notes=notes,
     )
 

@@ -1,7 +1,7 @@
-"""Training steps per second: the naive form against this project's, on synthetic rows.
+"""Training steps per second: a naive implementation against this project's, on synthetic rows.
 
-Shapes: 18 fields, embeddings of 16, MLP 1024-512-256, batches of 4096. `reuse` trains a target model from given masks;
-`search` is the joint step of SSIM (eq. 15), in which the gate learns along. The share of shared rows is given in both.
+Shapes: 18 fields, embeddings of width 16, MLP 1024-512-256, batches of 4096. `reuse` trains a target model with given
+masks; `search` is the joint step of SSIM (eq. 15), which also trains the gate. Both share a given part of the rows.
 
   python -m benchmarks.bench_step              on the CPU
   python -m benchmarks.bench_step --device cuda
@@ -12,23 +12,21 @@ from __future__ import annotations
 import argparse
 import gc
 import itertools
+import logging
 import statistics
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor
-from torch._C._autograd import DeviceType
 
 from benchmarks import harness
 from benchmarks.arithmetic import BATCH, HIDDEN, WIDTH, peak_gflops, products_gflop
 from benchmarks.naive import NaiveModel, NaiveStep
-from benchmarks.synthetic import synthetic_window
+from benchmarks.synthetic import endless_batches, synthetic_window
 from msr_models.data.batch import Batch
-from msr_models.data.source import ResidentRows
 from msr_models.data.window import Window
 from msr_models.models.base import MultiScenarioModel
 from msr_models.models.registry import build_model
@@ -39,6 +37,8 @@ from msr_models.training.memory import keep_freed_memory
 from msr_models.training.optimiser import Optimiser, OptimiserConfig
 from msr_models.training.processes import Processes
 from msr_models.training.step import Precision, TrainStep, autocast, make_step
+
+log = logging.getLogger(__name__)
 
 SHARES = (0.0, 0.1, 0.3, 0.95)
 MODEL = {"embedding_dim": WIDTH, "hidden": HIDDEN, "sequence_pooling": "none"}
@@ -57,7 +57,7 @@ def reuse_step(window: Window, precision: Precision) -> tuple[MultiScenarioModel
 
 
 def search_step(window: Window) -> Step:
-    """The search's joint step, with the gate forced to the share asked for."""
+    """The search's joint step; the gate takes the window's shared rows."""
     model = _model(window)
     generator = torch.Generator().manual_seed(2)
     selector = Selector(window.layout, WIDTH, window.num_scenarios, (128, 64), "dense", generator)
@@ -88,10 +88,12 @@ def _model(window: Window) -> MultiScenarioModel:
 
 
 def rows_per_second(step: Step, window: Window, steps: int, warm_up: int) -> float:
-    """Whole steps, their batches drawn from the window, shuffled: on a CPU by the median step, since others may take a
-    core for a while; on a GPU, where the host runs ahead, by all of them together.
+    """Rows/s of whole steps, drawing their shuffled batches included.
+
+    On a CPU by the median step, since other processes may take a core for a while; on a GPU, where the host runs ahead,
+    by all steps together.
     """
-    batches = _endless(window)
+    batches = endless_batches(window, BATCH)
     for batch in itertools.islice(batches, warm_up):
         step(batch)
     _wait(window)
@@ -105,20 +107,14 @@ def rows_per_second(step: Step, window: Window, steps: int, warm_up: int) -> flo
     return BATCH / statistics.median(b - a for a, b in itertools.pairwise(ends))
 
 
-def _endless(window: Window) -> Iterator[Batch]:
-    data = ResidentRows(window, torch.arange(len(window), device=window.label_N.device))
-    for epoch in itertools.count(1):
-        yield from data.batches(BATCH, 1, epoch)
-
-
 def _wait(window: Window) -> None:
     if window.label_N.device.type == "cuda":
         torch.cuda.synchronize()
 
 
 def product_seconds(step: Step, window: Window, steps: int) -> tuple[float, list[tuple[str, float]]]:
-    """Seconds per step inside matrix products, and the ten dearest operators in ms per step (both by the profiler)."""
-    batches = _endless(window)
+    """Seconds per step in matrix products, and ms per step of the ten most expensive operators (from the profiler)."""
+    batches = endless_batches(window, BATCH)
     for batch in itertools.islice(batches, 2):
         step(batch)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
@@ -128,12 +124,12 @@ def product_seconds(step: Step, window: Window, steps: int) -> tuple[float, list
     products = sum(
         us for key, us in cost.items() if key in ("aten::_grouped_mm", "aten::mm", "aten::bmm", "aten::addmm")
     )
-    dearest = sorted(cost.items(), key=lambda item: -item[1])[:10]
-    return products / 1e6, [(key, us / 1e3) for key, us in dearest]
+    costliest = sorted(cost.items(), key=lambda item: -item[1])[:10]
+    return products / 1e6, [(key, us / 1e3) for key, us in costliest]
 
 
 def compare(options: argparse.Namespace) -> tuple[harness.Table, dict[tuple[str, int, int, float], float]]:
-    """rows/s of every combination, and the ratios."""
+    """Rows/s of every combination, and the ratios by (step, K, table rows, share)."""
     table = harness.Table(
         title=f"Step, rows/s ({options.device}, B {BATCH}, F 18, D {WIDTH}, MLP {'-'.join(map(str, HIDDEN))})",
         columns=["step", "K", "table rows", "share", "naive", "ours fp32", "ratio", "ours bf16", "ratio bf16"],
@@ -163,7 +159,7 @@ def compare(options: argparse.Namespace) -> tuple[harness.Table, dict[tuple[str,
             ratio = [None if s is None else s / base for s in speed.values()]
             table.add(kind, k, size, share, base, speed["fp32"], ratio[0], speed["bf16"], ratio[1])
             ratios[kind, k, size, share] = ratio[0] or 0.0
-            print(" ".join(harness.shown(c) for c in table.rows[-1]), file=sys.stderr, flush=True)
+            log.info(table.last_row())
     return table, ratios
 
 
@@ -179,7 +175,7 @@ def _free() -> None:
         torch.cuda.empty_cache()
 
 
-BARS = {
+TARGETS = {
     ("reuse", 3, 0.1): 2.5,
     ("reuse", 12, 0.1): 4.5,
     ("reuse", 12, 0.0): 8.0,
@@ -188,70 +184,79 @@ BARS = {
 }
 
 
-def bars_of(ratios: dict[tuple[str, int, int, float], float]) -> list[harness.Bar]:
-    """The worst ratio over table sizes against each bar, and the worst of all against 1."""
-    bars = []
-    for (kind, k, share), asked in BARS.items():
+def targets_of(ratios: dict[tuple[str, int, int, float], float]) -> list[harness.Target]:
+    """The lowest ratio over table sizes for each target; no ratio at all may be below 1."""
+    targets = []
+    for (kind, k, share), required in TARGETS.items():
         found = [r for (kind_, k_, _, share_), r in ratios.items() if (kind_, k_, share_) == (kind, k, share)]
         if found:
             what = f"{kind} step, K {k}, share {share:g}"
-            bars.append(
-                harness.Bar(what=what, asked=f">= {asked}x", measured=f"{min(found):.2f}x", met=min(found) >= asked)
+            targets.append(
+                harness.Target(
+                    what=what, required=f">= {required}x", measured=f"{min(found):.2f}x", met=min(found) >= required
+                )
             )
     worst = min(ratios.values())
-    bars.append(harness.Bar(what="slowest ratio at any share", asked=">= 1x", measured=f"{worst:.2f}x", met=worst >= 1))
-    return bars
+    targets.append(
+        harness.Target(what="slowest ratio at any share", required=">= 1x", measured=f"{worst:.2f}x", met=worst >= 1)
+    )
+    return targets
 
 
-def profile_cpu(options: argparse.Namespace) -> tuple[list[harness.Table], harness.Bar]:
-    """Where the seconds go, before and after, and how near the products come to the peak."""
+def profile_cpu(options: argparse.Namespace) -> tuple[list[harness.Table], harness.Target]:
+    """The most expensive operators of both forms; the matrix products' share of the machine's peak."""
     window = _shared(synthetic_window(8 * BATCH, options.table_rows[0], options.scenarios[-1], 0.0), 0.1)
     k = window.num_scenarios
     naive = NaiveStep(NaiveModel(window.layout, WIDTH, HIDDEN, k), "reuse")
     tables = []
     for name, step in (("naive", naive), ("ours", reuse_step(window, "fp32")[1])):
-        seconds, dearest = product_seconds(step, window, options.steps)
+        seconds, costliest = product_seconds(step, window, options.steps)
         title = f"Profile of the reuse step, {name}: K {k}, share 0.1, {options.table_rows[0]:,} table rows"
         table = harness.Table(title=title, columns=["operator", "ms per step"])
-        for key, ms in dearest:
+        for key, ms in costliest:
             table.add(key, ms)
         tables.append(table)
     peak = peak_gflops("cpu", torch.float32)
     reached = products_gflop(window, 0.1) / seconds
     what = f"products of the reuse step against the matrix-product peak ({peak:,.0f} GFLOP/s)"
-    return tables, harness.Bar(what=what, asked=">= 70 %", measured=f"{reached / peak:.0%}", met=reached >= 0.7 * peak)
+    return tables, harness.Target(
+        what=what, required=">= 70 %", measured=f"{reached / peak:.0%}", met=reached >= 0.7 * peak
+    )
 
 
-def on_gpu(options: argparse.Namespace) -> tuple[harness.Table, list[harness.Bar]]:
-    """Launches, and how near the reuse step comes to its arithmetic."""
+def on_gpu(options: argparse.Namespace) -> tuple[harness.Table, list[harness.Target]]:
+    """Kernel launches of the reuse step, and its time relative to its arithmetic at peak speed."""
     peak = peak_gflops("cuda", torch.bfloat16)
     table = harness.Table(
         title=f"Reuse step, share 0.1, {options.table_rows[0]:,} table rows; bf16 peak {peak / 1e3:,.0f} TFLOP/s",
         columns=["K", "rows/s", "ms per step", "kernels", "launches", "GFLOP", "floor ms", "of the floor"],
     )
-    bars = []
-    for k, asked in ((3, 5e6), (12, 2e6)):
+    targets = []
+    for k, required in ((3, 5e6), (12, 2e6)):
         window = _shared(synthetic_window(64 * BATCH, options.table_rows[0], k, 0.0).to("cuda"), 0.1)
         model = _model(window)
         step = make_step(model, Optimiser(model, OptimiserConfig()), "bf16", BATCH, Processes())
-        # The best of three: one process has the GPU, but not the host, to itself.
+        # The best of three: other processes may use the host
         rate = max(rows_per_second(partial(_whole_batch, step), window, 1000, 20) for _ in range(3))
         plain = TrainStep(model, step.optimiser, "bf16", Processes())
-        batch = next(_endless(window))
+        batch = next(endless_batches(window, BATCH))
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
             plain(batch, BATCH)
             torch.cuda.synchronize()
-        kernels = sum(e.count for e in profile.key_averages() if e.device_type == DeviceType.CUDA)
+        kernels = sum(e.count for e in profile.key_averages() if e.device_type.name == "CUDA")
         gflop = products_gflop(window, 0.1)
         milliseconds, floor = 1e3 * BATCH / rate, gflop / peak * 1e3
         table.add(k, rate, milliseconds, kernels, 1, gflop, floor, f"{floor / milliseconds:.0%}")
-        bars.append(
-            harness.Bar(
-                what=f"GPU, K {k}, share 0.1", asked=f">= {asked:,.0f}", measured=f"{rate:,.0f}", met=rate >= asked
+        targets.append(
+            harness.Target(
+                what=f"GPU, K {k}, share 0.1",
+                required=f">= {required:,.0f}",
+                measured=f"{rate:,.0f}",
+                met=rate >= required,
             )
         )
         _free()
-    return table, bars
+    return table, targets
 
 
 def main() -> None:
@@ -269,17 +274,24 @@ def main() -> None:
     gpu: dict[str, harness.Cell] = {}
     if options.device == "cpu":
         table, ratios = compare(options)
-        profiles, bar = profile_cpu(options)
-        tables, bars = [table, *profiles], [*bars_of(ratios), bar]
+        profiles, target = profile_cpu(options)
+        tables, targets = [table, *profiles], [*targets_of(ratios), target]
     else:
         gpu["gpu"] = torch.cuda.get_device_name()
-        on_device, bars = on_gpu(options)
+        on_device, targets = on_gpu(options)
         tables = [on_device, compare(options)[0]]
     command = "python -m benchmarks.bench_step" + (f" --device {options.device}" if options.device != "cpu" else "")
     notes = ["The naive step costs the same at every share; it was measured once per K and table size."]
     name = "step" if options.device == "cpu" else "step_gpu"
     harness.report(
-        name, tables, command=command, libraries=["torch"], options=options, bars=bars, notes=notes, extra_machine=gpu
+        name,
+        tables,
+        command=command,
+        libraries=["torch"],
+        options=options,
+        targets=targets,
+        notes=notes,
+        extra_machine=gpu,
     )
 
 

@@ -1,8 +1,7 @@
-"""The day's sequences and features written by hand for DuckDB: what one process without a cluster engine needs.
+"""One day's sequences and features as hand-written DuckDB queries: what a single process without Spark needs.
 
-Reads the same Parquet files of the same Delta tables and writes Parquet. It leaves out what the steps do beside the
-transform: no keys, nulls, constraints or accounts are checked, nothing is committed, and `user_key` is another hash
-(DuckDB has no xxhash64).
+Reads the Parquet files of the same Delta tables and writes Parquet. Only the transform: keys, nulls, constraints and
+row counts are not checked, nothing is committed, and `user_key` is a different hash (DuckDB has no xxhash64).
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from schemas.dataset_spec import DatasetSpec, FieldSpec
 
 
 def build_day(dataset: DatasetSpec, ds: date, version: str, folder: Path, threads: int) -> tuple[Path, Path]:
-    """Write sequences and features of `ds` as two Parquet files in `folder`; returns their paths."""
+    """Write the sequences and features of `ds` to two Parquet files in `folder`; returns their paths."""
     connection = duckdb.connect(config={"threads": threads})
     with connection:
         _open(connection, dataset, ds, version)
@@ -32,7 +31,7 @@ def build_day(dataset: DatasetSpec, ds: date, version: str, folder: Path, thread
 
 
 def _open(connection: duckdb.DuckDBPyConnection, dataset: DatasetSpec, ds: date, version: str) -> None:
-    """Views over the files: vocabulary, recent (behaviours' days), past (statistics' days), today."""
+    """Views: vocabulary, recent (days of behaviours), past (days of statistics), today."""
     impressions = open_table(dataset, "impressions")
 
     def files(days: Sequence[date]) -> str:
@@ -117,7 +116,7 @@ def _features(dataset: DatasetSpec) -> str:
 
 
 def _field(field: FieldSpec, alias: str) -> tuple[str, str]:
-    """A field's join and its id's expression."""
+    """(join, expression of the id) of a field."""
     raw = f"t.{field.raw_column}"
     if field.kind == "categorical":
         join = f"LEFT JOIN vocabulary {alias} ON {alias}.field = '{field.name}' AND {alias}.value = {raw}"

@@ -1,8 +1,7 @@
-"""What all benchmarks share: options, timing, the machine's description, printed tables, results as JSON.
+"""Shared by all benchmarks: options, timing, tables, targets, and results as JSON.
 
-A benchmark prints ratios against a baseline that it measures itself in the same run. Full runs are written to
-benchmarks/results/<name>.json (kept in git, rendered by `python -m benchmarks.render`), --quick ones to
-<name>.quick.json (not kept).
+Ratios are relative to a baseline measured in the same run. Full runs are written to benchmarks/results/<name>.json
+(kept in git, rendered by `python -m benchmarks.render`), `--quick` runs to <name>.quick.json (not kept).
 """
 
 from __future__ import annotations
@@ -20,7 +19,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from jobs.cli.logs import configure_logging
 from msr_models.training.manifest import code_version
+from schemas.text import aligned_table
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -29,7 +30,7 @@ Cell = str | int | float | None
 
 @dataclass(kw_only=True)
 class Table:
-    """One table: `baseline` says what the ratios are against."""
+    """A table of results; `baseline`: what its ratios are relative to."""
 
     title: str
     columns: Sequence[str]
@@ -37,28 +38,35 @@ class Table:
     rows: list[Sequence[Cell]] = field(default_factory=list)
 
     def add(self, *cells: Cell) -> None:
-        """One row; it is printed when the benchmark reports."""
+        """Add a row. Raises ValueError if it has not one cell per column."""
         if len(cells) != len(self.columns):
             raise ValueError(f"{self.title}: {len(cells)} cells for {len(self.columns)} columns")
         self.rows.append(cells)
 
+    def last_row(self) -> str:
+        """The newest row as one line for the log."""
+        return " ".join(map(shown, self.rows[-1]))
+
 
 @dataclass(kw_only=True)
-class Bar:
-    """What the issue asks for, and what came out."""
+class Target:
+    """A limit that a measurement has to keep, and the measurement."""
 
     what: str
-    asked: str
+    required: str
     measured: str
     met: bool
 
 
 def parser(doc: str) -> argparse.ArgumentParser:
-    """--quick (at most a minute), --threads and --out, as every benchmark has them."""
+    """A parser with --quick, --threads and --out. Sets up logging too."""
+    configure_logging()
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--quick", action="store_true", help="small sizes, at most 60 s; bars are not classified by it")
+    made.add_argument("--quick", action="store_true", help="small sizes, at most 60 s; does not check targets")
     made.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads (default: all)")
-    made.add_argument("--out", type=Path, metavar="FILE", help="write the results there instead of benchmarks/results")
+    made.add_argument(
+        "--out", type=Path, metavar="FILE", help="write the results to FILE (default: benchmarks/results)"
+    )
     return made
 
 
@@ -92,16 +100,17 @@ def report(
     command: str,
     libraries: Sequence[str],
     options: argparse.Namespace,
-    bars: Sequence[Bar] = (),
+    targets: Sequence[Target] = (),
     notes: Sequence[str] = (),
     extra_machine: dict[str, Cell] | None = None,
 ) -> None:
-    """Print tables and bars, and write them with machine, versions and commit."""
+    """Print tables and targets, and write them with the machine, versions and commit."""
     for table in tables:
-        print(f"\n{table.title}" + (f"  (ratios against: {table.baseline})" if table.baseline else ""))
-        print(aligned([list(table.columns), *([shown(c) for c in row] for row in table.rows)]))
-    for bar in bars:
-        print(f"{'met   ' if bar.met else 'MISSED'} {bar.what}: asked {bar.asked}, measured {bar.measured}")
+        print(f"\n{table.title}" + (f"  (ratios relative to: {table.baseline})" if table.baseline else ""))
+        print("\n".join(aligned_table([table.columns, *([shown(c) for c in row] for row in table.rows)])))
+    for target in targets:
+        verdict = "met   " if target.met else "MISSED"
+        print(f"{verdict} {target.what}: required {target.required}, measured {target.measured}")
     for note in notes:
         print(f"note: {note}")
     record: dict[str, Any] = {
@@ -114,7 +123,7 @@ def report(
         "machine": machine() | (extra_machine or {}),
         "versions": {"python": platform.python_version()} | {lib: importlib.metadata.version(lib) for lib in libraries},
         "tables": [asdict(t) for t in tables],
-        "bars": [asdict(b) for b in bars],
+        "targets": [asdict(b) for b in targets],
         "notes": list(notes),
     }
     path = options.out or RESULTS / (f"{name}.quick.json" if options.quick else f"{name}.json")
@@ -124,18 +133,9 @@ def report(
 
 
 def shown(cell: Cell) -> str:
-    """A cell as text: numbers with three significant digits, thousands separated."""
+    """A cell as text: floats with three significant digits, thousands separated."""
     if cell is None:
         return "-"
     if isinstance(cell, str | int):
         return f"{cell:,}" if isinstance(cell, int) else cell
     return f"{cell:,.0f}" if abs(cell) >= 100 else f"{cell:.3g}"
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Columns of text, the first to the left and the others to the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
-        for row in rows
-    )

@@ -1,4 +1,4 @@
-"""A lake of encoded tables of a size of choice, for bench_loader: written by the pipeline's own writer."""
+"""Lakes of encoded tables of any size for bench_loader and bench_end_to_end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 from lake.arrow_writer import overwrite_partition
 from schemas.dataset_spec import DatasetSpec
 
-# Fields with ids 1 .. size. `position` rises with the order in which rows were written: it shows how a shuffle mixes.
+# Fields with ids 1 .. size. `position` rises in the order in which rows are written, which shows how a shuffle mixes.
 FIELD_SIZES = {"user": 100_000, "item": 50_000, "position": 1_000} | {f"c{i}": 10 ** (1 + i % 5) for i in range(15)}
 SCENARIOS = ("home", "feed", "ads")
 SESSION_ROWS = 20
@@ -39,13 +39,15 @@ def loader_days(days: int) -> list[date]:
 
 
 def write_lake(dataset: DatasetSpec, days: Sequence[date], rows_per_day: int, behaviours: int) -> None:
-    """Rows with `behaviours` behaviours per session, of which each row sees the last max_length of a random part that
-    is at least that long; 0: sessions without any.
+    """Write vocabulary, sequences and features of `days`.
+
+    A session has `behaviours` behaviours; each of its rows sees max_length of them (all if there are fewer), which end
+    at a random position.
     """
     version = dataset.vocabulary_version(days[0])
     assert version is not None
     names = list(FIELD_SIZES)
-    # The largest id of each field says how many there are.
+    # A field's size is its largest id, so that one entry per field suffices
     vocabulary = {
         "vocabulary_version": [version] * len(names),
         "field": names,

@@ -1,4 +1,4 @@
-"""How well a shuffle mixes: batches against those of a uniform permutation."""
+"""How well a shuffle mixes, relative to a uniform permutation."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor
 
 
 def mixing(batches: Iterable[Tensor]) -> float:
-    """Between-batch variance of a value's mean over what a uniform shuffle gives in expectation.
+    """Variance of a value's batch means, relative to its expectation under a uniform shuffle.
 
-    batches: per batch the values [B] of something that the order of files follows, such as a row's position or day.
-    About 1: batches are uniform samples. A permutation of whole batches gives about B, no shuffle at all the same.
+    batches: values [B] per batch of a quantity that rises in file order, such as a row's position. About 1: batches are
+    uniform samples; about B: rows stay with their neighbours (no shuffle, or a permutation of whole batches).
     """
     counts, sums, squares = [], [], []
     for value_B in batches:
@@ -24,7 +24,7 @@ def mixing(batches: Iterable[Tensor]) -> float:
     rows = count_b.sum()
     mean = sum_b.sum() / rows
     variance = torch.stack(squares).sum() / rows - mean**2
-    # Without replacement: Var(mean of b rows) = variance / b * (N - b) / (N - 1); each batch counts by its rows.
+    # Without replacement: Var(mean of b rows) = variance / b * (N - b) / (N - 1); batches are weighted by their rows.
     expected = (variance * (rows - count_b) / (rows - 1)).sum()
     between = (count_b * (sum_b / count_b - mean) ** 2).sum()
     return float(between / expected)

@@ -1,5 +1,7 @@
-"""The step of the programs that this project replaces: every row through every tower, one after the other; a second
-embedding look-up for the selector; PyTorch's default Adam over every row of the table. Correct, and slow.
+"""Baseline: a straightforward training step, correct and slow.
+
+Every row passes through every tower, one tower after the other; the selector looks the embeddings up again; PyTorch's
+default Adam updates every row of the embedding table.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ def _mlp(widths: list[int]) -> nn.Sequential:
 
 
 class NaiveModel(nn.Module):
-    """K towers in a list over one table of embeddings, and a selector with a head per scenario."""
+    """K towers over one embedding table, and a selector with a head per scenario."""
 
     def __init__(self, layout: FieldLayout, width: int, hidden: list[int], num_scenarios: int) -> None:
         super().__init__()
@@ -37,11 +39,11 @@ class NaiveModel(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(64, 1) for _ in range(num_scenarios))
 
     def look_up(self, batch: Batch) -> Tensor:
-        """e_BE."""
+        """Embeddings e_BE of the batch."""
         return self.embedding(batch.slot_ids_BS.long() + self.starts).flatten(1)
 
     def tower_losses(self, batch: Batch) -> Tensor:
-        """[B, K]."""
+        """Losses of every tower on every row, [B, K]."""
         e_BE = self.look_up(batch)
         logits = [tower(e_BE).squeeze(1) for tower in self.towers]
         return torch.stack(
@@ -49,14 +51,14 @@ class NaiveModel(nn.Module):
         )
 
     def share_probs(self, batch: Batch) -> Tensor:
-        """Share probability of each row from the head of its scenario, [B]."""
+        """Share probability of each row from its scenario's head, [B]."""
         h_BH = self.selector(self.look_up(batch))
         probs_BK = torch.cat([head(h_BH) for head in self.heads], dim=1).sigmoid()
         return probs_BK.gather(1, batch.scenario_B[:, None]).squeeze(1)
 
 
 class NaiveStep:
-    """`reuse`: masks are given, the frozen selector's look-up is still made. `search`: the gate learns along."""
+    """`reuse`: masks are given, but the frozen selector still looks embeddings up. `search`: trains the gate too."""
 
     def __init__(self, model: NaiveModel, kind: str) -> None:
         self.model, self.kind = model, kind
@@ -64,14 +66,14 @@ class NaiveStep:
         self.threshold = 0.5
 
     def __call__(self, batch: Batch) -> Tensor:
-        """Loss of one step."""
+        """Train on the batch; returns its loss."""
         if self.kind == "reuse":
             with torch.no_grad():
                 self.model.look_up(batch)
             gate_B, pull = batch.shared_B.float(), torch.zeros(())
         else:
             probs_B = self.model.share_probs(batch)
-            hard_B = batch.shared_B.float()  # the share asked for, whatever the fresh selector says
+            hard_B = batch.shared_B.float()  # the given share, whatever the untrained selector says
             gate_B, pull = hard_B + probs_B - probs_B.detach(), -probs_B.clamp(min=1e-6).log().mean()
         losses_BK = self.model.tower_losses(batch)
         own_B = losses_BK.gather(1, batch.scenario_B[:, None]).squeeze(1)

@@ -35,9 +35,9 @@ def section(record: dict[str, Any]) -> str:
         base = f" Ratios are relative to: {table['baseline']}." if table["baseline"] else ""
         rows = ([shown(cell) for cell in row] for row in table["rows"])
         parts += [f"**{table['title']}.**{base}\n", markdown_table(table["columns"], rows)]
-    if record["bars"]:
-        bars = ([b["what"], b["asked"], b["measured"], "yes" if b["met"] else "no"] for b in record["bars"])
-        parts.append(markdown_table(["target", "required", "measured", "met"], bars))
+    if record["targets"]:
+        targets = ([b["what"], b["required"], b["measured"], "yes" if b["met"] else "no"] for b in record["targets"])
+        parts.append(markdown_table(["target", "required", "measured", "met"], targets))
     parts.append("\n".join(f"- {note}" for note in record["notes"]))
     return "\n".join(parts).rstrip() + "\n"
 

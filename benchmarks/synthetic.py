@@ -1,26 +1,30 @@
-"""A window of random impressions in memory, in the shapes that the step benchmark asks for."""
+"""Windows of random impressions in memory for the step benchmarks."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from datetime import date
 
 import torch
 
+from msr_models.data.batch import Batch
 from msr_models.data.layout import FieldLayout
+from msr_models.data.source import ResidentRows
 from msr_models.data.window import Window
 
 FIELDS = 18
 
 
 def field_sizes(total_rows: int) -> tuple[int, ...]:
-    """FIELDS sizes that add up to total_rows: two of a third and a sixth, the others from 8 up in doubling steps."""
+    """FIELDS sizes that add up to total_rows: a third, a sixth, the rest, and small ones that double from 8 on."""
     small = [8 * 2 ** min(n, 9) for n in range(FIELDS - 3)]
     large = [total_rows // 3, total_rows // 6]
     return (*large, total_rows - sum(small) - sum(large), *small)
 
 
 def synthetic_window(rows: int, table_rows: int, num_scenarios: int, share: float, seed: int = 0) -> Window:
-    """Ids are skewed (size * u^3, u uniform): some are in every batch, most are rare. Scenarios of equal size."""
+    """Skewed ids (size * u^3, u uniform): few are in every batch, most are rare. Scenarios of equal size."""
     generator = torch.Generator().manual_seed(seed)
     sizes = field_sizes(table_rows)
     ids = [(torch.rand(rows, generator=generator) ** 3 * size).to(torch.int32) for size in sizes]
@@ -51,3 +55,10 @@ def synthetic_window(rows: int, table_rows: int, num_scenarios: int, share: floa
         shared_N=torch.rand(rows, generator=generator) < share,
         fingerprint="synthetic",
     )
+
+
+def endless_batches(window: Window, batch_size: int) -> Iterator[Batch]:
+    """Shuffled batches of the window, epoch after epoch."""
+    data = ResidentRows(window, torch.arange(len(window), device=window.label_N.device))
+    for epoch in itertools.count(1):
+        yield from data.batches(batch_size, 1, epoch)

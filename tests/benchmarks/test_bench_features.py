@@ -38,7 +38,7 @@ def test_rows_in_another_order_are_equal(dataset: DatasetSpec) -> None:
         ("instance_id", lambda rows: rows.pop()),
     ],
 )
-def test_what_differs_is_named(dataset: DatasetSpec, column: str, change: Callable[[list], object]) -> None:
+def test_what_differs_is_named(dataset: DatasetSpec, column: str, change: Callable[[Rows], object]) -> None:
     publish_day(rows_of_day(), dataset, DAY)
     rows = rows_of_day()
     change(rows)

@@ -115,19 +115,19 @@ def test_a_slow_model_has_to_give_its_reason() -> None:
     ],
 )
 def test_the_bar_is_half_or_a_reason(name: str, ratio: float, met: bool, said: str) -> None:
-    bar = bench_models.bar_of(name, ratio)
-    assert bar.met is met and bar.measured.endswith(said)
+    target = bench_models.target_of(name, ratio)
+    assert target.met is met and target.measured.endswith(said)
 
 
 def test_a_run_gives_each_model_a_row_per_scenario_count_and_one_bar() -> None:
     models = ["base_dnn", "sfpnet", "shared_bottom"]
     options = argparse.Namespace(models=models, scenarios=(3, 12), rounds=1, seconds=0.0, table_rows=100_000, threads=1)
-    table, bars = bench_models.compare(options)
-    assert sorted(row[:3] for row in table.rows) == [
+    table, targets = bench_models.compare(options)
+    assert sorted(tuple(row[:3]) for row in table.rows) == [
         (name, k, BEHAVIOURS if name == "sfpnet" else 0) for name in models for k in (3, 12)
     ]
-    assert all(float(cell) > 0 for row in table.rows for cell in row[3:])
-    assert sorted(bar.what for bar in bars) == [f"{name}, K 12" for name in models]
+    assert all(isinstance(cell, int | float) and cell > 0 for row in table.rows for cell in row[3:])
+    assert sorted(target.what for target in targets) == [f"{name}, K 12" for name in models]
 
 
 def test_names_are_all_models_or_those_of_a_list_and_known() -> None:

@@ -44,7 +44,7 @@ def test_a_row_visits_every_tower_in_one_form_only() -> None:
     window = synthetic_window(64, 100_000, 3, 0.0)
     for form in forms_of("FCN", 3):
         step = TimedStep(form, window)
-        assert bool(next(step._batches).shared_B.all()) is form.all_towers
+        assert bool(next(step.batches).shared_B.all()) is form.all_towers
 
 
 def test_an_increase_is_the_median_of_rounds() -> None:
@@ -55,7 +55,7 @@ def test_an_increase_is_the_median_of_rounds() -> None:
 def test_a_run_gives_every_form_a_row_and_every_part_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_optmsm, "BATCH", 32)
     options = argparse.Namespace(cases=[("FCN", 3), ("FCN", 2)], rounds=1, table_rows=100_000)
-    (table, parts), bars = bench_optmsm.compare(options)
-    assert len(table.rows) == 16 and all(float(row[3]) > 0 for row in table.rows)
+    (table, parts), targets = bench_optmsm.compare(options)
+    assert len(table.rows) == 16 and all(isinstance(row[3], float) and row[3] > 0 for row in table.rows)
     assert [row[-1] for row in parts.rows] == ["+4.7%", None]
-    assert len(bars) == 2
+    assert len(targets) == 2

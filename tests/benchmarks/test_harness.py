@@ -35,9 +35,9 @@ def test_a_report_holds_tables_bars_and_where_they_come_from(
     table = harness.Table(title="speed", columns=["form", "rows/s", "ratio"], baseline="the slow form")
     table.add("slow", 1234.5, 1.0)
     table.add("fast", 12345, None)
-    bar = harness.Bar(what="fast", asked=">= 2x", measured="10x", met=True)
+    target = harness.Target(what="fast", required=">= 2x", measured="10x", met=True)
     options = argparse.Namespace(quick=False, threads=2, out=tmp_path / "x.json")
-    harness.report("x", [table], command="run x", libraries=["numpy"], options=options, bars=[bar])
+    harness.report("x", [table], command="run x", libraries=["numpy"], options=options, targets=[target])
     out = capsys.readouterr().out
     assert "1,234" in out and "12,345" in out and "met" in out
     record = json.loads((tmp_path / "x.json").read_text())
