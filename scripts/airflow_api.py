@@ -1,4 +1,4 @@
-"""The few calls to the local Airflow's REST API that the demo needs."""
+"""The calls to the local Airflow's REST API that the demo needs."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ OPEN_STATES = {"queued", "running"}
 
 
 class AirflowApi:
-    """A client of the Airflow on this machine that `scripts/airflow.sh up` has started (its UI needs no log-in)."""
+    """Client of the Airflow that `scripts/airflow.sh up` started on this machine (no log-in)."""
 
     def __init__(self, port: int) -> None:
         self._root = f"http://127.0.0.1:{port}"
         self._token = self._call("GET", "/auth/token")["access_token"]
 
     def dag_runs(self, dag_id: str) -> list[dict[str, Any]]:
-        """All runs of a DAG, the oldest first."""
+        """All runs of a DAG, oldest first."""
         return list(self._pages(f"/dags/{dag_id}/dagRuns", "dag_runs", order_by="id"))
 
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
@@ -27,26 +27,26 @@ class AirflowApi:
         return list(self._pages(f"/dags/{dag_id}/dagRuns/{_quoted(run_id)}/taskInstances", "task_instances"))
 
     def has_dag(self, dag_id: str) -> bool:
-        """Whether the DAG processor has read this DAG."""
+        """Whether Airflow has parsed this DAG."""
         return any(dag["dag_id"] == dag_id for dag in self._pages("/dags", "dags"))
 
     def import_errors(self) -> list[str]:
-        """One text per DAG file that cannot be read."""
+        """One line per DAG file that cannot be imported."""
         errors = self._pages("/importErrors", "import_errors")
         return [f"{e['filename']}: {e['stack_trace'].splitlines()[-1]}" for e in errors]
 
     def pause(self, dag_id: str, paused: bool) -> None:
-        """Switch a DAG off or on; a DAG that is off does not see the assets that others publish."""
+        """Pause or unpause a DAG; a paused DAG ignores the assets that others publish."""
         self._call("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": paused})
 
     def close_backfills(self, dag_id: str) -> None:
-        """End the backfills that are open; the scheduler itself does so only twice a minute after their last run."""
+        """Close open backfills at once; the scheduler looks for finished ones only twice a minute."""
         for backfill in self._pages("/backfills", "backfills", dag_id=dag_id):
             if backfill["completed_at"] is None:
                 self._call("PUT", f"/api/v2/backfills/{backfill['id']}/cancel")
 
     def end_open_work(self, dag_ids: list[str]) -> int:
-        """End backfills and runs that an earlier start left open; returns how many runs."""
+        """End the backfills and runs that an interrupted demo left open; returns the number of runs."""
         ended = 0
         for dag_id in dag_ids:
             self.close_backfills(dag_id)
@@ -58,7 +58,7 @@ class AirflowApi:
         return ended
 
     def log_lines(self, dag_id: str, run_id: str, task_id: str, try_number: int) -> list[str]:
-        """What a task's step printed."""
+        """Output of a task's step."""
         path = f"/api/v2/dags/{dag_id}/dagRuns/{_quoted(run_id)}/taskInstances/{task_id}/logs/{try_number}"
         content = self._call("GET", f"{path}?full_content=true")["content"]
         return [e["event"] for e in content if str(e.get("logger", "")).endswith("StepOperator")]

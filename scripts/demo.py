@@ -1,7 +1,7 @@
 """The whole pipeline on a real scheduler: backfill the features, search, train on the last days, evaluate, report.
 
-demo.py [--dataset NAME] [--models all|NAME,..] [--train-days N]: uses the Airflow that is up for this data set, or
-starts one and ends it. Days that were made before are made again (the tables do not change by it).
+demo.py [--dataset NAME] [--models all|NAME,..] [--train-days N]: uses the Airflow that runs for this data set, or starts
+one and stops it at the end. Days that exist already are built again, which does not change the tables.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "dags"), str(ROOT / "scripts")]
 
-import get_movielens  # noqa: E402  (found through the line above)
-from airflow_api import OPEN_STATES, AirflowApi  # noqa: E402  (found through the path)
+import get_movielens  # noqa: E402  (needs the path set above)
+from airflow_api import OPEN_STATES, AirflowApi  # noqa: E402  (needs the path set above)
 
-from msr_dags.settings import Deployment, load_deployment  # noqa: E402  (found through the path)
-from schemas.errors import DatasetSpecError  # noqa: E402  (found through the path)
+from msr_dags.settings import Deployment, load_deployment  # noqa: E402  (needs the path set above)
+from schemas.errors import DatasetSpecError  # noqa: E402  (needs the path set above)
 
 FEATURES, TRAINING, SEARCH = "daily_features", "daily_training", "shared_instance_search"
 POLL_S = 2.0
 QUIET_LINE_EVERY_S = 20.0
-# Where no task has ended for so long, nothing moves any more
+# Give up when no task has finished for this long
 PHASE_LIMIT_S = 3600.0
 
 
 class DemoFailed(Exception):
-    """The demo cannot go on; the text says why."""
+    """The demo cannot continue; the message says why."""
 
 
-class RunningLine:
-    """One line that says what is being done: rewritten in place on a terminal, now and then a new one in a file."""
+class StatusLine:
+    """Progress as one line, rewritten in place on a terminal; in a file, a new line every 20 seconds at most."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()
@@ -45,7 +45,7 @@ class RunningLine:
         self._last_text = ""
 
     def show(self, text: str, *, final: bool = False) -> None:
-        """Show `text` with the time since the start; `final` keeps the line."""
+        """Show `text` after the elapsed time; `final` keeps the line."""
         seconds = int(time.monotonic() - self._start)
         line = f"[{seconds // 60:02d}:{seconds % 60:02d}] {text}"
         if sys.stdout.isatty():
@@ -67,7 +67,7 @@ def airflow_sh(*arguments: str, show: bool = False) -> None:
 
 
 def prepare_data(deployment: Deployment) -> None:
-    """Fetch the MovieLens files when the data set reads them and they are not there."""
+    """Fetch the MovieLens files if the data set reads them and they are missing."""
     source = deployment.spec.source
     folder = Path(os.environ.get("MSR_DATA_DIR") or ROOT / "data") / "ml-1m"
     is_read = source.adapter == "movielens" and Path(str(source.path)).absolute() == folder.absolute()
@@ -76,18 +76,18 @@ def prepare_data(deployment: Deployment) -> None:
         get_movielens.fetch(folder)
 
 
-def wait_for_dags(api: AirflowApi, line: RunningLine) -> None:
-    """Wait until the DAG processor has read the DAGs; then stop what an earlier demo left open."""
+def wait_for_dags(api: AirflowApi, line: StatusLine) -> None:
+    """Wait until Airflow has parsed the DAGs, then end runs that an interrupted demo left open. Raises DemoFailed."""
     limit = time.monotonic() + 120
     while not all(api.has_dag(dag) for dag in (FEATURES, TRAINING, SEARCH)):
         if errors := api.import_errors():
             raise DemoFailed("\n".join(errors))
         if time.monotonic() > limit:
-            raise DemoFailed("Airflow has not read the DAGs after two minutes; see .airflow/*/logs/dag-processor.log")
-        line.show("waiting for Airflow to read the DAGs")
+            raise DemoFailed("Airflow has not parsed the DAGs in two minutes; see .airflow/*/logs/dag-processor.log")
+        line.show("waiting for Airflow to parse the DAGs")
         time.sleep(1)
     if ended := api.end_open_work([FEATURES, TRAINING, SEARCH]):
-        line.show(f"ended {ended} runs that an earlier start left open", final=True)
+        line.show(f"ended {ended} runs that an interrupted demo left open", final=True)
 
 
 def partition_keys(first: date, last: date) -> set[str]:
@@ -95,8 +95,8 @@ def partition_keys(first: date, last: date) -> set[str]:
     return {str(first + timedelta(days=n)) for n in range((last - first).days + 1)}
 
 
-def backfill(api: AirflowApi, first: date, last: date, line: RunningLine) -> list[dict[str, Any]]:
-    """Backfill the features over [first, last] with Airflow's own command, wait, and return the runs."""
+def backfill(api: AirflowApi, first: date, last: date, line: StatusLine) -> list[dict[str, Any]]:
+    """Backfill the features of [first, last] with Airflow's own command, wait for the runs and return them."""
     old = {r["dag_run_id"] for r in api.dag_runs(FEATURES)}
     line.show(f"airflow backfill create --dag-id {FEATURES} --from-date {first} --to-date {last}", final=True)
     # fmt: off
@@ -109,7 +109,7 @@ def backfill(api: AirflowApi, first: date, last: date, line: RunningLine) -> lis
 
 
 def wait_for_runs(
-    api: AirflowApi, dag_id: str, keys: set[str], old: set[str], line: RunningLine
+    api: AirflowApi, dag_id: str, keys: set[str], old: set[str], line: StatusLine
 ) -> list[dict[str, Any]]:
     """Wait until every partition of `keys` has a finished run of `dag_id` that is not in `old`. Raises DemoFailed."""
     limit, ended = time.monotonic() + PHASE_LIMIT_S, 0
@@ -125,7 +125,9 @@ def wait_for_runs(
         if (now_ended := sum(t.get("end_date") is not None for t in tasks)) != ended:
             limit, ended = time.monotonic() + PHASE_LIMIT_S, now_ended
         if time.monotonic() > limit:
-            raise DemoFailed(f"{dag_id}: no task has ended for {PHASE_LIMIT_S / 60:.0f} minutes; see .airflow/*/logs")
+            raise DemoFailed(
+                f"{dag_id}: no task has finished for {PHASE_LIMIT_S / 60:.0f} minutes; see .airflow/*/logs"
+            )
         time.sleep(POLL_S)
 
 
@@ -134,13 +136,13 @@ def _progress(dag_id: str, keys: set[str], runs: list[dict[str, Any]], tasks: li
     states = Counter(t["state"] or "waiting" for t in tasks)
     day_of = {r["dag_run_id"]: r["partition_key"] for r in runs}
     running = sorted(f"{t['task_id']} {day_of[t['dag_run_id']]}" for t in tasks if t["state"] == "running")
-    retried = [f"{t['task_id']} is tried again" for t in tasks if t["state"] == "up_for_retry"]
-    counts = f"{states['success']} tasks done" + (f", {states['skipped']} left out" if states["skipped"] else "")
+    retried = [f"{t['task_id']} is retried" for t in tasks if t["state"] == "up_for_retry"]
+    counts = f"{states['success']} tasks done" + (f", {states['skipped']} skipped" if states["skipped"] else "")
     return f"{dag_id}: {done_days} of {len(keys)} days, {counts}; running: {', '.join([*running, *retried]) or '-'}"
 
 
 def wall_times(api: AirflowApi, runs: list[tuple[str, dict[str, Any]]]) -> list[str]:
-    """A table: per step the number of task runs, the mean and the sum of their wall seconds."""
+    """A table with the number of task runs per step and the mean and sum of their wall times in seconds."""
     seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
     tasks = [
         t for dag_id, run in runs for t in api.task_instances(dag_id, run["dag_run_id"]) if t["state"] == "success"
@@ -154,28 +156,30 @@ def wall_times(api: AirflowApi, runs: list[tuple[str, dict[str, Any]]]) -> list[
 
 
 def report_summary(api: AirflowApi, runs: list[dict[str, Any]]) -> list[str]:
-    """What the report step of the last day printed."""
+    """Output of the last day's report step."""
     last = max(runs, key=lambda r: r["partition_key"])
     tasks = [t for t in api.task_instances(TRAINING, last["dag_run_id"]) if t["task_id"] == "report"]
     if not tasks or tasks[0]["state"] != "success":
-        return [f"no report was made: {last['partition_key']} has too few days before it to train on"]
-    # The first line is the command itself
+        return [f"no report: too few days before {last['partition_key']} to train on"]
+    # The first line is the command
     return api.log_lines(TRAINING, last["dag_run_id"], "report", tasks[0]["try_number"])[1:]
 
 
 def run_demo(deployment: Deployment, train_days: int) -> None:
-    """Backfill all days, train on the last `train_days`, and print what was measured."""
+    """Backfill all days, train on the last `train_days`, and print wall times and the report's summary."""
     first, last = deployment.spec.days.start, deployment.spec.days.end
     if last is None:
-        raise DemoFailed(f"{deployment.dataset}: days.end is not set; the demo needs a range of days that has an end")
-    start, line = time.monotonic(), RunningLine()
+        raise DemoFailed(
+            f"{deployment.dataset}: days.end is not set; set it, since the demo runs over a fixed range of days"
+        )
+    start, line = time.monotonic(), StatusLine()
     api = AirflowApi(int(os.environ.get("MSR_AIRFLOW_PORT", "8080")))
     wait_for_dags(api, line)
     first_trained = max(first, last - timedelta(days=train_days - 1))
     feature_runs = []
     api.pause(FEATURES, False)
     api.pause(SEARCH, False)
-    # While training is off it does not see the early days' features, and only the last days are trained on
+    # A paused DAG ignores assets: only the last days' features trigger training
     api.pause(TRAINING, True)
     if first_trained > first:
         feature_runs += backfill(api, first, first_trained - timedelta(days=1), line)
@@ -191,16 +195,20 @@ def run_demo(deployment: Deployment, train_days: int) -> None:
     print("\n" + "\n".join(wall_times(api, all_runs)))
     total_s = time.monotonic() - start
     rest_s = total_s - features_s
-    print(f"wall time: features {features_s:.0f} s, search to report {rest_s:.0f} s, together {total_s:.0f} s\n")
+    print(f"wall time: features {features_s:.0f} s, search to report {rest_s:.0f} s, total {total_s:.0f} s\n")
     print("\n".join(report_summary(api, training_runs)))
 
 
 def main() -> int:
-    """Parse the command line, start Airflow when it is not up, run the demo and end what was started."""
+    """Parse the command line, start Airflow if it is not running, run the demo and stop what was started."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", default="generated", help="name of a data set's YAML (default: generated)")
+    parser.add_argument(
+        "--dataset", default="generated", help="data set: name or path of its YAML (default: generated)"
+    )
     parser.add_argument("--models", help="target models, separated by commas, or all (default: the YAML's)")
-    parser.add_argument("--train-days", type=int, default=3, help="how many of the last days to train on (default: 3)")
+    parser.add_argument(
+        "--train-days", type=int, default=3, help="number of days to train on, counted from the last (default: 3)"
+    )
     arguments = parser.parse_args()
     if arguments.train_days < 1:
         parser.error(f"--train-days {arguments.train_days}: must be 1 or more")

