@@ -1,7 +1,7 @@
 """The whole pipeline on a real scheduler: backfill the features, search, train on the last days, evaluate, report.
 
-demo.py [--dataset NAME] [--models all|NAME,..] [--train-days N]: uses the Airflow that runs for this data set, or starts
-one and stops it at the end. Days that exist already are built again, which does not change the tables.
+demo.py [--dataset NAME] [--models all|NAME,..] [--train-days N]: uses the Airflow that runs for this data set, or
+starts one and stops it at the end. Days that exist already are built again, which does not change the tables.
 """
 
 from __future__ import annotations
