@@ -13,38 +13,32 @@ from torch import Tensor, nn
 
 from msr_models.data.batch import Batch
 from msr_models.data.layout import FieldLayout
-from msr_models.models.base import MultiScenarioModel
+from msr_models.models.base import EmbeddingModel
+from msr_models.models.config import Positive, Share, Size, TowerConfig, Weight
 from msr_models.models.registry import register
-from msr_models.modules.inputs import InputLayer, SequencePooling
 from msr_models.modules.neuron_weights import NeuronForm, neuron_weights, sparsity_excess
 from msr_models.modules.penalty import mean_of_real
 from msr_models.modules.routing import Routing
 from msr_models.modules.split_linear import SplitLinear, scenario_vectors
 from msr_models.modules.stacked import StackedLinear, StackedTowers
 
-Share = Annotated[float, Field(ge=0, le=1)]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AdaSparseConfig:
+class AdaSparseConfig(TowerConfig):
     """form, beta, epsilon: see `neuron_weights`; β = 2 and ε = 0.25 are the paper's. alpha and sparsity_weight (of R_s)
     grow linearly from their first to their second value over the first growth_steps training steps.
-    min_sparsity, max_sparsity: the share of a layer's neurons that may be cut without a penalty.
-    These ranges are this code's choice, and the sizes that for a day of a small log on a CPU.
+    min_sparsity, max_sparsity: range of the share of a layer's neurons that is cut without a penalty.
+    The ranges are this code's choice.
     """
 
-    embedding_dim: Annotated[int, Field(ge=1)] = 16
-    hidden: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (128, 64)
     form: NeuronForm = "fusion"
-    beta: Annotated[float, Field(ge=1)] = 2.0
-    epsilon: Annotated[float, Field(gt=0, lt=1)] = 0.25
-    alpha: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (1.0, 10.0)
-    sparsity_weight: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]] = (0.01, 0.1)
-    growth_steps: Annotated[int, Field(ge=1)] = 10_000
+    beta: Annotated[Weight, Field(ge=1)] = 2.0
+    epsilon: Annotated[Positive, Field(lt=1)] = 0.25
+    alpha: tuple[Positive, Positive] = (1.0, 10.0)
+    sparsity_weight: tuple[Weight, Weight] = (0.01, 0.1)
+    growth_steps: Size = 10_000
     min_sparsity: Share = 0.15
     max_sparsity: Share = 0.25
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    sequence_pooling: SequencePooling = "mean"
 
     def __post_init__(self) -> None:
         if self.min_sparsity > self.max_sparsity:
@@ -54,19 +48,18 @@ class AdaSparseConfig:
             )
         for name, (start, end) in (("alpha", self.alpha), ("sparsity_weight", self.sparsity_weight)):
             if start > end:
-                raise ValueError(f"{name} {[start, end]} falls, and it must grow; give the smaller value first")
+                raise ValueError(f"{name} {[start, end]} decreases and must not; give the smaller value first")
 
 
 @register("adasparse", AdaSparseConfig)
-class AdaSparse(MultiScenarioModel):
+class AdaSparse(EmbeddingModel[AdaSparseConfig]):
     """h_l = ReLU(W_l h̃_{l−1} + b_l), h̃_l = π_l ⊙ h_l, logit = w·h̃_L + b; h̃_0 = e (Yang et al. 2022).
 
-    π_l = weights of the neurons of layer l from v_l = P_l [embedding of scenario ; h_l] + c_l: `binarisation`
-    1[σ(αv) > ε], `scaling` β·σ(v), `fusion` β·σ(αv) where that is more than ε, else 0 (see `neuron_weights`). All
-    hidden layers are weighted, the embedding itself is not: the first layer and its part of v run once per row, the
-    rest once per visit. α and the weight of R_s grow with `num_steps`, which counts training steps with gradients,
-    nothing else, and is kept in checkpoints. R_s: mean over visits and layers of `sparsity_excess`; with `scaling`
-    nothing is cut, and there is none.
+    π_l weights the neurons of layer l by v_l = P_l [embedding of the scenario ; h_l] + c_l: `binarisation`
+    1[σ(αv) > ε], `scaling` β·σ(v), `fusion` β·σ(αv) where that exceeds ε, else 0 (see `neuron_weights`). All hidden
+    layers are weighted, e is not: the first layer and its part of v run once per row, the rest once per visit.
+    α and the weight of the penalty R_s grow with `num_steps`, the number of training steps, a buffer. R_s: mean over
+    visits and layers of `sparsity_excess`; `scaling` cuts nothing and has no penalty.
 
     >>> model = build_model("adasparse", {"form": "binarisation"}, layout, num_scenarios=3, seed=1)
     >>> logits_B = model(batch)
@@ -77,10 +70,7 @@ class AdaSparse(MultiScenarioModel):
     def __init__(
         self, config: AdaSparseConfig, layout: FieldLayout, num_scenarios: int, generator: torch.Generator
     ) -> None:
-        super().__init__(num_scenarios)
-        self.config = config
-        self.inputs = InputLayer(layout, config.embedding_dim, config.sequence_pooling, generator)
-        self.embedded_width = self.inputs.total_width
+        super().__init__(config, layout, num_scenarios, generator)
         self.scenario_KD = scenario_vectors(num_scenarios, config.embedding_dim, generator)
         widths = [self.embedded_width, *config.hidden]
         self.layers = nn.ModuleList(StackedLinear(1, i, o, generator) for i, o in pairwise(widths))
@@ -88,12 +78,7 @@ class AdaSparse(MultiScenarioModel):
         self.head = StackedTowers(1, widths[-1], (), 0.0, generator)
         self.register_buffer("num_steps", torch.zeros((), dtype=torch.int64))
 
-    def embed(self, batch: Batch) -> Tensor:
-        """e_BE."""
-        return self.inputs.concatenated(batch)
-
     def routed_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
-        """logits_V."""
         return self.penalised_logits(e_BE, batch, routing)[0]
 
     def penalised_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> tuple[Tensor, Tensor | None]:
@@ -101,7 +86,7 @@ class AdaSparse(MultiScenarioModel):
         config, excess = self.config, list[Tensor]()
         grown = self._grown
         if torch.compiler.is_compiling():
-            # A compiled backward would make α again, from the step after.
+            # A compiled backward would compute α again, from the next step
             grown = torch.compiler.disable(grown)  # type: ignore[no-untyped-call]  # untyped in torch
         alpha, sparsity_weight = grown(config.alpha), grown(config.sparsity_weight)
         if self.training and torch.is_grad_enabled():
@@ -113,7 +98,7 @@ class AdaSparse(MultiScenarioModel):
             v_VH = pruner.of_scenario(h, self.scenario_KD, place_V, routing.scenario_V).float()
             weight_VH, kept_VH = neuron_weights(v_VH, alpha, config.form, config.beta, config.epsilon)
             h = F.dropout(h.index_select(0, place_V) * weight_VH, config.dropout, self.training)
-            place_V = torch.arange(len(h), device=h.device)  # what follows reads visits
+            place_V = torch.arange(len(h), device=h.device)  # the next layer reads visits
             if kept_VH is not None:
                 excess.append(sparsity_excess(kept_VH, config.min_sparsity, config.max_sparsity))
         logits_V = self.head.every(h).squeeze(1)
@@ -122,6 +107,6 @@ class AdaSparse(MultiScenarioModel):
         return logits_V, sparsity_weight * mean_of_real(torch.stack(excess).mean(0), routing)
 
     def _grown(self, ends: tuple[float, float]) -> Tensor:
-        """What grows linearly from one end to the other, scalar."""
+        """A value that grows linearly from the first to the second end over growth_steps, scalar."""
         start, end = ends
         return start + (end - start) * (self.num_steps / self.config.growth_steps).clamp(max=1.0)

@@ -1,25 +1,30 @@
-"""MultiScenarioModel: what trainer, search and scoring ask of every model."""
+"""MultiScenarioModel, the interface that trainer, search and scoring use, and EmbeddingModel, its usual form."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Generic, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from msr_models.data.batch import Batch
+from msr_models.data.layout import FieldLayout
+from msr_models.models.config import TowerConfig
 from msr_models.modules.embedding import FieldEmbedding
 from msr_models.modules.inputs import InputLayer
 from msr_models.modules.routing import Routing
+
+ConfigT = TypeVar("ConfigT", bound=TowerConfig)
 
 
 @dataclass(frozen=True, slots=True)
 class VisitLogits:
     """Logits of V visits, sorted by scenario: visit v is row row_index_V[v] in the tower of scenario_V[v].
 
-    real_V: None, or False where a place only fills up a fixed number of visits (see Routing).
-    penalty: scalar that the model adds to the mean loss of its rows in training (an auxiliary loss); None: nothing.
+    logits_V: fp32. real_V: None, or False for padding up to a fixed number of visits (see Routing).
+    penalty: scalar auxiliary loss, added to the mean loss in training; None without one.
     """
 
     row_index_V: Tensor
@@ -30,20 +35,20 @@ class VisitLogits:
 
 
 class MultiScenarioModel(nn.Module, ABC):
-    """A model whose rows can be scored by the part (tower) of any of K scenarios.
+    """A model that can score a row with the part (tower) of any of K scenarios.
 
-    A subclass sets `inputs` and gives `embed` and `routed_logits`; what it can share among a row's visits it computes
-    once per row.
+    A subclass sets `inputs` and implements `embed` and `routed_logits`. What does not depend on the scenario is
+    computed once per row, the rest once per visit (a row in one scenario's part).
     """
 
     has_towers: ClassVar[bool] = True
-    """False: one output for all scenarios, so sharing rows among them means nothing."""
+    """False: one output for all scenarios, so that rows cannot be shared among towers."""
 
     visits_are_independent: ClassVar[bool] = True
-    """False: in training a visit's logit depends on the other visits of its scenario (batch moments)."""
+    """False: in training a visit's logit depends on other visits of its scenario (batch moments)."""
 
     learning_rate_scale: float = 1.0
-    """Factor on training.learning_rate, for a model whose weights live on another scale than an MLP's."""
+    """Factor on training.learning_rate, for a model whose weights have another scale than an MLP's."""
 
     inputs: InputLayer
 
@@ -53,16 +58,16 @@ class MultiScenarioModel(nn.Module, ABC):
 
     @property
     def embedding(self) -> FieldEmbedding:
-        """The table of the fields' vectors, which a selector can keep."""
+        """The embedding table of the fields; a search's selector keeps a copy."""
         return self.inputs.embedding
 
     @property
     def pretraining_epochs(self) -> int:
-        """Epochs that only prepare: `train` calls `end_pretraining` behind them and keeps the best of the others."""
+        """Number of first epochs that pretrain: the trainer calls `end_pretraining` after them and never keeps one."""
         return 0
 
     def end_pretraining(self) -> None:
-        """Enter the phase in which the model ends. State of phases belongs in buffers: runs resume, and models load."""
+        """Enter the final phase. Keep the phase in a buffer: checkpoints and resumed runs restore it."""
 
     @abstractmethod
     def embed(self, batch: Batch) -> Tensor:
@@ -73,21 +78,40 @@ class MultiScenarioModel(nn.Module, ABC):
         """logits_V, fp32, one per visit of `routing` and in its order."""
 
     def penalised_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> tuple[Tensor, Tensor | None]:
-        """`routed_logits` and the model's penalty on them (see VisitLogits), for a model that trains with one."""
+        """`routed_logits` and the penalty of VisitLogits; override it in a model that has an auxiliary loss."""
         return self.routed_logits(e_BE, batch, routing), None
 
     def scenario_logits(self, e_BE: Tensor, batch: Batch) -> Tensor:
-        """Every row through every scenario's part: logits_BK, fp32."""
+        """Logits of every row in every scenario's part, [B, K] fp32."""
         routing = Routing.everywhere(e_BE.shape[0], self.num_scenarios, e_BE.device)
         return self.routed_logits(e_BE, batch, routing).view(self.num_scenarios, -1).t()
 
     def forward(self, batch: Batch) -> Tensor:
-        """logits_B of each row's own scenario; no row visits another's part."""
+        """Logits of each row in its own scenario's part, [B] fp32."""
         routing = Routing.own(batch.scenario_B, self.num_scenarios)
         return routing.to_rows(self.routed_logits(self.embed(batch), batch, routing))
 
     def visit(self, batch: Batch, capacity: int | None = None) -> VisitLogits:
-        """Every row in its own scenario's part, and rows with shared_B in all others too; `capacity` as in Routing."""
+        """Logits of each row in its own scenario's part, and of rows with shared_B in all others too.
+
+        capacity: fixed number of visits, as in Routing.of_mask.
+        """
         routing = Routing.own_and_shared(batch.scenario_B, batch.shared_B, self.num_scenarios, capacity)
         logits_V, penalty = self.penalised_logits(self.embed(batch), batch, routing)
         return VisitLogits(routing.row_index_V, routing.scenario_V, logits_V, routing.real_V, penalty)
+
+
+class EmbeddingModel(MultiScenarioModel, Generic[ConfigT]):
+    """A model of e_BE, the vectors of fields and behaviours side by side [B, E]; E is `embedded_width`.
+
+    A subclass adds its modules in `__init__`, behind the input layer, and gives `routed_logits`.
+    """
+
+    def __init__(self, config: ConfigT, layout: FieldLayout, num_scenarios: int, generator: torch.Generator) -> None:
+        super().__init__(num_scenarios)
+        self.config = config
+        self.inputs = InputLayer(layout, config.embedding_dim, config.sequence_pooling, generator)
+        self.embedded_width = self.inputs.total_width
+
+    def embed(self, batch: Batch) -> Tensor:
+        return self.inputs.concatenated(batch)

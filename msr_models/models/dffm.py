@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
 from msr_models.data.batch import Batch
 from msr_models.data.layout import FieldLayout
 from msr_models.models.base import MultiScenarioModel
+from msr_models.models.config import Dropout, ModelConfig, Size, Widths
 from msr_models.models.registry import register
 from msr_models.modules.field_refinement import PairwiseProducts
 from msr_models.modules.inputs import InputLayer, require_behaviours
@@ -22,20 +22,17 @@ from msr_models.modules.routing import Routing
 from msr_models.modules.split_linear import SplitLinear
 from msr_models.modules.stacked import StackedTowers
 
-Widths = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DFFMConfig:
-    """micro_widths: of the micro-MLPs' layers. sequence_pooling `none`: without the behaviours; there is no `din` and
-    no `mean`: the model's own attention to them, conditioned on the scenario, stands in that place.
-    Sizes are this code's choice for a day of a small log on a CPU.
+class DFFMConfig(ModelConfig):
+    """micro_widths: widths of the micro-MLPs' layers. sequence_pooling: the model's own attention to behaviours,
+    conditioned on the scenario, or none. Sizes are this code's choice.
     """
 
-    embedding_dim: Annotated[int, Field(ge=1)] = 16
+    embedding_dim: Size = 16
     micro_widths: Widths = (16, 16)
     hidden: Widths = (128, 64)
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    dropout: Dropout = 0.0
     sequence_pooling: Literal["scenario_attention", "none"] = "scenario_attention"
 
 
@@ -45,14 +42,14 @@ class DFFM(MultiScenarioModel):
 
     e: the fields' vectors [B, F, D] side by side. interactions_k: <D_k(e_i), D_k(e_j)> of all pairs i < j, D_k an MLP
     whose weights and biases are reshaped slices of scenario k's embedding (see `MicroMlp`). u_k: attention to the
-    behaviours h_l in the same way, q the vector of the row's item: Σ_l softmax_l(<Q_k(q), A_k(h_l)> / √width) V_k(h_l)
-    over the real behaviours, 0 without any; Q_k, A_k and V_k are more such MLPs, A_k and V_k one with two halves of
-    output. That the target asks as the query, and one head, are this code's choices.
+    behaviours h_l with q, the vector of the row's item: Σ_l softmax_l(<Q_k(q), A_k(h_l)> / √width) V_k(h_l) over the
+    real behaviours, 0 without any; Q_k, A_k and V_k are further MLPs of this kind (A_k and V_k the halves of one).
+    The item as the query and a single head are this code's choices.
     Raises TrainingError on a data set without behaviours, unless sequence_pooling is `none`.
 
-    Cost: the MLP's product with e runs once per row; interactions and attention once per visit, with a scenario's
-    weights, so that a step on a CPU grows with visits x behaviours; with 20 of them it has .6 to .7 of the samples/s of
-    SharedBottom with target attention, and less than half of those of SharedBottom without.
+    Cost: the MLP's product with e runs once per row; interactions and attention, with a scenario's weights, once per
+    visit, so that a step on a CPU grows with visits x behaviours. With 20 behaviours it has .6 to .7 of the samples/s
+    of SharedBottom with target attention, and less than half of SharedBottom's without.
 
     >>> model = build_model("dffm", {"micro_widths": [8]}, layout, num_scenarios=3, seed=1)
     >>> logits_B = model(batch)
@@ -76,14 +73,13 @@ class DFFM(MultiScenarioModel):
         self.rest = StackedTowers(1, first, rest, config.dropout, generator)
 
     def embed(self, batch: Batch) -> Tensor:
-        """The fields' vectors and, where they are read, the behaviours': [B, (F + L) D]."""
+        """The vectors of the fields and, with attention, of the behaviours: [B, (F + L) D]."""
         e_BE = self.inputs.concatenated(batch)
         if self.attention is None:
             return e_BE
         return torch.cat([e_BE, self.embedding.history(batch).flatten(1)], dim=1)
 
     def routed_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
-        """logits_V; e_BE as `embed` gives it."""
         row_V, width = routing.row_index_V, self.config.embedding_dim
         fields_BE = e_BE[:, : self.embedded_width]
         fields_VFD = fields_BE.index_select(0, row_V).view(len(row_V), self.inputs.num_vectors, width)
@@ -112,7 +108,7 @@ class ScenarioAttention(nn.Module):
         query_VM = self.query(item_VD[:, None], routing).squeeze(1)
         key_VLM, value_VLM = self.behaviour(history_VLD, routing).chunk(2, dim=2)
         score_VL = (key_VLM * query_VM[:, None]).sum(2).float() / math.sqrt(query_VM.shape[1])
-        # Not -inf: a row without behaviours has no maximum, and its shares are cleared below.
+        # Not -inf, whose softmax is NaN for a row without behaviours; its shares are cleared below
         share_VL = score_VL.masked_fill(~mask_VL, torch.finfo(torch.float32).min).softmax(1)
         share_VL = torch.where(mask_VL, share_VL, 0.0).to(value_VLM.dtype)
         pooled_VM: Tensor = (share_VL[:, :, None] * value_VLM).sum(1)

@@ -3,43 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from msr_models.data.batch import Batch
 from msr_models.data.layout import FieldLayout
-from msr_models.models.base import MultiScenarioModel
+from msr_models.models.base import EmbeddingModel
+from msr_models.models.ppnet import PPNetConfig
 from msr_models.models.registry import register
 from msr_models.modules.gate_nu import EmbeddingGate, PersonalisedTowers
-from msr_models.modules.inputs import InputLayer, SequencePooling
 from msr_models.modules.prior_fields import PriorFields
 from msr_models.modules.routing import Routing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PEPNetConfig:
-    """gate_fields: the paper's user, item and author, None: fields `user` (where there is one) and the item's.
-    gate_hidden: of every gate, which the paper leaves open; the default suits a day of a small log on a CPU.
-    """
-
-    embedding_dim: Annotated[int, Field(ge=1)] = 16
-    hidden: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (128, 64)
-    gate_hidden: Annotated[int, Field(ge=1)] = 32
-    gate_fields: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    sequence_pooling: SequencePooling = "mean"
+class PEPNetConfig(PPNetConfig):
+    """As PPNetConfig; gate_hidden is also the hidden width of the gate on the input."""
 
 
 @register("pepnet", PEPNetConfig)
-class PEPNet(MultiScenarioModel):
-    """O = δ([E_k ; sg(e)]) ⊗ e;  tower_k(O) with h_l <- δ_l([E_user ; E_item ; ...] ; sg(O)) ⊗ h_l.
+class PEPNet(EmbeddingModel[PEPNetConfig]):
+    """O = δ([E_k ; sg(e)]) ⊗ e; logit_k = tower_k(O) with h_l ← δ_l([E_user ; E_item ; ...] ; sg(O)) ⊗ h_l.
 
-    Chang et al. 2023, eq. 1-8; e the fields' vectors [B, E], E_k an embedding of the scenario, δ a GateNU. The paper's
-    towers are those of tasks; here, as in OptMSM, those of scenarios. Only the gates' inputs are detached (the prior
-    fields' own vectors are not). Raises TrainingError for a gate field that the data set lacks.
+    Chang et al. 2023, eq. 1-8; E_k: embedding of scenario k, δ: a GateNU. The paper's towers belong to tasks; here, as
+    in Tang et al. 2023, to scenarios. Only the gates' inputs are detached (not the prior fields' own vectors). Raises
+    TrainingError for a gate field that the data set lacks.
 
     >>> model = build_model("pepnet", {"gate_fields": ["user", "item"]}, layout, num_scenarios=3, seed=1)
     >>> logits_B = model(batch)
@@ -48,30 +37,15 @@ class PEPNet(MultiScenarioModel):
     def __init__(
         self, config: PEPNetConfig, layout: FieldLayout, num_scenarios: int, generator: torch.Generator
     ) -> None:
-        super().__init__(num_scenarios)
-        self.config = config
-        self.inputs = InputLayer(layout, config.embedding_dim, config.sequence_pooling, generator)
+        super().__init__(config, layout, num_scenarios, generator)
         self.prior = PriorFields(layout, config.gate_fields, config.embedding_dim)
-        self.embedded_width = self.inputs.total_width
-        self.gate = EmbeddingGate(
-            num_scenarios, self.embedded_width, config.embedding_dim, config.gate_hidden, generator
-        )
+        width, gate_hidden = self.embedded_width, config.gate_hidden
+        self.gate = EmbeddingGate(num_scenarios, width, config.embedding_dim, gate_hidden, generator)
         self.towers = PersonalisedTowers(
-            num_scenarios,
-            self.prior.total_width,
-            self.embedded_width,
-            config.hidden,
-            config.gate_hidden,
-            config.dropout,
-            generator,
+            num_scenarios, self.prior.total_width, width, config.hidden, gate_hidden, config.dropout, generator
         )
-
-    def embed(self, batch: Batch) -> Tensor:
-        """e_BE."""
-        return self.inputs.concatenated(batch)
 
     def routed_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
-        """logits_V."""
         o_VE: Tensor = self.gate(e_BE, routing)
         prior_BG = self.towers.of_prior(self.prior(e_BE))
         gates_VG = prior_BG.index_select(0, routing.row_index_V) + self.towers.of_input(o_VE)

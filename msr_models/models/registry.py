@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import importlib
 import pkgutil
-import typing
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import torch
-from pydantic import TypeAdapter, ValidationError
 
 import msr_models.models as package
 from msr_models.data.layout import FieldLayout
 from msr_models.models.base import MultiScenarioModel
+from msr_models.models.config import ModelConfig
 from schemas.errors import TrainingError
+from schemas.settings import validated
+from schemas.text import did_you_mean
 
 M = TypeVar("M", bound=type[MultiScenarioModel])
-_MODELS: dict[str, tuple[type[MultiScenarioModel], type[Any]]] = {}
+_MODELS: dict[str, tuple[type[MultiScenarioModel], type[ModelConfig]]] = {}
 
 
-def register(name: str, config: type[Any]) -> Callable[[M], M]:
+def register(name: str, config: type[ModelConfig]) -> Callable[[M], M]:
     """Class decorator. The class is built as Model(config, layout, num_scenarios, generator)."""
 
     def add(model: M) -> M:
@@ -47,29 +46,12 @@ def model_class(name: str) -> type[MultiScenarioModel]:
 
 
 def parse_options(name: str, options: Mapping[str, Any]) -> Any:
-    """The model's config with these options, each of the declared type.
+    """The model's config with these options.
 
     Raises TrainingError that names model, option, value and what is allowed.
     """
-    config = _find(name)[1]
-    hints = typing.get_type_hints(config, include_extras=True)
-    allowed = [f.name for f in dataclasses.fields(config)]
-    values: dict[str, Any] = {}
-    for option, value in options.items():
-        if option not in allowed:
-            near = difflib.get_close_matches(option, allowed, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise TrainingError(
-                f"model {name!r} has no option {option!r}; {hint}allowed: {', '.join(allowed) or 'none'}"
-            )
-        plain = tuple(value) if isinstance(value, list) else value
-        try:
-            values[option] = TypeAdapter(hints[option]).validate_python(plain, strict=True)
-        except ValidationError as error:
-            why = error.errors()[0]["msg"]
-            raise TrainingError(f"model {name!r}, option {option}: {value!r} is not allowed: {why}") from error
     try:
-        return config(**values)
+        return validated(_find(name)[1], options)
     except ValueError as error:
         raise TrainingError(f"model {name!r}: {error}") from error
 
@@ -77,16 +59,16 @@ def parse_options(name: str, options: Mapping[str, Any]) -> Any:
 def build_model(
     name: str, options: Mapping[str, Any], layout: FieldLayout, num_scenarios: int, seed: int
 ) -> MultiScenarioModel:
-    """A model with fresh weights that depend on nothing but the arguments."""
+    """A model with initial weights that depend on the arguments alone."""
     config = parse_options(name, options)
     factory: Callable[..., MultiScenarioModel] = model_class(name)
     return factory(config, layout, num_scenarios, torch.Generator().manual_seed(seed))
 
 
-def _find(name: str) -> tuple[type[MultiScenarioModel], type[Any]]:
+def _find(name: str) -> tuple[type[MultiScenarioModel], type[ModelConfig]]:
     known = known_models()
     if name not in _MODELS:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise TrainingError(f"model {name!r} is not known; {hint}known models: {', '.join(known)}")
+        raise TrainingError(
+            f"model {name!r} is not known; {did_you_mean(name, known)} known models: {', '.join(known)}"
+        )
     return _MODELS[name]

@@ -1,17 +1,17 @@
-"""SFPNet: every behaviour tailored to the scenario before target attention pools them."""
+"""SFPNet: fields and behaviours are tailored to the scenario before target attention pools the behaviours."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from msr_models.data.batch import Batch
 from msr_models.data.layout import FieldLayout
 from msr_models.models.base import MultiScenarioModel
+from msr_models.models.config import Dropout, ModelConfig, Size, Widths
 from msr_models.models.registry import register
 from msr_models.modules.inputs import InputLayer, require_behaviours
 from msr_models.modules.routing import Routing
@@ -22,19 +22,18 @@ from msr_models.modules.target_attention import TargetAttention
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SFPNetConfig:
-    """num_blocks: the paper tries 1 to 5 and takes 3 (2 on Ali-CCP). without: the paper's ablations; distribution-aware
-    pooling, Scenario-Adaptive Module, Residual-Tailoring Module, S-DNN (then a plain DNN), whole blocks.
-    The paper uses embedding_dim 40 and hidden (256, 128, 64) and names no widths of gate (eq. 3, 10) and context
-    (eq. 5); the defaults suit a day of a small log on a CPU.
+class SFPNetConfig(ModelConfig):
+    """num_blocks: the paper tries 1 to 5 and uses 3 (2 on Ali-CCP). without: the paper's ablations, which remove
+    distribution-aware pooling, Scenario-Adaptive Module, Residual-Tailoring Module, the gates of S-DNN, or all blocks.
+    The paper uses embedding_dim 40 and hidden (256, 128, 64), and gives no widths of gate and context (eq. 3, 5, 10).
     """
 
-    embedding_dim: Annotated[int, Field(ge=1)] = 16
-    num_blocks: Annotated[int, Field(ge=1)] = 3
-    gate_hidden: Annotated[int, Field(ge=1)] = 64
-    context_hidden: Annotated[int, Field(ge=1)] = 64
-    hidden: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (128, 64)
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    embedding_dim: Size = 16
+    num_blocks: Size = 3
+    gate_hidden: Size = 64
+    context_hidden: Size = 64
+    hidden: Widths = (128, 64)
+    dropout: Dropout = 0.0
     without: Literal["dap", "sam", "rtm", "s_dnn", "stb"] | None = None
 
 
@@ -42,19 +41,17 @@ class SFPNetConfig:
 class SFPNet(MultiScenarioModel):
     """x^l, v^l = block_l(x^{l-1}, v^{l-1}, s); logit = S-DNN([x^L ; DIN(v^L)], s) (Zhang et al. 2024, eq. 2-11).
 
-    x^0 [F, D] are the fields' vectors, v^0 [L, D] those of the behaviours' items, s [D] the scenario's embedding; the
-    blocks: see ScenarioTailoringBlock. The target of DIN is the item as the last block gives it, tailored like v^L.
-    Departure: the paper's b_i pools the item's vector with those of its attributes (category, brand); ours is the
-    item's vector alone, because a batch carries only the items of behaviours.
+    x^0 [F, D]: the fields' vectors; v^0 [L, D]: those of the behaviours' items; s [D]: embedding of the scenario. The
+    target of DIN is the row's item after the last block. Departure from the paper: a behaviour is the item's vector
+    alone, not pooled with its attributes (category, brand), because a batch carries only the items of behaviours.
 
-    Cost: the scenario is in the first block already, so that all later blocks and the attention run once per visit (in
-    block 1, and everywhere without `sam` or `stb`, what knows no scenario runs once per row). With the default sizes,
-    18 fields and 20 behaviours a visit takes about nine times the products of SharedBottom's small tower: a CPU step
-    at K = 12 trains a quarter of its samples/s with `din` (a sixth with a tenth of the rows shared), two fifths with
-    one block, half with SSIM's hidden (1024, 512, 256).
+    Cost: the first block already reads the scenario, so that later blocks and the attention run once per visit (what
+    does not depend on it, and everything with `without` sam or stb, once per row). With the default sizes, 18 fields
+    and 20 behaviours a visit takes about nine times the products of SharedBottom's default tower: a CPU step at K = 12
+    trains a quarter of the samples/s of SharedBottom with `din` (a sixth with a tenth of the rows shared), two fifths
+    with one block, half with SSIM's hidden (1024, 512, 256).
 
-    Joint training is that of every model; alone, as in the paper's comparison, is model `single_task` with backbone
-    `sfpnet`: K of them, each on its scenario's rows.
+    The paper's models trained alone, one per scenario, are `single_task` with backbone `sfpnet`.
 
     >>> model = build_model("sfpnet", {"num_blocks": 2}, layout, num_scenarios=3, seed=1)
     >>> logits_B = model(batch)
@@ -90,13 +87,12 @@ class SFPNet(MultiScenarioModel):
         return torch.cat([self.inputs(batch), self.embedding.history(batch)], dim=1).flatten(1)
 
     def routed_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
-        """logits_V."""
         layout = self.embedding.layout
         vectors_BID = e_BE.view(-1, layout.num_fields + layout.hist_length, self.config.embedding_dim)
         x, v = torch.split(vectors_BID, [layout.num_fields, layout.hist_length], dim=1)
         real, visits = self.embedding.history_mask(batch), Visits(routing.scenario_V, routing.row_index_V)
         for block in self.blocks:
-            if self.config.without == "sam":  # knows no scenario: once per row
+            if self.config.without == "sam":  # independent of the scenario: once per row
                 x, v = block(x, v, real, self.scenario_KS, visits.reached())
             else:
                 x, v = block(x, v, real, self.scenario_KS, visits)

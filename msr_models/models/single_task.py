@@ -1,18 +1,18 @@
-"""One model per scenario: K copies of any backbone that have nothing in common."""
+"""One model per scenario: K copies of any backbone that share no parameters."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from msr_models.data.batch import Batch
 from msr_models.data.layout import FieldLayout
 from msr_models.models.base import MultiScenarioModel
+from msr_models.models.config import Dropout, ModelConfig, Size, Widths
 from msr_models.models.registry import build_model, register
 from msr_models.modules.embedding import FieldEmbedding
 from msr_models.modules.inputs import SequencePooling
@@ -21,15 +21,15 @@ from schemas.errors import TrainingError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SingleTaskConfig:
-    """backbone: any model's name. Options that are given go to it, beside the others that backbone_options names as
-    JSON, such as '{"num_experts": 8}'; what is left out (None) takes the backbone's own default.
+class SingleTaskConfig(ModelConfig):
+    """backbone: name of any model. The other options are the backbone's; None is its default. backbone_options: further
+    ones as a JSON object, such as '{"num_experts": 8}'.
     """
 
     backbone: str = "base_dnn"
-    embedding_dim: Annotated[int, Field(ge=1)] | None = None
-    hidden: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] | None = None
-    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    embedding_dim: Size | None = None
+    hidden: Widths | None = None
+    dropout: Dropout | None = None
     sequence_pooling: SequencePooling | None = None
     backbone_options: str = "{}"
 
@@ -37,12 +37,11 @@ class SingleTaskConfig:
 class ScenarioCopies(MultiScenarioModel):
     """K copies of a backbone with one scenario each, embeddings included; a visit runs the copy of its scenario.
 
-    Nothing can be shared among a row's visits, so `embed` gives no columns and a copy embeds its own visits. The loop
-    over copies (a backbone is any model, so there are no weights to stack) waits for the device and has K small steps
-    where others have one.
+    `embed` returns no columns: each copy embeds its own visits. Cost: a backbone may be any model, so that weights
+    cannot be stacked; the loop over copies waits for the device and runs K small steps.
     """
 
-    visits_are_independent: ClassVar[bool] = False  # not those of every backbone
+    visits_are_independent: ClassVar[bool] = False  # those of some backbones are not
 
     def __init__(
         self, config: SingleTaskConfig, layout: FieldLayout, num_scenarios: int, generator: torch.Generator
@@ -53,22 +52,21 @@ class ScenarioCopies(MultiScenarioModel):
         copies = [build_model(config.backbone, options, layout, 1, seed) for seed in seeds]
         if isinstance(copies[0], ScenarioCopies):
             raise TrainingError(
-                f"option backbone: {config.backbone!r} is itself a model per scenario; name the model to make copies of"
+                f"option backbone: {config.backbone!r} is itself one model per scenario; name the model to copy"
             )
         self.copies = nn.ModuleList(copies)
         self.learning_rate_scale = copies[0].learning_rate_scale
 
     @property
     def embedding(self) -> FieldEmbedding:
-        """The table of the first scenario's copy; each copy has its own."""
-        return self._copy(0).embedding
+        """The table of the first copy; each copy has its own."""
+        return self.copy_of(0).embedding
 
     def embed(self, batch: Batch) -> Tensor:
         """[B, 0]."""
         return batch.label_B.new_zeros((len(batch), 0))
 
     def routed_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
-        """logits_V."""
         return self.penalised_logits(e_BE, batch, routing)[0]
 
     def penalised_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> tuple[Tensor, Tensor | None]:
@@ -77,7 +75,7 @@ class ScenarioCopies(MultiScenarioModel):
         penalty: Tensor | None = None
         start = 0
         for k, end in enumerate(routing.ends_K.tolist()):
-            logits, own_penalty = score_with(self._copy(k), batch, routing, start, end)
+            logits, own_penalty = score_with(self.copy_of(k), batch, routing, start, end)
             parts.append(logits)
             if own_penalty is not None:
                 share = own_penalty * ((end - start) / max(1, routing.row_index_V.shape[0]))
@@ -85,7 +83,8 @@ class ScenarioCopies(MultiScenarioModel):
             start = end
         return torch.cat(parts), penalty
 
-    def _copy(self, scenario: int) -> MultiScenarioModel:
+    def copy_of(self, scenario: int) -> MultiScenarioModel:
+        """The backbone of one scenario."""
         copy = self.copies[scenario]
         assert isinstance(copy, MultiScenarioModel)
         return copy
@@ -93,10 +92,10 @@ class ScenarioCopies(MultiScenarioModel):
 
 @register("single_task", SingleTaskConfig)
 class SingleTask(ScenarioCopies):
-    """logit_k = backbone_k(row), trained on the rows of scenario k alone: what scenarios reach without each other.
+    """logit_k = backbone_k(row), trained on the rows of scenario k alone.
 
-    With the same seed a copy's initial weights differ from the next one's. (SSIM's slides call ST-Backbone what is
-    trained on all rows: that is `base_dnn`, or `finetune` before its second phase.)
+    The copies' initial weights differ. (ST-Backbone of SSIM is another model: one network trained on all rows, as
+    `base_dnn`, or `finetune` in its first phase.)
 
     >>> model = build_model("single_task", {"backbone": "dcn", "hidden": [64]}, layout, num_scenarios=3, seed=1)
     >>> logits_B = model(batch)
@@ -106,7 +105,7 @@ class SingleTask(ScenarioCopies):
 def score_with(
     copy: MultiScenarioModel, batch: Batch, routing: Routing, start: int, end: int
 ) -> tuple[Tensor, Tensor | None]:
-    """Logits of visits [start, end) by a model of one scenario, and its penalty."""
+    """Logits [end - start] of visits start .. end - 1 in a model of one scenario, and its penalty."""
     row_V = routing.row_index_V[start:end]
     part = Batch(
         slot_ids_BS=batch.slot_ids_BS.index_select(0, row_V),
@@ -136,13 +135,12 @@ def _backbone_options(config: SingleTaskConfig) -> dict[str, Any]:
     try:
         others = json.loads(config.backbone_options)
     except json.JSONDecodeError as error:
-        raise TrainingError(
-            f"option backbone_options: {config.backbone_options!r} is not JSON ({error}); write it like "
-            "'{\"num_experts\": 8}'"
-        ) from error
+        raise _bad_options(config, f"not JSON ({error})") from error
     if not isinstance(others, dict):
-        raise TrainingError(
-            f"option backbone_options: {config.backbone_options!r} is no JSON object; write it like "
-            "'{\"num_experts\": 8}'"
-        )
+        raise _bad_options(config, "no JSON object")
     return {name: value for name, value in named.items() if value is not None} | others
+
+
+def _bad_options(config: SingleTaskConfig, why: str) -> TrainingError:
+    example = json.dumps({"num_experts": 8})
+    return TrainingError(f"option backbone_options: {config.backbone_options!r} is {why}; write it like {example!r}")
