@@ -57,8 +57,7 @@ class StatusLine:
 
 def airflow_sh(*arguments: str, show: bool = False) -> None:
     """Run scripts/airflow.sh. Raises DemoFailed with its output."""
-    command = [str(ROOT / "scripts" / "airflow.sh"), *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(["scripts/airflow.sh", *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
         output = f"{done.stdout[-3000:]}{done.stderr[-3000:]}"
         raise DemoFailed(f"scripts/airflow.sh {' '.join(arguments)}: exit {done.returncode}\n{output}")
@@ -69,7 +68,7 @@ def airflow_sh(*arguments: str, show: bool = False) -> None:
 def prepare_data(deployment: Deployment) -> None:
     """Fetch the MovieLens files if the data set reads them and they are missing."""
     source = deployment.spec.source
-    folder = Path(os.environ.get("MSR_DATA_DIR") or ROOT / "data") / "ml-1m"
+    folder = Path(os.environ.get("MSR_DATA_DIR") or "data") / "ml-1m"
     is_read = source.adapter == "movielens" and Path(str(source.path)).absolute() == folder.absolute()
     if is_read and not get_movielens.is_complete(folder):
         print(f"fetching MovieLens-1M into {folder}")
@@ -125,9 +124,7 @@ def wait_for_runs(
         if (now_ended := sum(t.get("end_date") is not None for t in tasks)) != ended:
             limit, ended = time.monotonic() + PHASE_LIMIT_S, now_ended
         if time.monotonic() > limit:
-            raise DemoFailed(
-                f"{dag_id}: no task has finished for {PHASE_LIMIT_S / 60:.0f} minutes; see .airflow/*/logs"
-            )
+            raise DemoFailed(f"{dag_id}: no task finished for {PHASE_LIMIT_S / 60:.0f} minutes; see .airflow/*/logs")
         time.sleep(POLL_S)
 
 
@@ -169,9 +166,7 @@ def run_demo(deployment: Deployment, train_days: int) -> None:
     """Backfill all days, train on the last `train_days`, and print wall times and the report's summary."""
     first, last = deployment.spec.days.start, deployment.spec.days.end
     if last is None:
-        raise DemoFailed(
-            f"{deployment.dataset}: days.end is not set; set it, since the demo runs over a fixed range of days"
-        )
+        raise DemoFailed(f"{deployment.dataset}: days.end is not set; set it: the demo needs a fixed range of days")
     start, line = time.monotonic(), StatusLine()
     api = AirflowApi(int(os.environ.get("MSR_AIRFLOW_PORT", "8080")))
     wait_for_dags(api, line)
@@ -202,28 +197,24 @@ def run_demo(deployment: Deployment, train_days: int) -> None:
 def main() -> int:
     """Parse the command line, start Airflow if it is not running, run the demo and stop what was started."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--dataset", default="generated", help="data set: name or path of its YAML (default: generated)"
-    )
+    parser.add_argument("--dataset", default="generated", help="name or path of a YAML (default: generated)")
     parser.add_argument("--models", help="target models, separated by commas, or all (default: the YAML's)")
-    parser.add_argument(
-        "--train-days", type=int, default=3, help="number of days to train on, counted from the last (default: 3)"
-    )
+    parser.add_argument("--train-days", type=int, default=3, help="number of last days to train on (default: 3)")
     arguments = parser.parse_args()
     if arguments.train_days < 1:
         parser.error(f"--train-days {arguments.train_days}: must be 1 or more")
+    # The scheduler and its steps run there too: a relative path means the same file everywhere
+    os.chdir(ROOT)
     os.environ["MSR_DATASET"] = arguments.dataset
     if arguments.models:
         os.environ["MSR_MODELS"] = arguments.models
     started = False
-    failures = (
-        Path(os.environ.get("MSR_AIRFLOW_HOME", ROOT / ".airflow")) / Path(arguments.dataset).stem / "failures.log"
-    )
+    failures = Path(os.environ.get("MSR_AIRFLOW_HOME", ".airflow"), Path(arguments.dataset).stem, "failures.log")
     failures_before = failures.read_text().count("\n") if failures.exists() else 0
     try:
         deployment = load_deployment()
         prepare_data(deployment)
-        started = subprocess.run([str(ROOT / "scripts" / "airflow.sh"), "is-up"], cwd=ROOT, check=False).returncode != 0
+        started = subprocess.run(["scripts/airflow.sh", "is-up"], check=False).returncode != 0
         airflow_sh("up", show=True)
         run_demo(deployment, arguments.train_days)
         return 0
