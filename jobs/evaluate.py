@@ -15,9 +15,8 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from jobs.cli import StepArgs, StepOptions, run_step
-from lake.arrow_writer import overwrite_partition
 from lake.locations import artifact_path
-from lake.rows import read_rows, to_arrow
+from lake.rows import read_rows, write_rows
 from msr_models.evaluation.metrics import scenario_metrics, session_ids
 from msr_models.training.predictions import read_predictions
 from schemas.commands import command
@@ -60,15 +59,15 @@ def evaluate_day(dataset: DatasetSpec, ds: date, model: str | None = None) -> No
     for name in dict.fromkeys(run.model for run in runs):
         own = [run for run in runs if run.model == name]
         rows = [row for run in own for row in evaluate_run(dataset, run)]
-        partition = {"ds": str(ds), "model": name}
-        overwrite_partition(to_arrow(rows), dataset, Evaluation.table, partition)
+        write_rows(dataset, rows)
         log.info(f"{ds} {name}: {len(own)} runs, {len(rows)} rows of evaluations")
         print("\n".join(summary(rows)), flush=True)
 
 
 def evaluate_run(dataset: DatasetSpec, run: TrainingRun) -> list[Evaluation]:
     """Rows of `evaluations` of one run: per split, each scenario and all (scenario_id -1)."""
-    predictions = read_predictions(artifact_path(dataset, run.predictions_uri))
+    again = command("train_target_model", dataset, f"--ds {run.ds}", f"--model {run.model}", "--retrain")
+    predictions = read_predictions(artifact_path(dataset, run.predictions_uri), remedy=f"train the run again: {again}")
     rows = []
     for split in SPLITS:
         part = predictions.filter(pc.equal(predictions["split"], split))

@@ -22,7 +22,7 @@ from jobs.cli import StepArgs, StepOptions, run_step
 from msr_models.data.window import load_window
 from msr_models.ssim.due_searches import do_due_searches
 from msr_models.ssim.publish import is_published, publish_set, selector_record, shared_set_id
-from msr_models.ssim.restore import put_back, search_of_set
+from msr_models.ssim.restore import restore_file, search_to_repeat
 from msr_models.ssim.search import run_search
 from msr_models.ssim.store import make_scorer
 from msr_models.training.device import usable_device
@@ -98,14 +98,14 @@ def restore_selector(dataset: DatasetSpec, set_id: str, device: str = "cpu") -> 
 
     Raises SharedSetError where the set is unknown, or where the search does not end in the same file here.
     """
-    again = search_of_set(dataset, set_id)
+    again = search_to_repeat(dataset, set_id)
     if again is None:
         log.info(f"shared set {set_id} exists, nothing to do")
         return
     first, last = again.window.days[0], again.window.days[-1]
     log.info(f"shared set {set_id}: {again.fault}; repeating the search of {first} .. {last}")
     result = run_search(again.window, again.spec, device=device)
-    put_back(dataset, again, make_scorer(set_id, again.window, result), selector_record(again.window, result))
+    restore_file(dataset, again, make_scorer(set_id, again.window, result), selector_record(again.window, result))
     log.info(f"shared set {set_id}: its selector is restored, with the same checksum")
 
 

@@ -27,14 +27,15 @@ from jobs.cli import StepArgs, StepOptions, run_step
 from msr_models.data.layout import smallest_layout
 from msr_models.data.reader import published_empty
 from msr_models.models.registry import build_model, known_models, parse_options
-from msr_models.sets.catalogue import find_shared_set, get_shared_set
+from msr_models.sets.catalogue import read_catalogue
 from msr_models.training.chain import DayPlan, days_to_make_first, plan_day
 from msr_models.training.device import usable_device
 from msr_models.training.manifest import read_manifest
 from msr_models.training.memory import keep_freed_memory
 from msr_models.training.processes import Processes, join_processes
-from msr_models.training.publish import publish_runs, runs_exist
+from msr_models.training.publish import publish_runs
 from msr_models.training.repeat import repeat_run
+from msr_models.training.selection import runs_exist
 from msr_models.training.state import Resume
 from msr_models.training.target import plan_arm, ratio_grid, resume_of, train_arm
 from msr_models.training.target_data import ReadOptions, TargetData, load_target_data
@@ -149,7 +150,8 @@ class DailyTraining:
         if published_empty(dataset, ds):
             log.info(f"{ds}: published without rows, nothing to test on")
             return
-        found = get_shared_set(dataset, options.shared_set, ds) if options.shared_set else find_shared_set(dataset, ds)
+        catalogue = read_catalogue(dataset)
+        found = catalogue.get(options.shared_set, ds) if options.shared_set else catalogue.find(ds)
         set_id = found.shared_set_id if found else None
         ratios = {c.name: ratio_grid(dataset, c.name, set_id, options.ratio) for c in choices}
         for day, missing in days_to_make_first(dataset, plan, choices):
@@ -162,7 +164,7 @@ class DailyTraining:
         assert plan is not None, "a trainable day has a plan"
         names = ", ".join(c.name for c in choices)
         log.info(f"{day}: no runs of {names} yet, and {ds} builds on them: this day is trained first")
-        found = find_shared_set(self.dataset, day)
+        found = read_catalogue(self.dataset).find(day)
         set_id = found.shared_set_id if found else None
         fixed = self.options.ratio if found else None
         ratios = {c.name: ratio_grid(self.dataset, c.name, set_id, fixed) for c in choices}
@@ -173,6 +175,7 @@ class DailyTraining:
     ) -> None:
         training = self.dataset.training
         read = ReadOptions(
+            seed=training.seed,
             rank_scope=training.rank_scope,
             loading=training.loading,
             device=self.device,
@@ -187,9 +190,9 @@ class DailyTraining:
 
     def _train_model(self, data: TargetData, choice: ModelChoice, grid: list[float]) -> None:
         dataset, options, ds = self.dataset, self.options, data.plan.ds
-        trainer, world = dataset.training.trainer, self.processes.world
+        world = self.processes.world
         fixed = options.ratio if options.ratio in grid else None
-        planned = [plan_arm(data, choice, ratio, trainer, world, self.device) for ratio in grid]
+        planned = [plan_arm(data, choice, ratio, world=world, device=self.device) for ratio in grid]
         if not options.retrain and runs_exist(dataset, planned, fixed):
             log.info(f"{ds} {choice.name}: the same {len(planned)} runs exist, nothing to do")
             return

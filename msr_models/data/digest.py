@@ -1,8 +1,7 @@
-"""Names of content: 64-bit keys of rows, and digests that do not depend on the order in which rows are read."""
+"""Digests of content: 64-bit keys of rows, and sums that do not depend on the order in which rows are read."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from datetime import date
 
@@ -59,8 +58,3 @@ class RowDigest:
     def text(self) -> str:
         """32 hex digits."""
         return f"{self._sums[0]:016x}{self._sums[1]:016x}"
-
-
-def name_of(*parts: str) -> str:
-    """sha256 over the parts, 16 hex digits."""
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]

@@ -14,14 +14,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lake import reader as lake_reader
+from lake.rows import read_rows
 from msr_models.data.columns import Array, numbers, padded_lists
-from msr_models.data.digest import RowDigest, name_of, row_keys
-from msr_models.data.histories import Histories, Sessions
+from msr_models.data.digest import RowDigest, row_keys
+from msr_models.data.histories import SEQUENCES, Histories, Sessions
 from msr_models.data.layout import FieldLayout, layout_for, newest_version
+from msr_models.sets.feature_files import MASKS
 from msr_models.sets.masks import Ranks, RankScope
 from schemas.commands import command, day_options
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
+from schemas.tables.audits import Audit
+from schemas.text import short_digest
 
 FEATURES = "scenario_features"
 
@@ -81,12 +85,12 @@ class WindowReader:
         self._columns = ["scenario_id", "instance_id", "user_key", "label", "hist_end", "vocabulary_version"]
         self._columns += [f.column for f in fields]
         self._source = lake_reader.open_dataset(dataset, FEATURES, self._columns, self.table_versions[FEATURES])
-        self.histories = Histories(dataset, self.days, self.table_versions["behaviour_sequences"], allocate_items)
+        self.histories = Histories(dataset, self.days, self.table_versions[SEQUENCES], allocate_items)
         self._ranks: Ranks | None = None
         self._mask_name = (shared_set_id or "", str(rank_scope))
         if shared_set_id is not None:
             wanted = self.days if mask_days is None else mask_days
-            as_recorded = "shared_instance_masks" in (versions or {})
+            as_recorded = MASKS in (versions or {})
             self._ranks = Ranks(
                 dataset, shared_set_id, wanted, rank_scope, self.table_versions, self.rows_D, as_recorded=as_recorded
             )
@@ -123,12 +127,12 @@ class WindowReader:
         if len(twice):
             raise TrainingError(
                 f"{where}: instance_id {instance_N[twice[0]]} occurs more than once ({len(twice)} rows too many); "
-                f"rebuild the day with jobs.build_scenario_features"
+                f"rebuild the day: {self._build(FEATURES, ds)}"
             )
         if len(instance_N) != self.rows_D[ds]:
             raise TrainingError(
                 f"{where}: the files hold {len(instance_N)} rows and the Delta log counts {self.rows_D[ds]}; "
-                "rebuild the day with jobs.build_scenario_features"
+                f"rebuild the day: {self._build(FEATURES, ds)}"
             )
         return instance_N
 
@@ -146,8 +150,8 @@ class WindowReader:
         if self._broken:
             raise TrainingError(
                 f"{self._broken} of {self.rows_D[ds]} rows of {self.dataset.name}/{FEATURES} of {ds} point outside "
-                "behaviour_sequences of their (ds, user_key): the two tables are of different runs; rebuild the day "
-                "with jobs.build_behaviour_sequences and jobs.build_scenario_features"
+                "behaviour_sequences of their (ds, user_key): the two tables are of different runs; rebuild the day: "
+                f"{self._build(SEQUENCES, ds)}, then {self._build(FEATURES, ds)}"
             )
 
     def finish(self) -> WindowFacts:
@@ -161,13 +165,13 @@ class WindowReader:
         mask_fingerprint = None
         if self._ranks:
             self._ranks.require_complete()
-            mask_fingerprint = name_of(self._mask_digest.text(), *self._mask_name)
+            mask_fingerprint = _fingerprint(self._mask_digest.text(), *self._mask_name)
         names = [self.dataset.lineage, *map(str, self.days), *sorted(self._versions_found)]
         return WindowFacts(
             layout=layout,
             vocabulary_version=newest,
             table_versions=self.table_versions,
-            fingerprint=name_of(*names, str(self.num_rows), self._digest.text(), self.histories.fingerprint()),
+            fingerprint=_fingerprint(*names, str(self.num_rows), self._digest.text(), self.histories.fingerprint()),
             mask_fingerprint=mask_fingerprint,
         )
 
@@ -216,8 +220,12 @@ class WindowReader:
             if low < 0 or high >= size:
                 raise TrainingError(
                     f"{self.dataset.name}/{FEATURES}, {f.column}: id {low if low < 0 else high} lies outside "
-                    f"0 .. {size - 1} of its vocabulary; rebuild the days with jobs.build_scenario_features"
+                    f"0 .. {size - 1} of its vocabulary; rebuild the days: {self._build(FEATURES, *self.days)}"
                 )
+
+    def _build(self, table: str, *days: date) -> str:
+        """The command that builds a table."""
+        return command(f"build_{table}", self.dataset, day_options(days))
 
     def _note_versions(self, found: Sequence[str] | set[str]) -> None:
         """Before rows are joined: those of two lineages must not meet."""
@@ -227,24 +235,24 @@ class WindowReader:
             newest_version(self.dataset, self._versions_found, where)
 
 
+def _fingerprint(*parts: str) -> str:
+    return short_digest("\0".join(parts))
+
+
 def pin_versions(dataset: DatasetSpec, shared_set_id: str | None, versions: Mapping[str, int] | None) -> dict[str, int]:
     """The Delta version to read of each table: the given one, else the newest."""
-    names = [FEATURES, "behaviour_sequences", "vocabularies"]
-    names += ["shared_instance_masks"] if shared_set_id else []
+    names = [FEATURES, SEQUENCES, "vocabularies"]
+    names += [MASKS] if shared_set_id else []
     given = versions or {}
     return {n: given[n] if n in given else lake_reader.table_version(dataset, n) for n in names}
 
 
 def published_empty(dataset: DatasetSpec, ds: date) -> bool:
     """Whether `ds` was published without rows, which the data set must allow."""
-    if not dataset.days.allow_empty or not lake_reader.table_exists(dataset, "audits"):
+    if not dataset.days.allow_empty:
         return False
-    audit = lake_reader.read_table(
-        dataset, "audits", columns=["status", "rows_published"], days=[ds], filters={"table_name": "impressions"}
-    )
-    return (
-        bool(audit.num_rows) and audit["status"][0].as_py() == "published" and audit["rows_published"][0].as_py() == 0
-    )
+    audits = read_rows(dataset, Audit, days=[ds], filters={"table_name": "impressions"})
+    return any(audit.status == "published" and audit.rows_published == 0 for audit in audits)
 
 
 def _check_days(dataset: DatasetSpec, rows_D: Mapping[date, int]) -> None:

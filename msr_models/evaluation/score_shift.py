@@ -37,7 +37,7 @@ class ScoreSample:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Drift:
+class ScoreShift:
     """What became of a day against the window; None where a side has no rows."""
 
     share_rate: float | None
@@ -57,13 +57,13 @@ def samples_by_scenario(
     return [ScoreSample(counts_B=counts[k], shared=int(shared_K[k])) for k in range(num_scenarios)]
 
 
-def compare_samples(window: ScoreSample, day: ScoreSample, *, psi_limit: float, share_limit: float) -> Drift:
+def compare_samples(window: ScoreSample, day: ScoreSample, *, psi_limit: float, share_limit: float) -> ScoreShift:
     """The day against the window; a side without rows is no drift."""
     if not (window.rows and day.rows):
-        return Drift(share_rate=day.share_rate, window_share_rate=window.share_rate, psi=None, is_drifted=False)
+        return ScoreShift(share_rate=day.share_rate, window_share_rate=window.share_rate, psi=None, is_drifted=False)
     psi = population_stability_index(window.counts_B, day.counts_B)
     window_rate, rate = window.shared / window.rows, day.shared / day.rows
-    return Drift(
+    return ScoreShift(
         share_rate=rate,
         window_share_rate=window_rate,
         psi=psi,

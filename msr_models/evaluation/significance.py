@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from msr_models.evaluation.blocks import Array, Floats, Ints
+from msr_models.evaluation.metrics import Z_95
 
-Z_95 = 1.959963984540054
 # Above this many values the U test uses its normal approximation.
 EXACT_VALUES = 40
 # A standard error of an AUC below this is rounding: the same predictions on both sides.
@@ -38,9 +38,10 @@ def t_interval(value_S: Sequence[float], level: float = 0.95) -> tuple[float, fl
     if count < 2:
         return None
     values = np.asarray(value_S, dtype=np.float64)
-    mean, half = float(values.mean()), _t_quantile((1 + level) / 2, count - 1) * float(values.std(ddof=1))
-    half /= math.sqrt(count)
-    return mean - half, mean + half
+    from scipy.stats import t  # loads in most of a second
+
+    half = float(t.ppf((1 + level) / 2, count - 1)) * float(values.std(ddof=1)) / math.sqrt(count)
+    return float(values.mean()) - half, float(values.mean()) + half
 
 
 def mann_whitney(first_A: Sequence[float], second_B: Sequence[float]) -> float:
@@ -52,15 +53,16 @@ def mann_whitney(first_A: Sequence[float], second_B: Sequence[float]) -> float:
     size_a, size_b = len(first_A), len(second_B)
     if not size_a or not size_b:
         raise ValueError("the U test needs values on both sides")
-    # Twice the mid-rank is a whole number.
+    if size_a + size_b > EXACT_VALUES:
+        from scipy.stats import mannwhitneyu  # loads in most of a second
+
+        return float(mannwhitneyu(first_A, second_B, method="asymptotic").pvalue)
+    # By hand, because scipy's exact test ignores ties. Twice a mid-rank is a whole number.
     doubled = np.rint(2 * _midranks(np.asarray([*first_A, *second_B], dtype=np.float64))).astype(np.int64)
     rank_sum = int(doubled[:size_a].sum())
-    if size_a + size_b > EXACT_VALUES:
-        return _normal_u(doubled / 2, rank_sum / 2, size_a)
     ways = _subset_sums(doubled, size_a)
-    total = sum(ways)
     below, above = sum(ways[: rank_sum + 1]), sum(ways[rank_sum:])
-    return min(1.0, 2 * min(below, above) / total)
+    return min(1.0, 2 * min(below, above) / sum(ways))
 
 
 def delong(score_MN: Array, label_N: Array, contrast_M: Sequence[float]) -> Contrast | None:
@@ -135,11 +137,11 @@ def _two_sided_p(estimate: float, error: float) -> float:
     return math.erfc(abs(estimate) / error / math.sqrt(2))
 
 
-def _midranks(value_N: Floats) -> Floats:
-    """1-based ranks; equal values share the mean of theirs."""
-    _, place_N, count_U = np.unique(value_N, return_inverse=True, return_counts=True)
-    last_U = np.cumsum(count_U)
-    ranks: Floats = (last_U - (count_U - 1) / 2)[place_N]
+def _midranks(value_N: Array) -> Floats:
+    """1-based ranks [N]; equal values share the mean of theirs."""
+    from scipy.stats import rankdata  # loads in most of a second
+
+    ranks: Floats = rankdata(value_N)
     return ranks
 
 
@@ -153,35 +155,3 @@ def _subset_sums(whole_N: Ints, size: int) -> list[int]:
             before = ways[taken - 1]
             ways[taken] = [w + (before[s - value] if s >= value else 0) for s, w in enumerate(ways[taken])]
     return ways[size]
-
-
-def _normal_u(rank_N: Floats, rank_sum: float, size_a: int) -> float:
-    count = len(rank_N)
-    size_b = count - size_a
-    _, ties = np.unique(rank_N, return_counts=True)
-    tied = float((ties.astype(np.float64) ** 3 - ties).sum()) / (count * (count - 1))
-    spread = math.sqrt(size_a * size_b / 12 * ((count + 1) - tied))
-    away = abs(rank_sum - size_a * (count + 1) / 2)
-    return 1.0 if spread == 0 else min(1.0, math.erfc(max(away - 0.5, 0.0) / spread / math.sqrt(2)))
-
-
-def _t_quantile(probability: float, degrees: int) -> float:
-    """Upper quantile of Student's t by bisection."""
-    low, high = 0.0, 1e6
-    while high - low > 1e-12 * max(1.0, high):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _t_cdf(middle, degrees) < probability else (low, middle)
-    return (low + high) / 2
-
-
-def _t_cdf(t: float, degrees: int) -> float:
-    """P(T <= t) for t >= 0 and whole degrees, as a finite sum (Abramowitz & Stegun 26.7.3 and 26.7.4)."""
-    angle = math.atan2(t, math.sqrt(degrees))
-    sine, cosine = math.sin(angle), math.cos(angle)
-    odd = degrees % 2
-    term, total = (cosine if odd else 1.0), 0.0
-    for k in range(2 + odd, degrees + 1, 2):
-        total += term
-        term *= cosine**2 * (k - 1) / k
-    inside = 2 / math.pi * (angle + sine * total) if odd else sine * total
-    return 0.5 + inside / 2

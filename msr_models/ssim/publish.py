@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lake.arrow_writer import overwrite_rows
 from lake.locations import artifact_uri, artifacts_dir
 from lake.lock import exclusive
-from lake.rows import to_arrow
+from lake.rows import write_rows
 from msr_models.data.window import Window
 from msr_models.sets.catalogue import read_catalogue
 from msr_models.sets.curves import curves_file
@@ -99,7 +98,7 @@ def publish_set(dataset: DatasetSpec, window: Window, spec: SearchSpec, set_id: 
             if rows.num_rows:
                 log.info(f"{day}: {publish_masks(dataset, set_id, day, rows, files[day]):,} masks")
         row = _catalogue_row(window, spec, set_id, result, artifact_uri(dataset, path), sha256)
-        overwrite_rows(to_arrow([row]), dataset, SharedSet.table, {"shared_set_id": set_id})
+        write_rows(dataset, [row])
     _report(dataset, window, result, row, curves=str(curves_file(path)))
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 from lake import reader as lake_reader
 from lake.arrow_writer import overwrite_partition
 from lake.locations import artifact_path
-from lake.rows import to_arrow
+from lake.rows import write_rows
 from msr_models.data.reader import published_empty
 from msr_models.data.window import load_window
 from msr_models.evaluation.score_shift import ScoreSample, compare_samples, samples_by_scenario
@@ -47,7 +47,7 @@ class SetScoring:
         if not is_scored(self._dataset, self._set.shared_set_id, day):
             self._score(day)
         elif not (self._is_of_window(day) or self.is_compared(day)):
-            # Masks of before there was a comparison, or a day without rows
+            # A day without rows, or a comparison that was removed
             self._compare(day, self._read_masks(day))
         else:
             return False
@@ -92,7 +92,7 @@ class SetScoring:
     def _compare(self, day: date, masks: pa.Table) -> None:
         _, window = self._load()
         rows = drift_rows(self._dataset, self._set.shared_set_id, day, window, day_samples(masks, len(window) - 1))
-        overwrite_partition(to_arrow(rows), self._dataset, Drift.table, {**self._where, "ds": str(day)})
+        write_rows(self._dataset, rows)
         _log_drift(self._dataset, rows)
 
 

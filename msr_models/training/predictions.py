@@ -52,11 +52,9 @@ def write_predictions(path: Path, parts: list[pa.Table]) -> None:
     write_bytes(path, sink.getvalue().to_pybytes())
 
 
-def read_predictions(path: Path) -> pa.Table:
-    """Raises TrainingError where the file is missing or damaged."""
+def read_predictions(path: Path, *, remedy: str = "train the run again") -> pa.Table:
+    """Raises TrainingError, which ends with `remedy`, where the file is missing or damaged."""
     try:
         return pq.read_table(path, schema=SCHEMA)
     except (OSError, pa.ArrowInvalid) as error:
-        raise TrainingError(
-            f"predictions {path} cannot be read ({error}); run jobs.train_target_model again"
-        ) from error
+        raise TrainingError(f"predictions {path} cannot be read ({error}); {remedy}") from error

@@ -7,28 +7,20 @@ import logging
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 
-from lake.arrow_writer import overwrite_partition
 from lake.files import write_json
 from lake.locations import artifact_uri, artifacts_dir
-from lake.rows import to_arrow
-from msr_models.sets.catalogue import get_shared_set
+from lake.rows import write_rows
+from msr_models.sets.catalogue import read_catalogue
 from msr_models.training.checkpoint import save_checkpoint
-from msr_models.training.manifest import RunManifest
 from msr_models.training.predictions import write_predictions
-from msr_models.training.recorded_runs import recorded_runs
-from msr_models.training.target import Arm, run_folder, select
+from msr_models.training.selection import selected_id
+from msr_models.training.target import Arm, run_folder
 from schemas.commands import command
 from schemas.dataset_spec import DatasetSpec
-from schemas.errors import SharedSetError, TrainingError
+from schemas.errors import SharedSetError
 from schemas.tables.training_runs import TrainingRun
 
 log = logging.getLogger(__name__)
-
-
-def selected_id(manifests: Sequence[RunManifest], fixed: float | None) -> str:
-    """The run that validation chooses, or the one of the fixed ratio."""
-    wanted = [m for m in manifests if fixed is None or m.ratio == fixed]
-    return select(wanted).run_id
 
 
 def publish_runs(dataset: DatasetSpec, ds: date, model: str, arms: Sequence[Arm], fixed: float | None) -> None:
@@ -39,7 +31,7 @@ def publish_runs(dataset: DatasetSpec, ds: date, model: str, arms: Sequence[Arm]
     _require_sets(dataset, ds, model, arms)
     selected = selected_id([a.manifest for a in arms], fixed)
     rows = [_row(dataset, arm, is_selected=arm.manifest.run_id == selected) for arm in arms]
-    overwrite_partition(to_arrow(rows), dataset, TrainingRun.table, {"ds": str(ds), "model": model})
+    write_rows(dataset, rows)
     for row in rows:
         auc = "none" if row.validation_auc is None else f"{row.validation_auc:.4f}"
         mark = " <- selected" if row.is_selected else ""
@@ -49,7 +41,7 @@ def publish_runs(dataset: DatasetSpec, ds: date, model: str, arms: Sequence[Arm]
 def _require_sets(dataset: DatasetSpec, ds: date, model: str, arms: Sequence[Arm]) -> None:
     for set_id in {arm.manifest.shared_set_id for arm in arms} - {None}:
         try:
-            get_shared_set(dataset, str(set_id), ds)
+            read_catalogue(dataset).get(str(set_id), ds)
         except SharedSetError as error:
             again = command("train_target_model", dataset, f"--ds {ds}", f"--model {model}")
             raise SharedSetError(
@@ -85,23 +77,3 @@ def _row(dataset: DatasetSpec, arm: Arm, *, is_selected: bool) -> TrainingRun:
         train_seconds=arm.result.train_seconds,
         created_at=datetime.now(UTC),
     )
-
-
-def runs_exist(dataset: DatasetSpec, planned: Sequence[RunManifest], fixed: float | None) -> bool:
-    """Whether (ds, model) holds exactly these runs, made by this code, with their files in place."""
-    here = planned[0]
-    try:
-        runs = recorded_runs(dataset, date.fromisoformat(here.ds), here.model)
-    except TrainingError:
-        return False  # of an older format: they are replaced
-    made = [run.manifest for run in runs]
-    if {m.run_id for m in made} != {p.run_id for p in planned}:
-        return False
-    if any(
-        (m.code_version, m.package_versions, m.device) != (here.code_version, here.package_versions, here.device)
-        for m in made
-    ):
-        return False
-    if [run.row.run_id for run in runs if run.row.is_selected] != [selected_id(made, fixed)]:
-        return False
-    return all(run.has_files() for run in runs)

@@ -44,6 +44,7 @@ def repeat_run(dataset: DatasetSpec, manifest: RunManifest) -> None:
     )
     read = ReadOptions(
         versions=(dict(manifest.table_versions), dict(manifest.test_table_versions)),
+        seed=int(manifest.trainer["seed"]),
         rank_scope=cast(RankScope, manifest.rank_scope),
         loading=manifest.loading,
         device=usable_device(manifest.device),

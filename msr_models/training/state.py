@@ -1,11 +1,10 @@
-"""What a killed run needs to go on with the same bits: weights, optimiser, position, random state, counters."""
+"""What a killed run resumes from, bit for bit: weights, optimiser, position, random state, counters."""
 
 from __future__ import annotations
 
 import contextlib
 import glob
 import os
-import socket
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lake.files import replacing
 from msr_models.training.processes import Processes
 
-FORMAT = 1
 ABANDONED_SECONDS = 3600.0
 
 
@@ -52,7 +51,7 @@ class TrainingState:
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """Where a run keeps its state. identity: of the run, its code and libraries; a file of another one is not used.
+    """Where a run keeps its state. identity: of the run, its code and libraries; a file of any other is ignored.
 
     every_steps: steps between two states, 0: at the end of each epoch only.
     """
@@ -62,37 +61,33 @@ class Resume:
     every_steps: int = 0
 
     def save(self, state: TrainingState) -> None:
-        """Write atomically."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        # Two processes may make the same day side by side: each writes its own file, and both end in the same state.
-        partial = self.path.with_name(f".{self.path.name}.{socket.gethostname()}-{os.getpid()}.partial")
+        """Write atomically. Two processes may train the same day: either's state will do for both."""
         self._remove_abandoned()
-        with partial.open("wb") as file:
-            torch.save({"format": FORMAT, **asdict(state)}, file)
+        with replacing(self.path) as aside, aside.open("wb") as file:
+            torch.save(asdict(state), file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, self.path)
 
     def load(self) -> TrainingState | None:
-        """The state of this run; None where there is none that can be used: then the run starts at its beginning."""
+        """The state of this run; None where there is none that can be used: then the run starts from the beginning."""
         try:
             content = torch.load(self.path, map_location="cpu", weights_only=True)
-            if content.pop("format") != FORMAT or content["identity"] != self.identity:
+            if content["identity"] != self.identity:
                 return None
             best = content.pop("best")
             return TrainingState(**content, best=None if best is None else Best(**best))
         except Exception:
-            # A state is a convenience: one that is missing, damaged or of another version costs time, not results.
+            # A state saves time only: without one (missing, damaged) the run ends in the same result.
             return None
 
     def remove(self) -> None:
-        """The run is complete and stored elsewhere."""
+        """Delete the state: the run is complete and stored elsewhere."""
         self.path.unlink(missing_ok=True)
         self._remove_abandoned()
 
     def _remove_abandoned(self) -> None:
         """What killed processes left half written; files of living ones are younger."""
-        for partial in self.path.parent.glob(f".{glob.escape(self.path.name)}.*.partial"):
+        for partial in self.path.parent.glob(f".{glob.escape(self.path.name)}.*"):
             with contextlib.suppress(FileNotFoundError):
                 if time.time() - partial.stat().st_mtime > ABANDONED_SECONDS:
                     partial.unlink()

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +39,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Arm:
-    """One trained ratio: `mt_backbone` (r = 0), `mt_backbone_s` (r = 1) or `ssim`."""
+    """One trained ratio: its manifest with metrics, its model, and predictions of validation and test rows."""
 
     manifest: RunManifest
     card: ModelCard
@@ -51,7 +49,7 @@ class Arm:
 
 
 def arm_name(ratio: float) -> str:
-    """The slides' name of training with this ratio."""
+    """mt_backbone (r = 0: no row shared), mt_backbone_s (r = 1: every row), ssim (between)."""
     return {0.0: "mt_backbone", 1.0: "mt_backbone_s"}.get(ratio, "ssim")
 
 
@@ -60,8 +58,6 @@ def ratio_grid(dataset: DatasetSpec, model: str, shared_set_id: str | None, fixe
 
     Raises TrainingError where a ratio above 0 is asked for without a set or of a model without towers.
     """
-    if fixed is not None and not 0 <= fixed <= 1:
-        raise TrainingError(f"--ratio {fixed} lies outside 0 .. 1; give the share of instances to share")
     if not model_class(model).has_towers:
         if fixed:
             raise TrainingError(
@@ -78,9 +74,7 @@ def ratio_grid(dataset: DatasetSpec, model: str, shared_set_id: str | None, fixe
     return sorted({0.0, 1.0, *dataset.training.ratios})
 
 
-def plan_arm(
-    data: TargetData, choice: ModelChoice, ratio: float, trainer: TrainerConfig, world: int, device: str
-) -> RunManifest:
+def plan_arm(data: TargetData, choice: ModelChoice, ratio: float, *, world: int, device: str) -> RunManifest:
     """The manifest of an arm before it is trained: all inputs, no metrics yet.
 
     Raises TrainingError where the day before, which it starts from, has no fitting run.
@@ -97,9 +91,9 @@ def plan_arm(
         options=dict(choice.options),
         arm=arm_name(ratio),
         ratio=ratio,
-        rank_scope=data.dataset.training.rank_scope,
+        rank_scope=data.rank_scope,
         shared_set_id=data.shared_set_id if is_shared else None,
-        trainer=trainer.model_dump(),
+        trainer=data.dataset.training.trainer.model_dump(),
         train_days=[str(d) for d in plan.train_days],
         validation_days=[str(d) for d in plan.validation_days],
         vocabulary_version=data.vocabulary_version,
@@ -197,19 +191,6 @@ def _test_metrics(test: Window, probs: Any) -> dict[str, float | None]:
         "test_auc": mean_scenario_auc(probs, labels, scenarios, test.num_scenarios),
         "test_logloss": logloss(probs, labels),
     }
-
-
-def select(manifests: Sequence[RunManifest]) -> RunManifest:
-    """The best mean scenario AUC on validation (best logloss where no arm has one); ties go to the smaller ratio."""
-    by_auc = all(m.metrics["validation_auc"] is not None for m in manifests)
-
-    def score(manifest: RunManifest) -> tuple[float, float]:
-        auc, cross_entropy = manifest.metrics["validation_auc"], manifest.metrics["validation_logloss"]
-        value = auc if by_auc else -(cross_entropy if cross_entropy is not None else sys.float_info.max)
-        assert value is not None
-        return value, -manifest.ratio
-
-    return max(manifests, key=score)
 
 
 def run_folder(artifacts: Path, run_id: str) -> Path:

@@ -34,6 +34,7 @@ class TargetData:
     dataset: DatasetSpec
     plan: DayPlan
     shared_set_id: str | None
+    rank_scope: RankScope
     loading: LoadingMode
     training: ResidentRows | StreamedRows
     validation: ResidentRows
@@ -59,11 +60,12 @@ class TargetData:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReadOptions:
-    """versions: Delta versions to pin, of window and test; rank_scope, loading: as in `training`; processes: on this
-    machine, each of which holds its own copy.
+    """versions: Delta versions to pin, of window and test (None: the newest); seed: orders streamed rows; rank_scope,
+    loading: as in the block `training`; processes: on this machine, each of which holds its own copy.
     """
 
     versions: tuple[dict[str, int], dict[str, int]] | None = None
+    seed: int = 1
     rank_scope: RankScope = "global"
     loading: Literal["auto", "resident", "streamed"] = "auto"
     device: str = "cpu"
@@ -99,6 +101,7 @@ def load_target_data(
         dataset=dataset,
         plan=plan,
         shared_set_id=shared_set_id,
+        rank_scope=options.rank_scope,
         loading="resident",
         training=ResidentRows(window, window.rows_of(plan.train_days)),
         validation=ResidentRows(window, window.rows_of(plan.validation_days)),
@@ -132,7 +135,7 @@ def _streamed(
     training = open_streamed_rows(
         dataset,
         plan.train_days,
-        seed=dataset.training.seed,
+        seed=options.seed,
         shared_set_id=shared_set_id,
         rank_scope=options.rank_scope,
         versions=versions,
@@ -151,6 +154,7 @@ def _streamed(
         dataset=dataset,
         plan=plan,
         shared_set_id=shared_set_id,
+        rank_scope=options.rank_scope,
         loading="streamed",
         training=training,
         validation=_all_rows(_on_device(validation, options.device)),

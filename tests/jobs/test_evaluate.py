@@ -100,7 +100,7 @@ def test_lost_predictions_are_one_error(spec: DatasetSpec) -> None:
     data = path.read_bytes()
     try:
         path.write_bytes(data[:100])
-        with pytest.raises(TrainingError, match=r"predictions .* cannot be read .*train_target_model"):
+        with pytest.raises(TrainingError, match=r"predictions .* cannot be read .*train_target_model .*--retrain"):
             evaluate(spec, DS)
     finally:
         path.write_bytes(data)

@@ -192,7 +192,7 @@ def test_a_backbone_without_towers_is_refused_and_says_which_have_some(window: W
 
 
 def test_a_wrong_backbone_option_is_refused_by_the_backbones_config(window: Window) -> None:
-    with pytest.raises(TrainingError, match="'shared_bottom' has no option 'num_experts'"):
+    with pytest.raises(TrainingError, match="'shared_bottom': no option 'num_experts'"):
         run_search(window, SearchSpec(**SMALL, backbone_options={"num_experts": 3}))
 
 

@@ -148,7 +148,7 @@ def test_processes_that_keep_the_same_state_do_not_disturb_each_other(tmp_path: 
 
 
 def test_what_a_killed_process_left_half_written_goes_and_what_a_living_one_writes_stays(tmp_path: Path) -> None:
-    dead, living = (tmp_path / f".state.pt.host-{pid}.partial" for pid in (1, 2))
+    dead, living = (tmp_path / f".state.pt.{name}" for name in ("dead", "living"))
     for partial in (dead, living):
         partial.write_bytes(b"half")
     os.utime(dead, (0, 0))
