@@ -19,6 +19,7 @@ from msr_models.sets.catalogue import find_shared_set
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError
 from schemas.tables import get_table
+from tests.support.lake_copies import copy_lake
 from tests.support.set_tables import clear_partition
 from tests.support.steps import score, search
 from tests.support.tiny_lake import tiny_dataset, tiny_day, write_shared_set, write_tiny_lake
@@ -44,8 +45,12 @@ SEARCH = {
 def searched(lake: Path) -> tuple[DatasetSpec, str]:
     """A lake with features up to DS and a set of the first three days; (data set, set id)."""
     spec = tiny_dataset(search=SEARCH)
-    write_tiny_lake(spec, [*WINDOW, *LATER, DS], rows_per_day=ROWS)
-    search(spec, LATER[0])
+
+    def build() -> None:
+        write_tiny_lake(spec, [*WINDOW, *LATER, DS], rows_per_day=ROWS)
+        search(spec, LATER[0])
+
+    copy_lake(lake, __name__, build)
     found = find_shared_set(spec, LATER[0])
     assert found is not None
     return spec, found.shared_set_id

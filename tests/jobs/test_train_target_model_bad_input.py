@@ -21,6 +21,7 @@ from msr_models.training.target import train_arm
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import MsrError
 from tests.support.empty_days import publish_empty
+from tests.support.lake_copies import copy_lake
 from tests.support.steps import train as run
 from tests.support.tiny_lake import tiny_dataset, tiny_day, write_masks, write_shared_set, write_tiny_lake
 
@@ -47,10 +48,14 @@ def daily(*, scenarios: tuple[str, ...] = ("home", "feed", "ads"), **changes: ob
 def spec(lake: Path) -> DatasetSpec:
     """The first two trainable days are trained, with a shared set on the second."""
     spec = daily()
-    write_tiny_lake(spec, DAYS, rows_per_day=ROWS)
-    write_masks(spec, "set", DAYS, rows_per_day=ROWS)
-    write_shared_set(spec, "set", (DAYS[0], DAYS[3]))
-    run(spec, FIRST, NEXT)
+
+    def build() -> None:
+        write_tiny_lake(spec, DAYS, rows_per_day=ROWS)
+        write_masks(spec, "set", DAYS, rows_per_day=ROWS)
+        write_shared_set(spec, "set", (DAYS[0], DAYS[3]))
+        run(spec, FIRST, NEXT)
+
+    copy_lake(lake, __name__, build)
     return spec
 
 

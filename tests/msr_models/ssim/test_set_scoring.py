@@ -25,6 +25,7 @@ from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError
 from schemas.tables import get_table
 from tests.support.empty_days import publish_empty
+from tests.support.lake_copies import copy_lake
 from tests.support.set_tables import clear_partition
 from tests.support.steps import command_line, score
 from tests.support.tiny_lake import SMALL_SEARCH, tiny_dataset, tiny_day, write_tiny_lake
@@ -60,8 +61,12 @@ def write_lake(spec: DatasetSpec, days: list[date] = DAYS) -> None:
 @pytest.fixture
 def spec(lake: Path) -> DatasetSpec:
     spec = tiny_dataset(search=SEARCH)
-    write_lake(spec)
-    search(spec, FIRST)
+
+    def build() -> None:
+        write_lake(spec)
+        search(spec, FIRST)
+
+    copy_lake(lake, __name__, build)
     return spec
 
 
