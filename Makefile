@@ -11,7 +11,7 @@ QUICK := not gpu and not real and not slow and not spark
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
-setup: ## create .venv and .jars (does nothing when they are up to date)
+setup: ## create .venv and .jars, unless they are up to date
 	@scripts/setup.sh
 
 lock: setup ## compile requirements.lock from pyproject.toml: every package with hashes, no download addresses
@@ -26,7 +26,7 @@ lint: setup ## ruff (lint and format), codespell and mypy
 test-unit: lint ## the quick tests: no JVM, nothing slow
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "$(QUICK)" --durations=10
 
-test: test-unit ## everything that needs neither a GPU nor the MovieLens files
+test: test-unit docs ## everything that needs neither a GPU nor the MovieLens files
 	@$(BIN)/python -m pytest -m "(slow or spark) and not gpu and not real" --durations=10
 
 # Not --quiet: it hides warnings from --strict, and a broken link would pass
@@ -36,7 +36,7 @@ docs: setup ## build the documentation site in site/; fails on a broken link
 demo: setup ## backfill, search, train and report on a real scheduler (DATASET=generated, movielens_age, movielens_genre; MODELS=all)
 	@$(BIN)/python scripts/demo.py --dataset $(DATASET) --models "$(MODELS)"
 
-up: setup ## start scheduler, UI and one local Spark engine, and leave them running
+up: setup ## start scheduler, UI and a local Spark engine in the background
 	@MSR_DATASET=$(DATASET) MSR_MODELS="$(MODELS)" scripts/airflow.sh up
 
 down: ## stop what `make up` started
