@@ -18,7 +18,7 @@ from jobs.building.impressions import IMPRESSIONS
 from jobs.building.sequences import SEQUENCES
 from jobs.building.vocabularies import VOCABULARIES
 from jobs.cli import StepArgs, StepOptions, run_step
-from lake.audits import record_audit
+from lake.rows import write_rows
 from lake.spark_writer import open_frame, read_days
 from schemas.dataset_spec import STATISTIC_IDS, DatasetSpec
 from schemas.errors import AuditFailedError
@@ -194,7 +194,7 @@ def _record(dataset: DatasetSpec, ds: date, finding: Finding) -> None:
         warnings="[]",
         failures=json.dumps(finding.failures),
     )
-    record_audit(dataset, row)
+    write_rows(dataset, [row])
 
 
 def step(args: StepArgs[StepOptions]) -> None:

@@ -21,7 +21,7 @@ import torch
 from pydantic import Field
 
 from jobs.cli import StepArgs, StepOptions, run_step
-from msr_models.sets.catalogue import find_shared_set, get_shared_set
+from msr_models.sets.catalogue import read_catalogue
 from msr_models.sets.drift import drift_flags
 from msr_models.ssim.set_scoring import SetScoring
 from msr_models.training.processes import launched_processes
@@ -57,9 +57,10 @@ def step(args: StepArgs[ScoreOptions]) -> None:
         if not named:
             sets = command("shared_sets", dataset, "list")
             raise SharedSetError(f"--window exact scores days with one set: name it with --shared-set ID, see '{sets}'")
-        return _score(dataset, get_shared_set(dataset, named), args.days, scorings, "the range given")
+        return _score(dataset, read_catalogue(dataset).get(named), args.days, scorings, "the range given")
     for ds in args.days:
-        found = get_shared_set(dataset, named, ds) if named else find_shared_set(dataset, ds)
+        catalogue = read_catalogue(dataset)
+        found = catalogue.get(named, ds) if named else catalogue.find(ds)
         days = dataset.window_before(ds, dataset.training.window_days)
         if found is None:
             log.info(f"{ds}: no accepted shared set ends before it: nothing to score")

@@ -22,26 +22,18 @@ from schemas.tables import get_table
 def overwrite_partition(rows: pa.Table, dataset: DatasetSpec, table: str, partition: dict[str, str]) -> int:
     """Replace one partition by `rows` in one transaction; returns the number of rows written.
 
-    `partition` names a value for partition columns of the table (all or the leading ones). Raises TableError where the
-    rows do not fit the table's spec or lie outside the partition.
-    """
-    get_table(table).require_partition(partition)
-    return overwrite_rows(rows, dataset, table, partition)
-
-
-def overwrite_rows(rows: pa.Table, dataset: DatasetSpec, table: str, where: dict[str, str]) -> int:
-    """Replace the rows whose columns have the values of `where` by `rows`, in one transaction.
-
-    For a table without partitions; `overwrite_partition` otherwise.
+    `partition` names a value for all or some of the table's partition columns, or of its keys where it has no
+    partitions. Raises TableError where the rows do not fit the table's spec or lie outside the partition.
     """
     spec = get_table(table).for_dataset(dataset)
+    spec.require_partition(partition)
     fitted = _fit(rows, spec)
-    for column, value in where.items():
+    for column, value in partition.items():
         outside = pc.sum(pc.not_equal(pc.cast(fitted[column], pa.string()), value)).as_py() or 0
         if outside:
             raise TableError(f"table {table}: {outside} rows have a {column} other than {value!r}")
     _create(spec, dataset)
-    predicate = " AND ".join(f"{column} = '{value}'" for column, value in where.items())
+    predicate = " AND ".join(f"{column} = '{value}'" for column, value in partition.items())
     uri = table_uri(dataset, table)
     commit_with_retries(
         lambda: write_deltalake(uri, fitted, mode="overwrite", predicate=predicate, schema_mode=None), _is_lost_race

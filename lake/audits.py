@@ -1,20 +1,13 @@
-"""The table `audits`: one row of row counts and audit results per table and day, written without Spark."""
+"""What the table `audits` says of published days."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
 
-from lake.arrow_writer import overwrite_partition
-from lake.rows import read_rows, to_arrow
+from lake.rows import read_rows
 from schemas.dataset_spec import DatasetSpec
 from schemas.tables.audits import Audit
-
-
-def record_audit(dataset: DatasetSpec, audit: Audit) -> None:
-    """Replace the audit of one table's day."""
-    partition = {"table_name": audit.table_name, "ds": audit.ds}
-    overwrite_partition(to_arrow([audit]), dataset, audit.table, partition)
 
 
 def days_with_passed_audit(dataset: DatasetSpec, table: str, days: Sequence[date]) -> set[date]:

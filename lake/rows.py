@@ -10,6 +10,7 @@ from typing import TypeVar
 import pyarrow as pa
 
 from lake import reader
+from lake.arrow_writer import overwrite_partition
 from schemas.dataset_spec import DatasetSpec
 from schemas.table_spec import Row
 from schemas.tables import get_table
@@ -32,6 +33,12 @@ def read_rows(
     ]
 
 
-def to_arrow(rows: Sequence[Row]) -> pa.Table:
-    """Rows of one table (at least one) as Arrow, for the writers."""
-    return pa.Table.from_pylist([asdict(r) for r in rows], schema=get_table(rows[0].table).arrow_schema())
+def write_rows(dataset: DatasetSpec, rows: Sequence[Row]) -> None:
+    """Replace the partition that the rows (at least one) belong to, or their key in a table without partitions.
+
+    Raises TableError where the rows belong to several partitions.
+    """
+    spec = get_table(rows[0].table)
+    partition = {name: str(getattr(rows[0], name)) for name in spec.replaced_by}
+    table = pa.Table.from_pylist([asdict(row) for row in rows], schema=spec.arrow_schema())
+    overwrite_partition(table, dataset, spec.name, partition)

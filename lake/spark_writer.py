@@ -57,11 +57,6 @@ def open_frame(spark: SparkSession, dataset: DatasetSpec, table: str) -> DataFra
     return frame
 
 
-def table_exists(spark: SparkSession, dataset: DatasetSpec, table: str) -> bool:
-    """Whether the table has been created."""
-    return _load(spark, table_uri(dataset, table)) is not None
-
-
 def publish(frame: DataFrame, dataset: DatasetSpec, table: str, partition: dict[str, str]) -> int:
     """Replace one partition by the rows of `frame` in one transaction; returns the number of rows written.
 
@@ -142,7 +137,9 @@ def _check_rows(frame: DataFrame, spec: TableSpec, partition: dict[str, str]) ->
             )
     for name, value in partition.items():
         if outside := counts[f"outside {name}"]:
-            raise TableError(f"table {spec.name}: {outside} rows have a {name} other than {value!r}; publish them separately")
+            raise TableError(
+                f"table {spec.name}: {outside} rows have a {name} other than {value!r}; publish them separately"
+            )
     if spec.keys and counts["keys"] != counts["rows"]:
         raise TableError(
             f"table {spec.name}: {counts['rows'] - counts['keys']} of {counts['rows']} rows repeat a key {spec.keys}; "

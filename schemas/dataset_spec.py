@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from datetime import date, timedelta
 from functools import cached_property
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
@@ -269,8 +268,3 @@ class DatasetSpec(Spec):
         """
         first = self.first_feature_day + timedelta(days=max(self.search.window_days, self.training.window_days))
         return ds - timedelta(days=(ds - first).days % self.search.every_days) if ds >= first else None
-
-
-def dataset_path(folder: Path, name: str) -> Path:
-    """The YAML of the data set of this name in `folder`."""
-    return folder / f"{name}.yaml"

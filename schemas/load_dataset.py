@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from schemas.dataset_spec import DatasetSpec, dataset_path
+from schemas.dataset_spec import DatasetSpec
 from schemas.errors import DatasetSpecError
 from schemas.text import did_you_mean
 
@@ -57,7 +57,7 @@ def dataset_file(name_or_path: str) -> Path:
             raise DatasetSpecError(f"data set file {name_or_path!r} does not exist; check the path")
         return path
     for folder in dataset_folders():
-        if (path := dataset_path(folder, name_or_path)).is_file():
+        if (path := folder / f"{name_or_path}.yaml").is_file():
             return path
     known = known_datasets()
     raise DatasetSpecError(

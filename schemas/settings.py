@@ -12,27 +12,28 @@ from schemas.text import did_you_mean
 
 T = TypeVar("T")
 
-_UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
-
 
 def validated(kind: type[T], values: Mapping[str, Any]) -> T:
     """An object of the dataclass or pydantic model `kind` with these values, each converted to its field's type.
 
     Raises ValueError that names the first wrong option, its value and what is allowed.
+
+    >>> validated(StarConfig, {"hiden": [64]})
+    ValueError: no option 'hiden'; did you mean 'hidden'? allowed: embedding_dim, hidden, ...
     """
     try:
         return TypeAdapter(kind).validate_python(dict(values))
     except ValidationError as error:
-        raise ValueError(_first_mistake(kind, values, error)) from error
+        raise ValueError(_explain(kind, values, error.errors()[0])) from error
 
 
-def _first_mistake(kind: type[Any], values: Mapping[str, Any], error: ValidationError) -> str:
-    first = error.errors()[0]
-    if not first["loc"]:  # of the values together
-        return str(first.get("ctx", {}).get("error", first["msg"]))
-    option = str(first["loc"][0])
-    if first["type"] in _UNKNOWN:
+def _explain(kind: Any, values: Mapping[str, Any], error: Any) -> str:
+    if not error["loc"]:  # the values do not go together
+        return str(error.get("ctx", {}).get("error", error["msg"]))
+    option = str(error["loc"][0])
+    if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         allowed = list(kind.model_fields) if issubclass(kind, BaseModel) else [f.name for f in dataclasses.fields(kind)]
+        listed = f"allowed: {', '.join(allowed) or 'none'}"
         hint = did_you_mean(option, allowed)
-        return " ".join(filter(None, [f"no option {option!r};", hint, f"allowed: {', '.join(allowed) or 'none'}"]))
-    return f"option {option}: {values.get(option)!r} is not allowed: {first['msg']}"
+        return f"no option {option!r}; {f'{hint} {listed}' if hint else listed}"
+    return f"option {option}: {values.get(option)!r} is not allowed: {error['msg']}"

@@ -125,6 +125,11 @@ class TableSpec(_TablePart):
         return [c.name for c in self.columns]
 
     @property
+    def replaced_by(self) -> tuple[str, ...]:
+        """Columns that identify the rows that one write replaces: the partition, or the key where there is none."""
+        return self.partition_by or self.keys
+
+    @property
     def content_columns(self) -> list[str]:
         """Columns that a content hash covers: everything but the volatile ones."""
         return [c.name for c in self.columns if not c.volatile]
@@ -140,11 +145,11 @@ class TableSpec(_TablePart):
             )
 
     def require_partition(self, partition: Mapping[str, str]) -> None:
-        """Raises TableError where `partition` names no column, or one that the table is not partitioned by."""
-        unknown = sorted(set(partition) - set(self.partition_by))
+        """Raises TableError where `partition` names no column, or one that rows are not replaced by."""
+        unknown = sorted(set(partition) - set(self.replaced_by))
         if unknown or not partition:
             raise TableError(
-                f"table {self.name} is partitioned by {list(self.partition_by)}, not by {unknown or 'nothing'}"
+                f"rows of table {self.name} are replaced by {list(self.replaced_by)}, not by {unknown or 'nothing'}"
             )
 
     def arrow_schema(self) -> pa.Schema:

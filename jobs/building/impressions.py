@@ -15,7 +15,8 @@ from pyspark.sql import functions as F
 from jobs.adapters import read_raw
 from jobs.auditing.expectations import AuditResult, run_expectations
 from jobs.transforms import canonical
-from lake.audits import days_with_passed_audit, record_audit
+from lake.audits import days_with_passed_audit
+from lake.rows import write_rows
 from lake.spark_writer import publish
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import AuditFailedError, SourceError
@@ -154,4 +155,4 @@ def _record(dataset: DatasetSpec, ds: date, counts: RowCounts, audit: AuditResul
         warnings=json.dumps(audit.warnings),
         failures=json.dumps(audit.failures),
     )
-    record_audit(dataset, row)
+    write_rows(dataset, [row])

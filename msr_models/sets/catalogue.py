@@ -73,7 +73,10 @@ class Catalogue:
             ) from error
 
     def get(self, shared_set_id: str, ds: date | None = None) -> SharedSet:
-        """The set with this id, checked for use on `ds`; see `get_shared_set`."""
+        """The set with this id, checked for use on `ds` (no day: on any).
+
+        Raises SharedSetError where it is unknown, not accepted, of another data set or lineage, or not older than `ds`.
+        """
         found = self.compatible(shared_set_id, ds)
         listing = command("shared_sets", self.dataset, "list")
         if found.status != "accepted":
@@ -136,11 +139,3 @@ def find_shared_set(dataset: DatasetSpec, ds: date) -> SharedSet | None:
     Raises SharedSetError where the pinned set may not be used on `ds`.
     """
     return read_catalogue(dataset).find(ds)
-
-
-def get_shared_set(dataset: DatasetSpec, shared_set_id: str, ds: date | None = None) -> SharedSet:
-    """The set with this id, checked for use on `ds` (no day: for compatibility only).
-
-    Raises SharedSetError where it is unknown, not accepted, of another data set or lineage, or not older than `ds`.
-    """
-    return read_catalogue(dataset).get(shared_set_id, ds)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import date
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lake.reader import published_days, read_table
@@ -50,32 +52,24 @@ def compare_sets(dataset: DatasetSpec, first: str, second: str) -> SetDifference
     Raises SharedSetError where the sets have no instance in common.
     """
     days = [published_days(dataset, MASKS, {"shared_set_id": set_id}) for set_id in (first, second)]
-    only = [0, 0]
-    parts: list[tuple[NDArray[np.generic], ...]] = []
+    only, common = [0, 0], []
     for day in sorted(days[0] | days[1]):
         masks = [_masks(dataset, set_id, day) for set_id in (first, second)]
-        _, *at = np.intersect1d(masks[0][0], masks[1][0], assume_unique=True, return_indices=True)
-        for side in (0, 1):
-            only[side] += len(masks[side][0]) - len(at[side])
-        (_, scenario, *here), (_, _, *there) = (
-            [column[rows] for column in m] for m, rows in zip(masks, at, strict=True)
-        )
-        parts.append((scenario, *here, *there))
-    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    if not columns or not len(columns[0]):
+        both = masks[0].join(masks[1].drop_columns("scenario_id"), "instance_id", join_type="inner", right_suffix="_2")
+        only = [count + mask.num_rows - both.num_rows for count, mask in zip(only, masks, strict=True)]
+        common.append(both)
+    if not any(both.num_rows for both in common):
         score = command("score_shared_instances", dataset, "--ds DAY --shared-set ID --window exact")
         raise SharedSetError(
             f"shared sets {first} and {second} have no instance in common; score a day with both: {score}"
         )
-    scenario_N = columns[0]
+    rows = pa.concat_tables(common)
+    scenarios = pc.unique(rows["scenario_id"]).sort().to_pylist()
     return SetDifference(
         days=sorted(days[0] & days[1]),
         only_first=only[0],
         only_second=only[1],
-        overlaps=[
-            _overlap(k, *(column[scenario_N == k] if k >= 0 else column for column in columns[1:]))
-            for k in [-1, *np.unique(scenario_N).tolist()]
-        ],
+        overlaps=[_overlap(-1, rows), *(_overlap(k, rows.filter(pc.field("scenario_id") == k)) for k in scenarios)],
     )
 
 
@@ -88,24 +82,18 @@ def rank_correlation(first_N: NDArray[np.float32], second_N: NDArray[np.float32]
     return float(spearmanr(first_N, second_N).statistic)
 
 
-def _overlap(
-    scenario_id: int,
-    first_score_N: NDArray[np.float32],
-    first_N: NDArray[np.bool_],
-    second_score_N: NDArray[np.float32],
-    second_N: NDArray[np.bool_],
-) -> Overlap:
+def _overlap(scenario_id: int, rows: pa.Table) -> Overlap:
+    first_N, second_N = rows["is_shared"].to_numpy(), rows["is_shared_2"].to_numpy()
     either = int((first_N | second_N).sum())
     return Overlap(
         scenario_id=scenario_id,
-        rows=len(first_N),
+        rows=rows.num_rows,
         shared_first=int(first_N.sum()),
         shared_second=int(second_N.sum()),
         jaccard=int((first_N & second_N).sum()) / either if either else None,
-        rank_correlation=rank_correlation(first_score_N, second_score_N),
+        rank_correlation=rank_correlation(rows["shared_score"].to_numpy(), rows["shared_score_2"].to_numpy()),
     )
 
 
-def _masks(dataset: DatasetSpec, set_id: str, day: date) -> list[NDArray[np.generic]]:
-    rows = read_table(dataset, MASKS, columns=_COLUMNS, days=[day], filters={"shared_set_id": set_id})
-    return [rows[name].to_numpy() for name in _COLUMNS]
+def _masks(dataset: DatasetSpec, set_id: str, day: date) -> pa.Table:
+    return read_table(dataset, MASKS, columns=_COLUMNS, days=[day], filters={"shared_set_id": set_id})

@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
 
-from lake.arrow_writer import overwrite_rows
-from lake.rows import to_arrow
+from lake.rows import write_rows
 from msr_models.sets.catalogue import Catalogue, read_catalogue
 from msr_models.sets.usage import read_runs, runs_of, sets_of_days
 from schemas.commands import command
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError
 from schemas.tables.shared_instance_pins import Pin
-from schemas.tables.shared_instance_sets import SharedSet
 
 
 def pin(dataset: DatasetSpec, shared_set_id: str, from_ds: date) -> list[str]:
@@ -68,8 +66,7 @@ def retire(dataset: DatasetSpec, shared_set_id: str, reason: str) -> list[str]:
             f"shared set {shared_set_id} was rejected ({found.status_reason}) and is never used; leave it as it is"
         )
     _require_unused(dataset, catalogue, shared_set_id)
-    retired = replace(found, status="retired", status_reason=reason)
-    overwrite_rows(to_arrow([retired]), dataset, SharedSet.table, {"shared_set_id": shared_set_id})
+    write_rows(dataset, [replace(found, status="retired", status_reason=reason)])
     return [
         f"shared set {shared_set_id} is retired: days after {found.last_day} that would have used it use the newest "
         "accepted set before it; its masks stay"
@@ -99,8 +96,7 @@ def _require_unused(dataset: DatasetSpec, catalogue: Catalogue, shared_set_id: s
 
 
 def _write(dataset: DatasetSpec, from_ds: date, shared_set_id: str | None) -> None:
-    pin = Pin(from_ds=str(from_ds), shared_set_id=shared_set_id, recorded_at=datetime.now(UTC))
-    overwrite_rows(to_arrow([pin]), dataset, Pin.table, {"from_ds": pin.from_ds})
+    write_rows(dataset, [Pin(from_ds=str(from_ds), shared_set_id=shared_set_id, recorded_at=datetime.now(UTC))])
 
 
 def _next_record(pins: Sequence[Pin], from_ds: date) -> date | None:

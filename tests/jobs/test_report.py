@@ -22,9 +22,8 @@ from jobs.reporting.collect import ALL_ROWS, MEAN, NO_SHARING, SELECTED, SHARE_A
 from jobs.reporting.page import render
 from jobs.reporting.reliability import bin_means
 from jobs.reporting.summary import summarise
-from lake.audits import record_audit
 from lake.reader import read_table
-from lake.rows import read_rows
+from lake.rows import read_rows, write_rows
 from schemas.load_dataset import load_dataset
 from schemas.tables.audits import Audit
 from schemas.tables.evaluations import Evaluation
@@ -219,10 +218,8 @@ def test_the_page_states_which_objective_chose_the_shared_rows(data: ReportData)
 def test_a_failed_audit_and_warnings_are_shown(lake: Path) -> None:
     write_audits(GENERATED, [day(1), day(2)])
     audit = read_rows(GENERATED, Audit, days=[day(1)])[0]
-    record_audit(
-        GENERATED,
-        replace(audit, table_name="scenario_features", status="failed", failures='["3 rows of an unknown scenario"]'),
-    )
+    failures = '["3 rows of an unknown scenario"]'
+    write_rows(GENERATED, [replace(audit, table_name="scenario_features", status="failed", failures=failures)])
     data = collect(GENERATED, [])
     assert data.findings == [
         "impressions 2026-01-02, warning: label mean 0.96 is above 0.95",
@@ -235,7 +232,7 @@ def test_a_failed_audit_and_warnings_are_shown(lake: Path) -> None:
 def test_a_day_that_failed_its_audit_is_marked(lake: Path) -> None:
     write_audits(GENERATED, [day(1), day(2)])
     audit = read_rows(GENERATED, Audit, days=[day(2)])[0]
-    record_audit(GENERATED, replace(audit, status="failed", rows_published=0, rows_quarantined=0))
+    write_rows(GENERATED, [replace(audit, status="failed", rows_published=0, rows_quarantined=0)])
     published, _ = pictures_of(render(collect(GENERATED, [])))
     assert published.count(">failed</text>") == 1
 

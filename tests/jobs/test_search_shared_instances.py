@@ -133,7 +133,7 @@ def test_a_search_cut_off_before_the_catalogue_row_ends_the_same_when_run_again(
     spec = tiny_dataset(search=SEARCH)
     write_tiny_lake(spec, DAYS, rows_per_day=ROWS)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(publish, "overwrite_rows", _killed)
+        patch.setattr(publish, "write_rows", _killed)
         with pytest.raises(KeyboardInterrupt):
             search(spec, DS)
     assert find_shared_set(spec, DS) is None

@@ -16,7 +16,7 @@ import yaml
 from jobs import shared_sets
 from jobs.cli import parse
 from lake import reader as lake_reader
-from lake.arrow_writer import overwrite_rows
+from lake.arrow_writer import overwrite_partition
 from msr_models.sets.catalogue import find_shared_set
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import MsrError, SharedSetError
@@ -151,7 +151,7 @@ def test_show_has_share_rates_per_scenario_and_label(spec: DatasetSpec) -> None:
 
 def rewrite(spec: DatasetSpec, row: dict[str, object]) -> None:
     rows = pa.table({key: [value] for key, value in row.items()})
-    overwrite_rows(rows, spec, "shared_instance_sets", {"shared_set_id": str(row["shared_set_id"])})
+    overwrite_partition(rows, spec, "shared_instance_sets", {"shared_set_id": str(row["shared_set_id"])})
 
 
 def test_a_pin_and_its_end_decide_which_set_days_use(spec: DatasetSpec) -> None:

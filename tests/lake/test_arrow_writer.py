@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from deltalake.exceptions import DeltaError
 
-from lake.arrow_writer import overwrite_partition, overwrite_rows
+from lake.arrow_writer import overwrite_partition
 from lake.reader import open_table, published_days, read_table
 from schemas.errors import TableError
 from schemas.load_dataset import load_dataset
@@ -91,10 +91,3 @@ def test_nulls_are_counted_in_the_error() -> None:
     rows = masks("2026-01-01", 3).set_column(6, "rank_pct_scenario", pa.array([None, 0.5, None], pa.float64()))
     with pytest.raises(TableError, match="rank_pct_scenario must not be null, but 2 rows are"):
         overwrite_partition(rows, GENERATED, MASKS, {"ds": "2026-01-01"})
-
-
-def test_rows_of_an_unpartitioned_table_are_replaced_by_key() -> None:
-    first = masks("2026-01-01", 1)
-    overwrite_rows(first, GENERATED, MASKS, {"shared_set_id": "s"})
-    overwrite_rows(masks("2026-01-02", 2), GENERATED, MASKS, {"shared_set_id": "s"})
-    assert read_table(GENERATED, MASKS)["ds"].to_pylist() == ["2026-01-02"] * 2

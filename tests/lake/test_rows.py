@@ -5,9 +5,8 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from lake.arrow_writer import overwrite_rows
-from lake.audits import days_with_passed_audit, record_audit
-from lake.rows import read_rows, to_arrow
+from lake.audits import days_with_passed_audit
+from lake.rows import read_rows, write_rows
 from schemas.load_dataset import load_dataset
 from schemas.tables.audits import Audit
 from schemas.tables.shared_instance_pins import Pin
@@ -37,7 +36,7 @@ def test_rows_are_read_as_they_were_written(lake: Path) -> None:
         Pin(from_ds="2026-01-05", shared_set_id=None, recorded_at=datetime(2026, 1, 6, tzinfo=UTC)),
     ]
     for pin in pins:
-        overwrite_rows(to_arrow([pin]), GENERATED, Pin.table, {"from_ds": pin.from_ds})
+        write_rows(GENERATED, [pin])
     assert sorted(read_rows(GENERATED, Pin), key=lambda pin: pin.from_ds) == pins
 
 
@@ -48,7 +47,7 @@ def test_a_days_audit_is_replaced_and_failed_days_have_not_passed(lake: Path) ->
         audit("2026-01-03", "failed"),
         audit("2026-01-03"),
     ):
-        record_audit(GENERATED, found)
+        write_rows(GENERATED, [found])
     days = [date(2026, 1, n) for n in (1, 2, 3, 4)]
     assert days_with_passed_audit(GENERATED, "impressions", days) == {days[0], days[2]}
     assert days_with_passed_audit(GENERATED, "scenario_features", days) == set()

@@ -10,10 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lake.arrow_writer import overwrite_partition, overwrite_rows
-from lake.audits import record_audit
+from lake.arrow_writer import overwrite_partition
 from lake.locations import artifact_uri, artifacts_dir
-from lake.rows import to_arrow
+from lake.rows import write_rows
 from schemas.dataset_spec import DatasetSpec
 from schemas.tables import get_table
 from schemas.tables.audits import Audit
@@ -55,8 +54,7 @@ def training_run(ds: str, **columns: Any) -> TrainingRun:
 
 def write_run(dataset: DatasetSpec, *runs: TrainingRun) -> None:
     """Overwrite the partition (ds, model) of the runs, which must all be of one."""
-    partition = {"ds": runs[0].ds, "model": runs[0].model}
-    overwrite_partition(to_arrow(runs), dataset, TrainingRun.table, partition)
+    write_rows(dataset, runs)
 
 
 def write_audits(dataset: DatasetSpec, days: list[date], quarantined: int = 24) -> None:
@@ -76,7 +74,7 @@ def write_audits(dataset: DatasetSpec, days: list[date], quarantined: int = 24) 
             warnings=json.dumps(["label mean 0.96 is above 0.95"] if n == 1 else []),
             failures="[]",
         )
-        record_audit(dataset, audit)
+        write_rows(dataset, [audit])
 
 
 def write_features(dataset: DatasetSpec, days: list[date]) -> None:
@@ -133,7 +131,7 @@ def write_set(dataset: DatasetSpec, days: list[date], status: str = "accepted") 
         status=status,
         status_reason="" if status == "accepted" else "shares nothing",
     )
-    overwrite_rows(to_arrow([row]), dataset, SharedSet.table, {"shared_set_id": SET_ID})
+    write_rows(dataset, [row])
     for n, day in enumerate(days):
         rng = np.random.default_rng(n)
         scenario = rng.choice(dataset.num_scenarios, ROWS, p=_shares(dataset)).astype(np.int32)
@@ -177,8 +175,7 @@ def write_runs(dataset: DatasetSpec, days: list[date], ratios: tuple[float, ...]
             runs.append(run)
             evaluated += [_evaluation(dataset, run, k, gain, n) for k in (*range(dataset.num_scenarios), -1)]
         write_run(dataset, *runs)
-        partition = {"ds": f"{day}", "model": "shared_bottom"}
-        overwrite_partition(to_arrow(evaluated), dataset, Evaluation.table, partition)
+        write_rows(dataset, evaluated)
 
 
 def build_report_lake(dataset: DatasetSpec, days: int = 10) -> list[date]:

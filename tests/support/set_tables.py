@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 
-import pyarrow as pa
-
-from lake.arrow_writer import overwrite_partition, overwrite_rows
-from lake.rows import to_arrow
+from lake.arrow_writer import overwrite_partition
+from lake.rows import write_rows
 from schemas.dataset_spec import DatasetSpec
 from schemas.tables import get_table
 from schemas.tables.shared_instance_drift import Drift
+from schemas.tables.shared_instance_pins import Pin
 
 
 def write_pin(dataset: DatasetSpec, from_ds: date, shared_set_id: str | None) -> None:
     """A pin from a day on; None: the newest again."""
-    row = {"from_ds": str(from_ds), "shared_set_id": shared_set_id, "recorded_at": datetime(2026, 1, 1, tzinfo=UTC)}
-    rows = pa.Table.from_pylist([row], schema=get_table("shared_instance_pins").arrow_schema())
-    overwrite_rows(rows, dataset, "shared_instance_pins", {"from_ds": str(from_ds)})
+    recorded_at = datetime(2026, 1, 1, tzinfo=UTC)
+    write_rows(dataset, [Pin(from_ds=str(from_ds), shared_set_id=shared_set_id, recorded_at=recorded_at)])
 
 
 def clear_partition(dataset: DatasetSpec, table: str, where: dict[str, str]) -> None:
@@ -42,5 +40,4 @@ def write_drift(dataset: DatasetSpec, shared_set_id: str, day: date, *, is_drift
         )
         for scenario in range(-1, dataset.num_scenarios)
     ]
-    partition = {"shared_set_id": shared_set_id, "ds": str(day)}
-    overwrite_partition(to_arrow(rows), dataset, Drift.table, partition)
+    write_rows(dataset, rows)

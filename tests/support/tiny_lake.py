@@ -22,7 +22,7 @@ import pyarrow as pa
 import pytest
 
 from lake import reader as lake_reader
-from lake.arrow_writer import overwrite_partition, overwrite_rows
+from lake.arrow_writer import overwrite_partition
 from lake.locations import lake_root
 from msr_models.sets.feature_files import TABLES, feature_files
 from schemas.dataset_spec import DatasetSpec
@@ -240,7 +240,7 @@ def write_shared_set(
         "status_reason": "" if status == "accepted" else "test",
     }
     rows = pa.table({key: [value] for key, value in row.items()})
-    overwrite_rows(rows, dataset, "shared_instance_sets", {"shared_set_id": shared_set_id})
+    overwrite_partition(rows, dataset, "shared_instance_sets", {"shared_set_id": shared_set_id})
 
 
 def _vocabulary(version: str) -> pa.Table:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from msr_models.sets.catalogue import find_shared_set, get_shared_set
+from msr_models.sets.catalogue import find_shared_set, read_catalogue
 from schemas.errors import SharedSetError
 from tests.support.set_tables import write_pin
 from tests.support.tiny_lake import tiny_dataset, write_shared_set
@@ -80,9 +80,9 @@ def test_a_pinned_set_is_used_from_its_day_on_until_the_pin_ends(lake: Path) -> 
     ],
 )
 def test_a_pinned_set_that_cannot_be_used_stops_its_days_alone(
-    lake: Path, window_end: date, changes: dict[str, str], reason: str
+    lake: Path, window_end: date, changes: dict[str, Any], reason: str
 ) -> None:
-    """No other set is taken in silence: the pin says that its days use this one."""
+    """No other set is used silently in place of a pinned one."""
     spec = tiny_dataset()
     write_shared_set(spec, "other", (D[0], D[1]))
     write_shared_set(spec, "set", (D[0], window_end), **changes)
@@ -92,26 +92,26 @@ def test_a_pinned_set_that_cannot_be_used_stops_its_days_alone(
     assert find_shared_set(spec, D[2]).shared_set_id == "other"  # type: ignore[union-attr]
 
 
-def test_asking_for_a_set_by_name(lake: Path) -> None:
+def test_a_set_that_is_named_is_checked(lake: Path) -> None:
     spec = tiny_dataset()
     with pytest.raises(SharedSetError, match=r"'set' is not in .*search_shared_instances --dataset tiny"):
-        get_shared_set(spec, "set")
+        read_catalogue(spec).get("set")
     write_shared_set(spec, "set", (D[0], D[3]))
     write_shared_set(spec, "bad", (D[0], D[3]), status="rejected")
     write_shared_set(spec, "old", (D[0], D[3]), status="retired")
     write_shared_set(spec, "foreign", (D[0], D[3]), vocabulary_version="20260101-00000000")
-    assert get_shared_set(spec, "set", D[4]).last_day == D[3]
+    assert read_catalogue(spec).get("set", D[4]).last_day == D[3]
     with pytest.raises(SharedSetError, match=r"days up to 2026-01-04, which 2026-01-04 must not see.* list"):
-        get_shared_set(spec, "set", D[3])
+        read_catalogue(spec).get("set", D[3])
     with pytest.raises(SharedSetError, match=r"bad was rejected \(test\).*jobs.shared_sets --dataset tiny list"):
-        get_shared_set(spec, "bad", D[4])
+        read_catalogue(spec).get("bad", D[4])
     with pytest.raises(SharedSetError, match=r"old was retired \(test\)"):
-        get_shared_set(spec, "old", D[4])
-    mend = "search_shared_instances --dataset tiny --ds 2026-01-05"
-    with pytest.raises(SharedSetError, match=rf"'tiny'.*00000000.*'tiny'.*{spec.lineage}.*{mend}"):
-        get_shared_set(spec, "foreign", D[4])
+        read_catalogue(spec).get("old", D[4])
+    search = "search_shared_instances --dataset tiny --ds 2026-01-05"
+    with pytest.raises(SharedSetError, match=rf"'tiny'.*00000000.*'tiny'.*{spec.lineage}.*{search}"):
+        read_catalogue(spec).get("foreign", D[4])
     with pytest.raises(SharedSetError, match=r"known: .*set"):
-        get_shared_set(spec, "none", D[4])
+        read_catalogue(spec).get("none", D[4])
 
 
 def test_a_set_of_another_data_set_is_named_with_both(lake: Path) -> None:
@@ -121,4 +121,4 @@ def test_a_set_of_another_data_set_is_named_with_both(lake: Path) -> None:
     (lake / "elsewhere").rename(lake / "tiny")
     assert find_shared_set(spec, D[4]) is None
     with pytest.raises(SharedSetError, match=r"searched in 'elsewhere'.*data set 'tiny'.*search_shared_instances"):
-        get_shared_set(spec, "set", D[4])
+        read_catalogue(spec).get("set", D[4])

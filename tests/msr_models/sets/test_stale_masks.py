@@ -1,4 +1,4 @@
-"""Masks of features that were built again since: not trained with, and made anew by scoring."""
+"""Masks of features that were rebuilt since: refused by training, and replaced by scoring."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from lake.arrow_writer import overwrite_partition
 from lake.locations import table_uri
 from msr_models.data.window import Window, load_window
 from msr_models.sets.feature_files import feature_files, stale_days
+from msr_models.ssim.search import run_search
 from msr_models.ssim.set_scoring import is_scored
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError
@@ -90,7 +91,7 @@ def with_masks(spec: DatasetSpec) -> Window:
 
 
 @pytest.mark.parametrize("rebuild", [correct_a_field, move_histories])
-def test_features_built_again_with_the_same_instances_are_scored_again(
+def test_rebuilt_features_of_the_same_instances_are_scored_again(
     spec: DatasetSpec, rebuild: Callable[[DatasetSpec, date], None]
 ) -> None:
     before = {table: content(spec, table, LATER[1]) for table in (MASKS, DRIFT)}
@@ -118,16 +119,15 @@ def test_the_daily_step_scores_stale_days_of_the_window_too(spec: DatasetSpec) -
     assert content(spec, MASKS, WINDOW[2]).equals(expected), "the same rows under other names: the same masks"
 
 
-def test_a_search_notes_the_features_that_it_read_not_those_of_its_end(
+def test_a_search_records_the_features_that_it_read_not_those_at_its_end(
     lake: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = tiny_dataset(search=SMALL_SEARCH)
     write_tiny_lake(spec, WINDOW, rows_per_day=ROWS)
-    real = search_shared_instances.run_search
 
     def slow(*args: object, **options: object) -> object:
         correct_a_field(spec, WINDOW[1])
-        return real(*args, **options)  # type: ignore[arg-type] # passed on as they came
+        return run_search(*args, **options)  # type: ignore[arg-type]  # passed on unchanged
 
     monkeypatch.setattr(search_shared_instances, "run_search", slow)
     search_shared_instances.search_day(spec, LATER[0], spec.search)
@@ -150,7 +150,7 @@ def test_compaction_costs_one_scoring_and_changes_nothing(spec: DatasetSpec) -> 
     assert stale_days(spec, set_id(spec), [day]) == [] and content(spec, MASKS, day).equals(expected)
 
 
-def test_a_recorded_run_is_repeated_from_the_masks_it_had(spec: DatasetSpec) -> None:
+def test_a_recorded_run_is_repeated_with_its_own_masks(spec: DatasetSpec) -> None:
     before = with_masks(spec)
     correct_a_field(spec, LATER[1])
     again = load_window(spec, LATER, shared_set_id=set_id(spec), versions=before.table_versions)
