@@ -48,7 +48,7 @@ def command(monkeypatch: pytest.MonkeyPatch, path: Path, *arguments: str) -> int
             [],
             [
                 "tiny.yaml: training.models: ",
-                "'mmoe' has no option 'num_expert'; did you mean 'num_experts'?",
+                "'mmoe': no option 'num_expert'; did you mean 'num_experts'?",
                 "hidden",
             ],
         ),

@@ -146,8 +146,8 @@ def test_a_checkpoint_keeps_how_hard_neurons_are_cut(tmp_path: Path) -> None:
     ("options", "said"),
     [
         ({"min_sparsity": 0.5, "max_sparsity": 0.2}, "min_sparsity 0.5 is above max_sparsity 0.2"),
-        ({"alpha": [3.0, 1.0]}, r"alpha \[3.0, 1.0\] falls"),
-        ({"sparsity_weight": [0.2, 0.1]}, r"sparsity_weight \[0.2, 0.1\] falls"),
+        ({"alpha": [3.0, 1.0]}, r"alpha \[3.0, 1.0\] decreases"),
+        ({"sparsity_weight": [0.2, 0.1]}, r"sparsity_weight \[0.2, 0.1\] decreases"),
         ({"form": "sign"}, "'sign' is not allowed"),
     ],
 )

@@ -85,11 +85,11 @@ def test_options_reach_the_backbone() -> None:
     ("options", "pattern"),
     [
         ({"backbone": "shared_botom"}, "'shared_botom' is not known; did you mean 'shared_bottom'"),
-        ({"backbone": "finetune"}, "backbone: 'finetune' is itself a model per scenario"),
-        ({"backbone": "logistic_regression"}, "'logistic_regression' has no option 'embedding_dim'"),
+        ({"backbone": "finetune"}, "backbone: 'finetune' is itself one model per scenario"),
+        ({"backbone": "logistic_regression"}, "'logistic_regression': no option 'embedding_dim'"),
         ({"backbone_options": "num_experts=8"}, "backbone_options: 'num_experts=8' is not JSON"),
         ({"backbone_options": "[8]"}, r"backbone_options: '\[8\]' is no JSON object"),
-        ({"backbone_options": '{"colour": 8}'}, "'base_dnn' has no option 'colour'"),
+        ({"backbone_options": '{"colour": 8}'}, "'base_dnn': no option 'colour'"),
     ],
 )
 def test_a_bad_option_names_itself_and_the_remedy(options: dict[str, object], pattern: str) -> None:
