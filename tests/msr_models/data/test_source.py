@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -48,10 +49,9 @@ def window(dataset: DatasetSpec) -> Window:
 def streamed(dataset: DatasetSpec, tmp_path: Path) -> Iterator[Open]:
     """Opens buckets of about 40 rows: 8 of them, each of about one batch."""
     with ExitStack() as stack:
+        defaults: dict[str, Any] = {"seed": 1, "shared_set_id": "set", "folder": tmp_path, "bucket_rows": 40}
         yield lambda spec=dataset, **options: stack.enter_context(
-            open_streamed_rows(
-                spec, DAYS, **({"seed": 1, "shared_set_id": "set", "folder": tmp_path, "bucket_rows": 40} | options)
-            )
+            open_streamed_rows(spec, DAYS, **(defaults | options))
         )
 
 

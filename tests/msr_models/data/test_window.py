@@ -14,6 +14,7 @@ from lake.arrow_writer import overwrite_partition
 from msr_models.data.window import Window, load_window
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError, TableError, TrainingError
+from tests.support.empty_days import publish_empty
 from tests.support.tiny_lake import MAX_TAGS, NUM_ITEMS, NUM_USERS, tiny_dataset, tiny_day, write_masks, write_tiny_lake
 
 DAYS = [date(2026, 1, 2), date(2026, 1, 3), date(2026, 1, 4)]
@@ -199,12 +200,7 @@ def test_a_day_published_empty_is_no_missing_day(lake: Path) -> None:
     write_tiny_lake(spec, DAYS[:2], rows_per_day=ROWS)
     with pytest.raises(TrainingError, match="no rows of 2026-01-04"):
         load_window(spec, DAYS)
-    audit = {"table_name": "impressions", "ds": str(DAYS[2]), "status": "published"}
-    audit |= dict.fromkeys(("rows_in", "rows_published", "rows_quarantined"), 0)
-    audit |= dict.fromkeys(("rows_per_scenario", "quarantine_reasons"), "{}") | {"warnings": "[]", "failures": "[]"}
-    overwrite_partition(
-        pa.Table.from_pylist([audit]), spec, "audits", {"table_name": "impressions", "ds": str(DAYS[2])}
-    )
+    publish_empty(spec, DAYS[2])
     assert len(load_window(spec, DAYS)) == 2 * ROWS
     with pytest.raises(TrainingError, match="published empty"):
         load_window(spec, DAYS[2:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -23,10 +24,17 @@ def grouped(way: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Blocks, str]:
     """(blocks of the rows of seed 0, the functions that made them) with the limits set so that `way` is taken."""
     monkeypatch.setattr(module, "TABLE_ENTRIES_PER_ROW", 10**6 if way == "counted" else 0)
     monkeypatch.setattr(module, "KEY_BITS", 6 if way == "dense" else 63)
-    called = []
+    called: list[str] = []
+
+    def watched(name: str, made: Callable[..., Blocks]) -> Callable[..., Blocks]:
+        def watching(*arguments: object) -> Blocks:
+            called.append(name)
+            return made(*arguments)
+
+        return watching
+
     for name in ("_counted_blocks", "_sorted_blocks"):
-        made = getattr(module, name)
-        monkeypatch.setattr(module, name, lambda *a, name=name, made=made: called.append(name) or made(*a))
+        monkeypatch.setattr(module, name, watched(name, getattr(module, name)))
     score, label, group = rows(0)
     return make_blocks(rank_rows(score, label), group, GROUPS), "".join(called)
 

@@ -92,14 +92,14 @@ def test_delong_of_the_mean_over_groups_adds_independent_variances() -> None:
 @pytest.mark.parametrize(("a", "b"), [(3, 3), (5, 5), (4, 9)])
 def test_mann_whitney_equals_scipys_exact_test(a: int, b: int) -> None:
     rng = np.random.default_rng(a * 10 + b)
-    first, second = rng.normal(size=a), rng.normal(size=b) + 0.8
+    first, second = rng.normal(size=a).tolist(), (rng.normal(size=b) + 0.8).tolist()
     assert mann_whitney(first, second) == pytest.approx(stats.mannwhitneyu(first, second, method="exact").pvalue)
     assert mann_whitney(first, second) == mann_whitney(second, first)
 
 
 def test_mann_whitney_of_many_values_equals_scipys_normal_approximation() -> None:
     rng = np.random.default_rng(0)
-    first, second = rng.integers(0, 20, 40), rng.integers(0, 24, 40)
+    first, second = rng.integers(0, 20, 40).tolist(), rng.integers(0, 24, 40).tolist()
     assert mann_whitney(first, second) == pytest.approx(
         stats.mannwhitneyu(first, second, method="asymptotic").pvalue, rel=1e-9
     )
@@ -124,6 +124,11 @@ def test_t_interval_equals_scipys(count: int) -> None:
     want = stats.t.interval(0.95, count - 1, loc=values.mean(), scale=stats.sem(values))
     assert t_interval(values.tolist()) == pytest.approx(want, rel=1e-9)
     assert t_interval([0.7]) is None
+
+
+def test_t_interval_of_three_values_by_hand() -> None:
+    half = 4.302652729696142 / 3**0.5  # the t quantile of 2 degrees of freedom in printed tables: 4.303
+    assert t_interval([1.0, 2.0, 3.0]) == pytest.approx((2 - half, 2 + half), rel=1e-12)
 
 
 def test_percentiles_give_interval_and_p() -> None:

@@ -29,5 +29,5 @@ def test_linear_is_one_minus_the_share_rate_with_the_gates_gradient() -> None:
     assert found.item() == pytest.approx(0.5)
     found.backward()
     p = logits.detach().sigmoid()
-    assert torch.allclose(logits.grad, -p * (1 - p) / 4)
-    assert gate.threshold.grad.item() == pytest.approx(1.0)
+    assert logits.grad is not None and torch.allclose(logits.grad, -p * (1 - p) / 4)
+    assert gate.threshold.grad is not None and gate.threshold.grad.item() == pytest.approx(1.0)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from msr_models.ssim.gate import Gate
+from msr_models.ssim.gate import Gate, GateEstimator
 
 PROBS = [0.1, 0.49, 0.5, 0.51, 0.9]
 
 
 @pytest.mark.parametrize("estimator", ["straight_through", "relu"])
-def test_forward_is_exactly_zero_or_one(estimator: str) -> None:
+def test_forward_is_exactly_zero_or_one(estimator: GateEstimator) -> None:
     gate = Gate(estimator, 0.5, (0.05, 0.95))
     assert gate(torch.tensor(PROBS)).tolist() == [0, 0, 0, 1, 1]
     many = torch.rand(10_000, generator=torch.Generator().manual_seed(0))
@@ -23,16 +23,16 @@ def test_straight_through_passes_a_gradient_on_both_sides() -> None:
     gate = Gate("straight_through", 0.5, (0.05, 0.95))
     weights = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0])
     (gate(probs) * weights).sum().backward()
-    assert probs.grad.tolist() == weights.tolist()
-    assert gate.threshold.grad.item() == -15
+    assert probs.grad is not None and probs.grad.tolist() == weights.tolist()
+    assert gate.threshold.grad is not None and gate.threshold.grad.item() == -15
 
 
 def test_relu_leaves_rows_below_the_threshold_without_gradient() -> None:
     probs = torch.tensor(PROBS, requires_grad=True)
     gate = Gate("relu", 0.5, (0.05, 0.95))
     gate(probs).sum().backward()
-    assert probs.grad.tolist() == [0, 0, 0, 1, 1]
-    assert gate.threshold.grad.item() == -2
+    assert probs.grad is not None and probs.grad.tolist() == [0, 0, 0, 1, 1]
+    assert gate.threshold.grad is not None and gate.threshold.grad.item() == -2
 
 
 def test_threshold_stays_inside_its_bounds_and_tells_when_it_ran_there() -> None:
@@ -64,7 +64,7 @@ def test_threshold_can_be_left_out_of_the_gradient() -> None:
     probs = torch.tensor(PROBS, requires_grad=True)
     gate(probs, learn_threshold=False).sum().backward()
     assert gate.threshold.grad is None
-    assert probs.grad.tolist() == [1] * 5
+    assert probs.grad is not None and probs.grad.tolist() == [1] * 5
 
 
 def test_start_outside_the_bounds_is_refused() -> None:

@@ -150,7 +150,7 @@ def test_the_temperature_rises_geometrically_over_all_search_epochs(window: Wind
     for epoch in (1, 2):
         state.epoch("joint", epoch, 2, state.rows, joint.step)
     assert len(seen) == 12
-    assert (seen[0], seen[-1]) == (pytest.approx(1), pytest.approx(100))
+    assert [seen[0], seen[-1]] == pytest.approx([1, 100])
     assert np.diff(np.log(seen)) == pytest.approx(np.log(100) / 11)
 
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from msr_models.models.registry import build_model
 from msr_models.modules.routing import own_mask
 from msr_models.ssim.objective import (
+    TowerReduction,
     expected_excess,
     gated_logits,
     of_own_tower,
@@ -34,14 +35,16 @@ def _rows(num_scenarios: int, rows: int = 64) -> tuple[torch.Tensor, torch.Tenso
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("num_scenarios", [1, 3, 12])
-def test_gradient_of_the_gate_is_reduced_tower_loss_minus_own_loss(num_scenarios: int, reduction: str) -> None:
+def test_gradient_of_the_gate_is_reduced_tower_loss_minus_own_loss(
+    num_scenarios: int, reduction: TowerReduction
+) -> None:
     logits_BK, label_B, scenario_B = _rows(num_scenarios)
     losses_BK = tower_losses(logits_BK, label_B)
     gate_B = torch.randint(2, (64,), generator=torch.Generator().manual_seed(9)).double().requires_grad_()
     shared_instance_loss(gate_B, losses_BK, scenario_B, reduction).backward()
     own_B = torch.stack([losses_BK[i, s] for i, s in enumerate(scenario_B.tolist())])
     closed_B = (losses_BK.mean(1) if reduction == "mean" else losses_BK.sum(1)) - own_B
-    assert torch.allclose(gate_B.grad * 64, closed_B, atol=1e-12)
+    assert gate_B.grad is not None and torch.allclose(gate_B.grad * 64, closed_B, atol=1e-12)
 
 
 def test_limits_none_shared_is_the_own_loss_and_all_shared_the_mean_of_towers() -> None:
@@ -60,7 +63,7 @@ def test_equal_towers_leave_the_gate_without_gradient() -> None:
     logits_BK = torch.randn(64, 1, dtype=torch.float64).expand(64, 3)
     gate_B = torch.ones(64, dtype=torch.float64, requires_grad=True)
     shared_instance_loss(gate_B, tower_losses(logits_BK, label_B), scenario_B).backward()
-    assert gate_B.grad.abs().max().item() < 1e-15
+    assert gate_B.grad is not None and gate_B.grad.abs().max().item() < 1e-15
 
 
 @pytest.mark.parametrize("num_scenarios", [2, 3, 12])

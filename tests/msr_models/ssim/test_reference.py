@@ -92,6 +92,7 @@ def test_a_step_descends_the_formula(monkeypatch: pytest.MonkeyPatch, target: fl
         pull = 0.0 if target is None else (target - float(g_B.mean()))
         seen.update(loss=float(loss.detach()), want=float(want) + 0.5 * pull, pull=pull)
         inner(loss, gate_B)
+        assert state.gate.threshold.grad is not None
         seen["gradient"] = float(state.gate.threshold.grad)
 
     monkeypatch.setattr(state, "selector_step", watched)

@@ -19,11 +19,13 @@ from jobs import score_shared_instances, search_shared_instances, shared_sets
 from lake import reader as lake_reader
 from lake.arrow_writer import overwrite_partition
 from lake.locations import artifact_path, artifacts_dir, table_uri
+from msr_models.data.window import Window
 from msr_models.sets.catalogue import find_shared_set
 from msr_models.sets.export import export_set
-from msr_models.ssim.search import SearchResult
+from msr_models.ssim.search import SearchResult, run_search
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError
+from schemas.pipeline_spec import SearchSpec
 from schemas.tables.shared_instance_sets import SharedSet
 from tests.support.set_tables import clear_partition
 from tests.support.steps import command_line, search
@@ -162,10 +164,9 @@ def test_without_masks_an_export_names_the_command_that_makes_them(
 def test_scores_that_are_not_finite_leave_nothing_behind(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = tiny_dataset(search=SMALL_SEARCH)
     write_tiny_lake(spec, WINDOW, rows_per_day=ROWS)
-    real = search_shared_instances.run_search
 
-    def diverged(*args: object, **options: object) -> SearchResult:
-        result = real(*args, **options)  # type: ignore[arg-type] # passed on as they came
+    def diverged(window: Window, spec: SearchSpec, *, device: str) -> SearchResult:
+        result = run_search(window, spec, device=device)
         return replace(result, probs_N=np.full_like(result.probs_N, np.nan))
 
     monkeypatch.setattr(search_shared_instances, "run_search", diverged)

@@ -135,7 +135,7 @@ class _Counting:
 
     def __init__(self, model: MultiScenarioModel) -> None:
         self.trained, self.rest, self.original = 0, 0, model.routed_logits
-        model.routed_logits = self  # type: ignore[method-assign,assignment]  # watched for one test
+        model.routed_logits = self  # type: ignore[method-assign]  # watched for one test
 
     def __call__(self, e_BE: Tensor, batch: object, routing: object) -> Tensor:
         visits = len(routing.row_index_V)  # type: ignore[attr-defined]  # a Routing

@@ -14,7 +14,7 @@ from msr_models.data.window import Window
 from msr_models.models.registry import build_model
 from msr_models.modules.stacked import StackedLinear
 from msr_models.ssim import scoring
-from msr_models.ssim.selector import Selector, field_vectors
+from msr_models.ssim.selector import Selector, TrunkKind, field_vectors
 from tests.support.planted_log import planted_log
 
 USERS, ITEMS = 50, 30
@@ -25,18 +25,18 @@ def _window(num_scenarios: int = 3, rows: int = 5_000) -> Window:
     return planted_log(rows=rows, users=USERS, items=ITEMS, shares=shares).window
 
 
-def _selector(window: Window, trunk: str = "field_wise", hidden: tuple[int, ...] = (24, 8)) -> Selector:
+def _selector(window: Window, trunk: TrunkKind = "field_wise", hidden: tuple[int, ...] = (24, 8)) -> Selector:
     options: dict[str, Any] = {"embedding_dim": 8, "hidden": [8]}
     model = build_model("shared_bottom", options, window.layout, window.num_scenarios, 3)
     generator = torch.Generator().manual_seed(5)
-    selector = Selector(window.layout, 8, window.num_scenarios, hidden, trunk, generator)  # type: ignore[arg-type]
-    selector.adopt_embeddings(model.embedding, standardise=True)  # type: ignore[arg-type]
+    selector = Selector(window.layout, 8, window.num_scenarios, hidden, trunk, generator)
+    selector.adopt_embeddings(model.embedding, standardise=True)
     return selector.eval()
 
 
 @pytest.mark.parametrize("trunk", ["dense", "field_wise"])
 @pytest.mark.parametrize("num_scenarios", [1, 3, 12])
-def test_bits_do_not_depend_on_batching_order_or_subset(num_scenarios: int, trunk: str) -> None:
+def test_bits_do_not_depend_on_batching_order_or_subset(num_scenarios: int, trunk: TrunkKind) -> None:
     window = _window(num_scenarios)
     selector = _selector(window, trunk)
     expected = scoring.score_rows(selector, window)
@@ -75,7 +75,8 @@ def test_scoring_switches_dropout_off_wherever_it_hides() -> None:
     window = _window(rows=500)
     selector = _selector(window)
     expected = scoring.score_rows(selector, window)
-    dropping = _DroppingLayer(*selector.layers[0].weight.shape, torch.Generator())
+    blocks, in_width, out_width = selector.get_parameter("layers.0.weight").shape
+    dropping = _DroppingLayer(blocks, in_width, out_width, torch.Generator())
     dropping.load_state_dict(selector.layers[0].state_dict())
     selector.layers[0] = dropping
     selector.train()

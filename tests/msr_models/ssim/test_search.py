@@ -14,8 +14,9 @@ from sklearn.metrics import roc_auc_score
 
 from msr_models.data.window import Window
 from msr_models.ssim import search as search_module
+from msr_models.ssim.reference import learn_gate_from_reference
 from msr_models.ssim.search import run_search
-from msr_models.ssim.search_state import HOLD_OUT_EVERY
+from msr_models.ssim.search_state import HOLD_OUT_EVERY, SearchState
 from msr_models.ssim.selector import Selector
 from schemas.errors import TrainingError
 from schemas.pipeline_spec import SearchSpec
@@ -206,9 +207,9 @@ def test_labels_of_one_class_and_an_unknown_backbone_are_refused() -> None:
 
 def test_the_reference_towers_do_not_move_while_the_gate_learns(monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[Any] = []
-    original = search_module.learn_gate_from_reference
+    original = learn_gate_from_reference
 
-    def watched(state: Any) -> None:
+    def watched(state: SearchState) -> None:
         before = {name: tensor.clone() for name, tensor in state.model.state_dict().items()}
         original(state)
         kept.append(all(torch.equal(before[name], tensor) for name, tensor in state.model.state_dict().items()))
@@ -232,7 +233,7 @@ def test_held_out_rows_do_not_train_the_backbone() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["shared_bottom", "star"])
 def test_the_score_separates_planted_shareable_rows_over_seeds(backbone: str) -> None:
-    """The guide's log at its full size, with the default search."""
+    """The planted log at its full size, with the default search."""
     found = []
     for seed in range(5):
         log = planted_log(rows=120_000, users=2_000, items=600, seed=seed)
@@ -259,4 +260,4 @@ def test_a_gpu_finds_what_a_cpu_finds(objective: str) -> None:
     spec = _spec(objective=objective, warmup_epochs=3)
     on_cpu, on_gpu = (run_search(window, spec, device=device).probs_N for device in ("cpu", "cuda"))
     ranks = [np.argsort(np.argsort(probs_N)) for probs_N in (on_cpu, on_gpu)]
-    assert np.corrcoef(*ranks)[0, 1] > 0.8
+    assert np.corrcoef(np.stack(ranks).astype(float))[0, 1] > 0.8

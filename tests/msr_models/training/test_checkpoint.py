@@ -23,7 +23,7 @@ CARD = ModelCard(
 def test_a_model_comes_back_with_its_card(tmp_path: Path) -> None:
     model = build_model("shared_bottom", OPTIONS, LAYOUT, 3, 1)
     with torch.no_grad():
-        model.towers.layers[0].bias.fill_(0.25)
+        model.get_parameter("towers.layers.0.bias").fill_(0.25)
     path = tmp_path / "deep" / "weights.pt"
     sha256 = save_checkpoint(path, model, CARD)
     loaded, card = load_checkpoint(path, sha256)
@@ -54,7 +54,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     def fail(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(files.os, "fsync", fail)
+    monkeypatch.setattr("os.fsync", fail)
     with pytest.raises(OSError, match="disk full"):
         files.write_bytes(path, b"new")
     assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["file"]

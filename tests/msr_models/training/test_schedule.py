@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from msr_models.training.schedule import Schedule
+from msr_models.training.schedule import Schedule, ScheduleKind
 
 
 def test_constant_is_one_everywhere() -> None:
@@ -15,7 +15,7 @@ def test_constant_is_one_everywhere() -> None:
 
 
 @pytest.mark.parametrize("kind", ["linear", "cosine"])
-def test_it_falls_from_one_to_zero_after_the_warm_up(kind: str) -> None:
+def test_it_falls_from_one_to_zero_after_the_warm_up(kind: ScheduleKind) -> None:
     schedule = Schedule(kind=kind, warmup_steps=4, total_steps=24)
     factors = [schedule.factor(s) for s in range(25)]
     assert factors[:4] == [0.25, 0.5, 0.75, 1.0] and factors[4] == 1.0

@@ -146,14 +146,14 @@ def test_the_best_epoch_is_kept(
     weights: list[torch.Tensor] = []
 
     def scripted(model: MultiScenarioModel, *_: object) -> tuple[float, float]:
-        weights.append(model.towers.layers[0].weight.detach().clone())
+        weights.append(model.get_parameter("towers.layers.0.weight").detach().clone())
         return aucs[len(weights) - 1], 1.0
 
     monkeypatch.setattr(trainer, "validate", scripted)
     model = fresh(window)
     result = fit(window, model, CONFIG.model_copy(update={"max_epochs": 5, "patience": patience}))
     assert (result.epochs, result.validation_auc, len(weights)) == (kept, aucs[kept - 1], seen)
-    assert torch.equal(model.towers.layers[0].weight, weights[kept - 1])
+    assert torch.equal(model.get_parameter("towers.layers.0.weight"), weights[kept - 1])
 
 
 def test_a_loss_that_is_not_finite_names_epoch_and_batch(window: Window) -> None:
