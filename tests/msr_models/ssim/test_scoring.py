@@ -122,7 +122,8 @@ def test_field_wise_logits_add_up_what_each_field_says() -> None:
     """Changing one field moves the logit by the same amount whatever the other field holds; `dense` does not."""
     window = _window(rows=400)
     batch = window.batch(torch.arange(400))
-    for trunk, additive in (("field_wise", True), ("dense", False)):
+    cases: list[tuple[TrunkKind, bool]] = [("field_wise", True), ("dense", False)]
+    for trunk, additive in cases:
         selector = _selector(window, trunk)
         vectors = field_vectors(selector.embedding, batch)
         scenario = torch.zeros(400, dtype=torch.int64)
