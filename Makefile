@@ -43,7 +43,7 @@ down: ## stop what `make up` started
 	@scripts/airflow.sh down
 
 clean: down ## undo everything: running engines, .venv, .jars, .airflow, tables of shipped data sets, fetched data, report, site
-	@rm -rf .venv .jars .jars.new .airflow report site *.egg-info data/ml-1m spark-warehouse .pytest_cache .mypy_cache .ruff_cache
+	@rm -rf .venv .jars .jars.new .airflow report site build *.egg-info data/ml-1m spark-warehouse .pytest_cache .mypy_cache .ruff_cache
 	@for yaml in schemas/datasets/*.yaml; do rm -rf "data/lake/$$(basename "$$yaml" .yaml)" "data/lake/.$$(basename "$$yaml" .yaml)"*; done
 	@rmdir data/lake data 2>/dev/null || true
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
