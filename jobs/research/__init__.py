@@ -1,1 +1,1 @@
-"""What the commands that compare models share: options, tables and plots."""
+"""Research commands: compare models and reproduce the SSIM paper's experiments."""

@@ -1,4 +1,4 @@
-"""Experiments that look at shared rows and at costs: tables and plots of their own."""
+"""Experiments on properties of shared rows and on costs, with their own tables and plots."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KINDS = ("shared", "unshared", "random")
 
 
 def write_features(request: Request) -> str:
-    """Are the features of shared rows seen in other scenarios? Per field, of shared, other and random rows."""
+    """Per field, the fraction of features that other scenarios have too, of shared, other and random rows."""
     records = seen_elsewhere(request.runner, request.backbones, request.seeds, request.ratios)
     tables.write_csv(request.out / "features.csv", records)
     rows: list[list[str]] = []
@@ -36,7 +36,7 @@ def write_features(request: Request) -> str:
 
 
 def write_projection(request: Request) -> str:
-    """Shared and other rows by two principal components, of the first seed's search; a plot per source and ratio."""
+    """Shared and other rows of the first seed's search in two principal components; a plot per source and ratio."""
     rows, records = [], []
     for name in request.backbones:
         for ratio in request.ratios:
@@ -68,7 +68,7 @@ def _points(found: Projection, names: tuple[str, ...]) -> dict[str, dict[str, li
 
 
 def write_times(request: Request) -> str:
-    """Seconds, epochs and cost in epochs of MT-Backbone, with the ratio that was priced; medians over seeds."""
+    """Seconds, epochs and cost in epochs of MT-Backbone, with the ratio of the trial; medians over seeds."""
     records = times(request.runner, request.backbones, request.seeds, request.ratios)
     tables.write_csv(request.out / "times.csv", records)
     rows: list[list[str]] = []
@@ -83,26 +83,14 @@ def write_times(request: Request) -> str:
         dots[f"{name} {what}"] = (base_epochs, min(whole), max(whole))
         shown = (f"{seconds:.1f}", f"{epochs:.1f}", f"{per_epoch:.2f}", f"{base_epochs:.1f}", f"{overhead:+.0%}")
         rows.append([name, what, ", ".join(dict.fromkeys(map(_ratio, mine))), *shown])
-    title, label = (
-        "Cost of search, reuse and baselines",
-        "whole run, in epochs of mt_backbone; least and most of the seeds",
-    )
-    picture = plots.bars(dots, title=title, label=label, digits=1)
+    label = "whole run, in epochs of mt_backbone; least and most of the seeds"
+    picture = plots.bars(dots, title="Cost of search, reuse and baselines", label=label, digits=1)
     write_text(request.out / "times.svg", picture)
-    head = [
-        "backbone",
-        "what",
-        "ratio",
-        "seconds",
-        "epochs",
-        "s / epoch",
-        "in epochs of mt_backbone",
-        "per epoch against it",
-    ]
-    return markdown_table(head, rows)
+    head = ["backbone", "what", "ratio", "seconds", "epochs", "s / epoch"]
+    return markdown_table([*head, "in epochs of mt_backbone", "per epoch, relative to mt_backbone"], rows)
 
 
 def _ratio(cost: Cost) -> str:
     if cost.ratio is None:
         return "-"
-    return f"{cost.ratio:g}" + (" (validation took 0)" if cost.picked == 0 else "")
+    return f"{cost.ratio:g}" + (" (0 is best on validation)" if cost.picked == 0 else "")

@@ -1,10 +1,11 @@
-"""Train models with several seeds on one split and compare them with a base: python -m jobs.research.compare_models.
+"""Train models with several seeds on one split and compare them with a base.
 
-Every training is a trial, stored under --out and never repeated; an interrupted command resumes where it stopped.
-Writes comparison.csv (every metric, interval and test), comparison.md and comparison.svg there. Tests: DeLong and a
-bootstrap over users on the mean over seeds, Mann-Whitney U on the seeds' AUCs; none is corrected for many models.
-Forms of one model beside each other: `MODEL/VARIANT: {OPTION: VALUE}` in the --options file is the model with its own
-entry's options and these on top, and MODEL/VARIANT then a name for --models and --base (`all` takes none of them).
+Every training is a trial, cached under --out; an interrupted command resumes where it stopped. Writes comparison.csv
+(every metric, interval and test), comparison.md and comparison.svg there. Tests: DeLong and a bootstrap over users on
+the mean over seeds, Mann-Whitney U on the seeds' AUCs; none is corrected for multiple comparisons.
+
+To compare variants of a model, add `MODEL/VARIANT: {OPTION: VALUE}` to the --options file (a variant inherits the
+options of MODEL) and name them in --models or --base; `all` includes no variants.
 
   python -m jobs.research.compare_models --data movielens_fixed:history=0 --models all --seeds 3 --base shared_bottom \\
       --options jobs/research/movielens_fixed.yaml --out results/movielens_fixed
@@ -37,14 +38,12 @@ EXTRA = ("parameters", "samples/s", "epochs")
 
 
 class CompareOptions(RunnerOptions):
-    """Options of this command."""
-
     models: str = Field(default="all", description="all, or names separated by commas; see --options for variants")
-    base: str = Field(default="shared_bottom", description="the model or variant that the others are compared with")
+    base: str = Field(default="shared_bottom", description="model or variant to compare the others with")
 
 
 def compare(options: CompareOptions) -> None:
-    """Train what is missing, then write the tables."""
+    """Run the missing trials, then write the tables."""
     base = named_base(options.base)
     models = list(dict.fromkeys([base, *named_models(options.models)]))
     runner = open_runner(options, models)
@@ -62,9 +61,8 @@ def compare(options: CompareOptions) -> None:
 
 
 def usable_models(runner: ExperimentRunner, models: Sequence[str], *, skip: bool) -> tuple[list[str], dict[str, str]]:
-    """(models that these rows can train, why not for the others); nothing is trained yet.
-
-    Raises TrainingError for the first of the others unless `skip`.
+    """(models that can be trained on these rows, reasons of the others). Raises TrainingError for one of the others
+    unless `skip`.
     """
     usable, skipped = [], {}
     for model in models:
@@ -83,9 +81,9 @@ def usable_models(runner: ExperimentRunner, models: Sequence[str], *, skip: bool
 def train_all(
     runner: ExperimentRunner, models: Sequence[str], seeds: Sequence[int], skipped: dict[str, str], *, skip: bool
 ) -> dict[str, list[Trial]]:
-    """Trials by model, seed after seed, so that a table of fewer seeds is there first.
+    """Trials by model. Seeds are the outer loop, so that an interrupted run has all models with fewer seeds.
 
-    With `skip` a model that cannot be trained is skipped, and `skipped` says why; else its TrainingError is raised.
+    With `skip`, `skipped` gets the models that cannot be trained and why; otherwise their TrainingError is raised.
     """
     runner.expect(len(models) * len(seeds))
     trials: dict[str, list[Trial]] = {model: [] for model in models}
@@ -110,11 +108,10 @@ def write(
     base: str,
     skipped: Mapping[str, str],
 ) -> None:
-    """CSV, Markdown and plot."""
     name, facts = runner.split.name, {model: _facts(found) for model, found in trials.items()}
     text = "\n".join(
         [
-            f"Test rows of {name}, {len(next(iter(trials.values())))} seeds; differences against {base}.\n",
+            f"Test rows of {name}, {len(next(iter(trials.values())))} seeds; differences relative to {base}.\n",
             tables.overview(lines, facts, EXTRA),
             tables.by_scenario(lines, runner.split.scenario_names),
             *(_by_novelty(runner, lines)),
@@ -132,7 +129,7 @@ def write(
 
 
 def _by_novelty(runner: ExperimentRunner, lines: Sequence[Line]) -> list[str]:
-    """AUC of users whom training has seen and of new ones, where there are both."""
+    """The table of AUC by kind of user, if there are lines of it."""
     if not any(line.metric == NEW for line in lines):
         return []
     share = 1 - known_users(runner.split).mean()
@@ -143,7 +140,7 @@ def _by_novelty(runner: ExperimentRunner, lines: Sequence[Line]) -> list[str]:
 
 
 def _facts(trials: Sequence[Trial]) -> list[str]:
-    """Trials of EXTRA: the parameters, the median speed of training and the mean epoch kept."""
+    """Cells of EXTRA: the parameters, the median speed of training and the mean epoch kept."""
     speed = float(np.median([trial.record["samples_per_second"] for trial in trials]))
     epochs = float(np.mean([trial.record["epochs"] for trial in trials]))
     return [f"{trials[0].record['parameters']:,}", f"{speed:,.0f}", f"{epochs:.1f}"]

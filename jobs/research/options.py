@@ -1,4 +1,4 @@
-"""Options that the research commands share, and the runner that they describe."""
+"""Options shared by the research commands, and the runner that they configure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class RunnerOptions(Options):
-    """What decides the trials and where they are kept."""
+    """Options that define the trials and where they are stored."""
 
     data: str = Field(
         title="SOURCE",
@@ -38,8 +38,8 @@ class RunnerOptions(Options):
     options: Path | None = Field(
         default=None,
         title="FILE",
-        description="YAML: model -> its options; defaults for others. MODEL/VARIANT -> options of another form of the "
-        "model, on top of those of MODEL; it is a name like any model's: --models optmsm,optmsm/no_priors",
+        description="YAML: model -> options; other models have defaults. MODEL/VARIANT -> options of a variant, which "
+        "inherits those of MODEL and is named like a model: --models optmsm,optmsm/no_priors",
     )
     trainer: list[str] = Field(default=[], title="K=V", description="trainer settings: learning_rate=1e-3")
     search: list[str] = Field(default=[], title="K=V", description="search settings: warmup_epochs=4")
@@ -51,13 +51,12 @@ class RunnerOptions(Options):
 
     @property
     def seed_numbers(self) -> list[int]:
-        """1 .. N."""
         return list(range(1, self.seeds + 1))
 
 
 @contextmanager
 def epochs_logged(is_logged: bool) -> Iterator[None]:
-    """Inside the block trainings and searches log every epoch, or warnings only."""
+    """Within the block, trainings and searches log every epoch, or only warnings."""
     loggers = [logging.getLogger(name) for name in ("msr_models.training", "msr_models.ssim")]
     before = [logger.level for logger in loggers]
     for logger in loggers:
@@ -70,14 +69,14 @@ def epochs_logged(is_logged: bool) -> Iterator[None]:
 
 
 def open_runner(options: RunnerOptions, models: Sequence[str]) -> ExperimentRunner:
-    """The runner that the options describe; all options are checked before rows are read."""
+    """The runner that the options configure. All options are checked before any rows are read."""
     keep_freed_memory()
     model_options = read_model_options(options.options, models)
     trainer = with_settings(trainer_defaults(options.data), options.trainer, "--trainer", fixed=("seed",))
     search = with_settings(search_defaults(options.data), options.search, "--search", fixed=("backbone", "seed"))
     device = usable_device(options.device)
     torch.set_num_threads(options.threads)
-    log.info(f"{options.data}: reading")
+    log.info(f"reading {options.data}")
     split = open_split(options.data)
     rows = ", ".join(f"{len(w):,} {n}" for n, w in (("train", split.train), ("test", split.test)))
     log.info(f"{split.name}: {rows} rows, {split.num_scenarios} scenarios, content {split.fingerprint}")
@@ -92,18 +91,15 @@ def open_runner(options: RunnerOptions, models: Sequence[str]) -> ExperimentRunn
 
 
 def named_base(text: str) -> str:
-    """The one model of --base. Raises TrainingError for none or several, and for one that is not known."""
+    """The model of --base. Raises TrainingError for an unknown one and for none or several."""
     names = named_models(text)
     if len(names) != 1:
-        raise TrainingError(f"--base {text!r} names {len(names)} models; give the one that others are compared with")
+        raise TrainingError(f"--base {text!r} names {len(names)} models; give one")
     return names[0]
 
 
 def named_models(text: str) -> list[str]:
-    """`all` registered ones, or names separated by commas, variants (MODEL/VARIANT) among them.
-
-    Raises TrainingError for one whose model is not known.
-    """
+    """`all` registered models, or models and variants separated by commas. Raises TrainingError for an unknown one."""
     names = known_models() if text == "all" else list(dict.fromkeys(filter(None, text.split(","))))
     for name in names:
         check_name(name)
@@ -113,10 +109,9 @@ def named_models(text: str) -> list[str]:
 
 
 def read_model_options(path: Path | None, models: Sequence[str]) -> dict[str, Mapping[str, Any]]:
-    """Options of models and variants by name, those of a variant merged with its model's; `models`: those asked for.
+    """Options by model or variant (merged with its model's) of a file; all of `models` must be defined.
 
-    Raises TrainingError that names the file, the model and what is allowed, for every entry of the file and for a
-    variant that is asked for and not in it.
+    Raises TrainingError that names the file, the model and what is allowed.
     """
     options = {} if path is None else _options_in(path)
     for name in models:
@@ -134,7 +129,9 @@ def _options_in(path: Path) -> dict[str, Mapping[str, Any]]:
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise TrainingError(f"--options {path} cannot be read ({error}); give a YAML file: model -> options") from error
     if not isinstance(raw, dict) or not all(isinstance(k, str) and isinstance(v, dict) for k, v in raw.items()):
-        raise TrainingError(f"--options {path} is no mapping of models to options, as `star: {{hidden: [64, 32]}}`")
+        raise TrainingError(
+            f"--options {path} is not a mapping of models to options, such as `star: {{hidden: [64, 32]}}`"
+        )
     try:
         return merged_options(raw)
     except TrainingError as error:

@@ -1,4 +1,4 @@
-"""Plots of an experiment as SVG files that stand alone, light and dark."""
+"""Plots of an experiment as standalone SVG files, light and dark."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Bar = tuple[float, float | None, float | None]  # value, lower and upper end of 
 
 
 def bars(values: Mapping[str, Bar], *, title: str, label: str, digits: int = 3, cut: float | None = None) -> str:
-    """One dot per name with its interval, names down the left; digits: of the axis; `cut`: a dashed line."""
+    """One dot with its interval per name. digits: of the axis; cut: position of a dashed line."""
     ends = [v for bar in values.values() for v in bar if v is not None]
     names = list(values)
     panel = Panel(
@@ -35,7 +35,7 @@ def bars(values: Mapping[str, Bar], *, title: str, label: str, digits: int = 3, 
 def curves(
     series: Mapping[tuple[str, str], Sequence[Point]], *, title: str, x_label: str, panels: Sequence[str]
 ) -> str:
-    """Lines over x by (panel, series); each panel has its own scale, each series one colour in all of them."""
+    """Lines over x by (panel, series). Panels have their own y axes; a series has one colour in all panels."""
     own = {name: {kind: points for (panel, kind), points in series.items() if panel == name} for name in panels}
     every_x = [x for points in series.values() for x, _ in points]
     drawn = svg.grid(len(panels), 170, svg.padded(every_x, share=0.03), (0, 1))
@@ -53,7 +53,7 @@ def curves(
 
 
 def scatter(groups: Mapping[str, Mapping[str, Sequence[Point]]], *, title: str) -> str:
-    """One panel per group, all on the same axes; series are coloured by name."""
+    """One panel per group, all with the same axes; colours by series."""
     every = [point for series in groups.values() for points in series.values() for point in points]
     panels = svg.grid(len(groups), 320, svg.padded([x for x, _ in every]), svg.padded([y for _, y in every]))
     kinds = list(dict.fromkeys(name for series in groups.values() for name in series))
@@ -65,7 +65,7 @@ def scatter(groups: Mapping[str, Mapping[str, Sequence[Point]]], *, title: str) 
             [svg.marker(panel.x(x), panel.y(y), kinds.index(name) % COLOURS, "", 1.4) for x, y in points]
             for name, points in series.items()
         ]
-        # One of each in turn: a series drawn last as a whole would hide the others
+        # Interleave the series: one drawn last as a whole would hide the others
         panel.add(*(mark for turn in zip_longest(*marks, fillvalue="") for mark in turn))
     description = ", ".join(f"{group}: {', '.join(series)}" for group, series in groups.items())
     return Figure(panels=panels, title=title, description=description, legend=svg.marker_keys(kinds)).standalone()

@@ -1,13 +1,13 @@
-"""The experiments of the SSIM paper, one word each: python -m jobs.research.ssim_experiments EXPERIMENT.
+"""Run an experiment of the SSIM paper: arms, ablations, reusability, ratios, features, projection or times.
 
-arms: ST-Backbone, Finetune, MT-Backbone, MT-Backbone-S, SSIM (and the oracle's mask where the truth is known).
+arms: ST-Backbone, Finetune, MT-Backbone, MT-Backbone-S, SSIM and, if the truth is known, the oracle's mask.
 ablations: SSIM-R (random rows), -P (positives), -NK (no KL term), -ND (no scenario-specific heads).
-reusability: every source's set in every target.  ratios: the sweep 0, 5, 10 ... 100 %.
-features: are shared rows' features seen in other scenarios?  projection: shared and unshared rows, by PCA.
-times: what search, reuse and baselines cost.
+reusability: every source's shared set in every target.  ratios: sweep over 0, 5, 10, 20 ... 100 %.
+features: do other scenarios have the features of shared rows?  projection: shared and other rows by PCA.
+times: cost of search, reuse and baselines.
 
-Every training and search is a trial, stored under --out and never repeated, also between experiments; an interrupted
-command resumes where it stopped. Writes EXPERIMENT.csv, .md and .svg there.
+Every training and search is a trial, cached under --out and shared between experiments; an interrupted command resumes
+where it stopped. Writes EXPERIMENT.csv, .md and .svg there.
 
   python -m jobs.research.ssim_experiments arms --data planted:seed=1 --backbones star --seeds 3 --out results/planted
 """
@@ -38,7 +38,7 @@ GRID = (0.0, 0.1, 0.3, 0.5, 1.0)
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """What writes its tables, and the ratios it takes where none are given."""
+    """The function that writes its tables, and its default ratios."""
 
     write: Callable[[Request], str]
     ratios: Sequence[float]
@@ -56,23 +56,20 @@ EXPERIMENTS = {
 
 
 class ExperimentOptions(RunnerOptions):
-    """Options of this command."""
-
     experiment: Annotated[str, POSITIONAL, Field(title="EXPERIMENT", description=", ".join(EXPERIMENTS))]
-    backbones: str = Field(default=BACKBONES, description="sources, and targets")
-    targets: str | None = Field(default=None, description="reusability: other targets than the sources")
-    ratios: str | None = Field(default=None, description="shares of the rows to try, as 0,0.1,0.3,0.5,1")
+    backbones: str = Field(default=BACKBONES, description="source models, also used as targets")
+    targets: str | None = Field(default=None, description="reusability: target models (default: the sources)")
+    ratios: str | None = Field(default=None, description="shares of rows to try, for example 0,0.1,0.3,0.5,1")
 
     @field_validator("experiment")
     @classmethod
     def _is_known(cls, name: str) -> str:
         if name not in EXPERIMENTS:
-            raise ValueError(f"unknown experiment; {did_you_mean(name, EXPERIMENTS)} give {', '.join(EXPERIMENTS)}")
+            raise ValueError(f"unknown experiment; {did_you_mean(name, EXPERIMENTS)} known: {', '.join(EXPERIMENTS)}")
         return name
 
 
 def run(options: ExperimentOptions) -> None:
-    """Run one experiment and write its files."""
     experiment = EXPERIMENTS[options.experiment]
     backbones = named_models(options.backbones)
     targets = named_models(options.targets) if options.targets else backbones
@@ -93,18 +90,20 @@ def run(options: ExperimentOptions) -> None:
     text = f"{options.experiment} on {runner.split.name}, {len(request.seeds)} seeds\n\n{written}"
     write_text(options.out / f"{options.experiment}.md", text)
     print(text, flush=True)
-    kept = runner.done - runner.made
-    log.info(f"{runner.made} trials made, {kept} kept; written to {options.out}/{options.experiment}.*")
+    cached = runner.done - runner.made
+    log.info(f"{runner.made} trials run, {cached} cached; written to {options.out}/{options.experiment}.*")
 
 
 def parse_ratios(text: str) -> list[float]:
-    """Ascending. Raises TrainingError for what is no share."""
+    """Sorted ratios. Raises TrainingError for one outside 0 .. 1."""
     try:
         found = sorted({float(part) for part in text.split(",")})
     except ValueError:
         found = [-1.0]
     if not all(0 <= ratio <= 1 for ratio in found):
-        raise TrainingError(f"--ratios {text!r}: give shares between 0 and 1, separated by commas, as 0,0.1,0.5,1")
+        raise TrainingError(
+            f"--ratios {text!r}: give shares between 0 and 1 separated by commas, for example 0,0.1,0.5,1"
+        )
     return found
 
 

@@ -1,4 +1,4 @@
-"""Experiments whose outcome is a study: groups of trainings that are compared with a base."""
+"""Experiments that compare groups of trials with a base."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FACTS = ("share rate", "ratio", "search", "AUC of scores")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """What an experiment runs with; `out` is the folder of its tables."""
+    """Inputs of an experiment. out: folder of its tables."""
 
     runner: ExperimentRunner
     name: str
@@ -51,7 +51,7 @@ def write_reusability(request: Request) -> str:
         [target, *(_gain(gains[f"{target}/from_{source}"]) for source in request.backbones)]
         for target in request.targets
     ]
-    matrix = markdown_table(["mean AUC against mt_backbone: target", *request.backbones], rows)
+    matrix = markdown_table(["mean AUC relative to mt_backbone: target", *request.backbones], rows)
     return matrix + "\n" + _written(request, study, lines)
 
 
@@ -81,7 +81,7 @@ def _lines(request: Request, study: Study) -> list[Line]:
 
 
 def _written(request: Request, study: Study, lines: Sequence[Line], picture: str | None = None) -> str:
-    """The tables of a study; CSV and plot are written."""
+    """Write CSV and plot of a study; returns its tables."""
     folder, name = request.out, request.name
     tables.write_csv(folder / f"{name}.csv", lines)
     tables.write_csv(folder / f"{name}_trials.csv", _trials(study))
@@ -97,7 +97,7 @@ def _written(request: Request, study: Study, lines: Sequence[Line], picture: str
 
 
 def _trials(study: Study) -> list[Mapping[str, Any]]:
-    """A record per trial: its group and seed, what else is known of it, its AUC per scenario, its file."""
+    """One record per trial: group, seed, facts, AUCs and file name."""
     records: list[Mapping[str, Any]] = []
     for group, trials in study.groups.items():
         for trial, facts in zip(trials, study.facts[group], strict=True):
@@ -110,7 +110,7 @@ def _trials(study: Study) -> list[Mapping[str, Any]]:
 
 
 def _facts(study: Study, group: str) -> list[str]:
-    """Trials of FACTS: of all seeds, or what differs between them."""
+    """Cells of FACTS: means over the seeds, or the values of each."""
     facts = study.facts[group]
     rates = tables.mean([f["share_rate"] for f in facts])
     ratios = ", ".join(f"{f['ratio']:g}" for f in facts if "ratio" in f)

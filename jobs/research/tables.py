@@ -1,4 +1,4 @@
-"""Tables of an experiment: Markdown for people, CSV with every number for programs."""
+"""Tables of an experiment as Markdown and CSV."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SIGNIFICANT = 0.05
 
 
 def write_csv(path: Path, records: Sequence[Any]) -> None:
-    """Dataclasses or mappings of one kind, a line each; None is left empty."""
+    """Write dataclasses or mappings, one per line; None becomes empty."""
     rows = [dataclasses.asdict(r) if dataclasses.is_dataclass(r) and not isinstance(r, type) else r for r in records]
     sink = io.StringIO()
     columns = list(dict.fromkeys(key for row in rows for key in row))
@@ -28,7 +28,7 @@ def write_csv(path: Path, records: Sequence[Any]) -> None:
 
 
 def overview(lines: Sequence[Line], extra: Mapping[str, Sequence[str]], extra_columns: Sequence[str]) -> str:
-    """One row per group: its metrics, the difference to its base with the tests of it, and `extra` cells."""
+    """One row per group: metrics, the difference to its base with intervals and tests, and `extra` cells."""
     columns = ["", "mean AUC", "95 % (seeds)", "AUC all", "S-GAUC", "logloss"]
     columns += ["difference", "95 % (users)", "p users", "p DeLong", "p U", *extra_columns]
     by = {(line.group, line.metric): line for line in lines}
@@ -51,7 +51,7 @@ def overview(lines: Sequence[Line], extra: Mapping[str, Sequence[str]], extra_co
 
 
 def by_scenario(lines: Sequence[Line], scenarios: Sequence[str]) -> str:
-    """AUC per scenario with the difference to the base; * where the bootstrap over users gives p < .05."""
+    """AUC per scenario with the difference to the base; *: p < 0.05 in the bootstrap over users."""
     by = {(line.group, line.metric): line for line in lines}
     rows = []
     for group in dict.fromkeys(line.group for line in lines):
@@ -66,20 +66,19 @@ def by_scenario(lines: Sequence[Line], scenarios: Sequence[str]) -> str:
 
 
 def mean(values: Sequence[float | None]) -> float | None:
-    """Of the values that are known; None where none is."""
+    """Mean of the values that are not None; None if there are none."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
 
 
 def number(value: float | None, digits: int = 4, *, signed: bool = False) -> str:
-    """With so many digits; `-` for none."""
+    """A number with this many digits; `-` for None."""
     if value is None:
         return "-"
     return f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
 
 
 def span(low: float | None, high: float | None, *, signed: bool = False) -> str:
-    """An interval."""
     return "-" if low is None or high is None else f"{number(low, signed=signed)} .. {number(high, signed=signed)}"
 
 

@@ -16,14 +16,16 @@ from msr_models.models.registry import model_class
 from schemas.errors import TrainingError
 
 BASE, SSIM, ORACLE = "mt_backbone", "ssim", "oracle"
-# A seed of its own: the masks must not follow the initial weights.
+# Random masks must not depend on the stream that draws the initial weights
 _RANDOM_MASK = 20_251
 
 
 @dataclass(kw_only=True)
 class Study:
-    """groups: name -> a trial per seed; base_of: what each group is compared with; facts: what else is known of each
-    trial (ratio, search), in the order of the trials.
+    """Groups of trials to compare.
+
+    groups: name -> one trial per seed; base_of: the group that each is compared with; facts: further columns of each
+    trial (ratio, search status), in the order of the trials.
     """
 
     groups: dict[str, list[Trial]] = field(default_factory=dict)
@@ -31,14 +33,14 @@ class Study:
     facts: dict[str, list[Mapping[str, Any]]] = field(default_factory=dict)
 
     def add(self, group: str, base: str, trial: Trial, **facts: Any) -> None:
-        """The group's trial of the next seed."""
+        """Append the group's trial of the next seed."""
         self.groups.setdefault(group, []).append(trial)
         self.base_of[group] = base
         self.facts.setdefault(group, []).append({"share_rate": trial.record["share_rate"], **facts})
 
 
 class Chosen(NamedTuple):
-    """The trial of the ratio that is best on validation, and facts of the search that made its mask."""
+    """The trial with the best ratio on validation, and facts about the search behind its mask."""
 
     trial: Trial
     ratio: float
@@ -46,17 +48,20 @@ class Chosen(NamedTuple):
 
 
 def require_towers(models: Sequence[str]) -> None:
-    """Raises TrainingError for a model that cannot share rows among scenarios."""
+    """Raises TrainingError for a model that cannot share rows across scenarios."""
     for name in models:
         if not model_class(registered_name(name)).has_towers:
-            raise TrainingError(f"model {name!r} has no towers to share rows among; take another backbone")
+            raise TrainingError(
+                f"model {name!r} has no towers and cannot share rows across scenarios; choose another backbone"
+            )
 
 
 def arms(runner: ExperimentRunner, backbones: Sequence[str], seeds: Sequence[int], ratios: Sequence[float]) -> Study:
-    """Groups `backbone/arm`: st_backbone (one network for all rows), per_scenario (a network each),
-    finetune, mt_backbone, mt_backbone_s, ssim (source and target the same backbone), and oracle where truth is known.
+    """Groups `backbone/arm`, all compared with mt_backbone.
 
-    All are compared with mt_backbone. A search that was rejected shares nothing, as in the pipeline.
+    Arms: st_backbone (one network for all rows), per_scenario (one network each), finetune, mt_backbone (no row
+    shared), mt_backbone_s (every row shared), ssim (source and target are the same backbone) and, if the truth is
+    known, oracle. A rejected search shares nothing, as in the pipeline.
     """
     require_towers(backbones)
     truth = runner.split.shareable_N
@@ -82,12 +87,12 @@ def arms(runner: ExperimentRunner, backbones: Sequence[str], seeds: Sequence[int
 def ablations(
     runner: ExperimentRunner, backbones: Sequence[str], seeds: Sequence[int], ratios: Sequence[float]
 ) -> Study:
-    """Groups `backbone/variant`, compared with the backbone's ssim: ssim_r (random rows, as many), ssim_p (positives),
-    ssim_nk (no KL term) and ssim_nd (no scenario-specific heads); mt_backbone beside them.
+    """Groups `backbone/variant`, compared with the backbone's ssim.
 
-    Every search's order is cut at the ratio that validation picks, 0 and 1 left out: there nothing is selected. Without
-    the KL term nothing asks a gate to share, so its threshold is no guide and the search may count as rejected; what is
-    ablated is the order of rows.
+    Variants: mt_backbone, ssim_r (as many random rows), ssim_p (positives), ssim_nk (no KL term) and ssim_nd (no
+    scenario-specific heads). The ablation is about the order of rows: every search's order is cut at the ratio between
+    0 and 1 (exclusive) that is best on validation, even if the search was rejected, as it may be without the KL term,
+    which alone makes a gate share.
     """
     require_towers(backbones)
     between = _between(ratios)
@@ -123,7 +128,7 @@ def best_ratio(
     *,
     rejected_too: bool = False,
 ) -> Chosen:
-    """The target trained with each ratio of a search's rows, the best on validation taken; ties go to the smaller.
+    """The target trained with the ratio of a search's rows that is best on validation (eq. 16; of ties the smallest).
 
     A rejected search is not used (ratio 0) unless `rejected_too`.
     """
@@ -138,13 +143,13 @@ def best_ratio(
 
 
 def score_auc(probs_N: Any, shareable_N: Mask) -> float:
-    """AUC of a search's scores for "this row is shareable", of all rows together."""
+    """AUC of a search's scores for predicting that a row is shareable."""
     nothing = np.zeros(len(shareable_N), dtype=np.int64)
     return float(grouped_auc(probs_N, shareable_N, nothing, 1).auc_G[0])
 
 
 def random_mask(rows: int, rate: float, seed: int) -> Mask:
-    """Exactly round(rate * rows) rows, drawn anew for each seed."""
+    """Exactly round(rate * rows) random rows, which depend on the seed."""
     mask = np.zeros(rows, dtype=np.bool_)
     mask[np.random.default_rng([_RANDOM_MASK, seed]).permutation(rows)[: round(rate * rows)]] = True
     return mask
@@ -153,7 +158,7 @@ def random_mask(rows: int, rate: float, seed: int) -> Mask:
 def _validation(trial: Trial) -> float:
     auc: float | None = trial.record["validation_auc"]
     if auc is None:
-        raise TrainingError("no validation rows of both classes: no ratio can be picked; take more validation rows")
+        raise TrainingError("the validation rows have one class, so no ratio can be chosen; use more validation rows")
     return auc
 
 
@@ -164,5 +169,5 @@ def _every(runner: ExperimentRunner) -> Mask:
 def _between(ratios: Sequence[float]) -> list[float]:
     found = sorted({r for r in ratios if 0 < r < 1})
     if not found:
-        raise TrainingError("--ratios names none between 0 and 1; give some, as 0.1,0.3,0.5")
+        raise TrainingError("--ratios has no value between 0 and 1; give some, for example 0.1,0.3,0.5")
     return found

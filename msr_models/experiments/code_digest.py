@@ -1,4 +1,4 @@
-"""Which code made a number: a digest of the modules that it ran through, comments and docstrings left out."""
+"""A digest of the code behind a result: the modules that it imports, without comments and docstrings."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ PACKAGE = "msr_models"
 
 
 def code_digest(modules: Sequence[str]) -> str:
-    """8 hex digits of these modules of ours and of all that they import of this package, themselves or on their way.
+    """8 hex digits of these modules of msr_models and all that they import from it, directly or indirectly.
 
-    Settings of `schemas` are no part of it: their values are part of what a trial is asked for.
+    `schemas` is not included: a trial's key contains the values of its settings.
     """
     digest = hashlib.sha256()
     for path in sorted(_reached(modules)):
@@ -35,7 +35,7 @@ def _reached(modules: Iterable[str]) -> set[Path]:
 
 
 def _files_of(name: str) -> list[Path]:
-    """The file of one of our modules; none for a name inside a module or another package."""
+    """The file of a module of msr_models; empty for other names."""
     parts = name.split(".")
     if parts[0] != PACKAGE:
         return []
@@ -60,7 +60,7 @@ def _imports(path: Path) -> list[str]:
 
 @cache
 def _meaning(path: Path) -> str:
-    """The syntax tree as text, without docstrings (constants that stand alone)."""
+    """The syntax tree as text, without docstrings (expressions that are only a constant)."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):

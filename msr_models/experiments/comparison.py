@@ -1,4 +1,4 @@
-"""Groups of trials (one trial per seed) side by side: means, intervals over seeds, and tests against a base."""
+"""Compares groups of trials (one trial per seed): means, intervals over seeds and users, and tests against a base."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ MEAN, ALL, S_GAUC, LOGLOSS = "mean", "all", "s_gauc", "logloss"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One metric of one group. metric: a scenario's name (its AUC), mean (over scenarios), all (AUC of all rows),
-    s_gauc (by user) or logloss. low, high: t-interval over seeds. difference: of the means, with its paired t-interval
-    over seeds and its bootstrap interval over users. None: not defined (one seed, one class, no base).
+    """One metric of one group; None: not defined (one seed, one class, no base).
+
+    metric: a scenario's name (its AUC), mean (AUC over scenarios), all (AUC of all rows), s_gauc (by user) or logloss.
+    low, high: t-interval of the mean over seeds. difference: of the means, with its paired t-interval over seeds and
+    its bootstrap interval over users.
     """
 
     group: str
@@ -48,10 +50,10 @@ class Line:
 
 
 class Comparison:
-    """All lines of some groups on the test rows of a split; base_of: the group that each one is compared with.
+    """Lines of all groups on the test rows of a split; base_of: the group that each one is compared with.
 
-    Tests of predictions (DeLong, bootstrap) take the mean over seeds of the AUC of either side, so seeds need not be
-    picked; those of seeds (t, Mann-Whitney U) take one number per seed.
+    DeLong and the bootstrap over users test the difference of the AUCs averaged over seeds; the t-interval and
+    Mann-Whitney U take one number per seed.
     """
 
     def __init__(
@@ -79,7 +81,7 @@ class Comparison:
         self._replicates: dict[str, Floats] = {}
 
     def lines(self) -> list[Line]:
-        """Of every group in order: its scenarios, then mean, all, s_gauc, logloss."""
+        """Per group, in order: its scenarios, then mean, all, s_gauc, logloss."""
         return [self._line(group, metric) for group in self.groups for metric in (*self.names, LOGLOSS)]
 
     def values(self, group: str, metric: str) -> list[float | None]:
@@ -146,7 +148,7 @@ class Comparison:
         return self._probs[group]
 
     def _replicates_of(self, group: str) -> Floats:
-        """Mean over the group's seeds of every quantity in every resample of users, [R, Q]."""
+        """Every quantity in every resample of the users, averaged over the group's seeds, [R, Q]."""
         if group not in self._replicates:
             every = [self.bootstrap.replicates(probs_N) for probs_N in self._probs_of(group)]
             self._replicates[group] = np.mean(every, axis=0)

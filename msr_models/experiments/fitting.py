@@ -1,4 +1,4 @@
-"""How an experiment's models are trained: with towers, as one network, per scenario, or fine-tuned per scenario."""
+"""Trains an experiment's models: with towers, as one network, per scenario, or fine-tuned per scenario."""
 
 from __future__ import annotations
 
@@ -30,9 +30,11 @@ ResumeOf = Callable[[str], Resume]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
-    """One training: `towers` is MT-Backbone with the rows of shared_N (of the training rows) shared; `pooled` one
-    network for all rows (ST-Backbone); `per_scenario` K networks, each on its own rows; `finetune` the pooled network,
-    whose weights `start` are, trained on per scenario.
+    """One training.
+
+    mode: `towers`: MT-Backbone, sharing the training rows of shared_N; `pooled`: one network for all rows
+    (ST-Backbone); `per_scenario`: K networks, each on its own rows; `finetune`: continues from the pooled network's
+    weights `start` per scenario.
     """
 
     model: str
@@ -45,8 +47,10 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fitted:
-    """test_probs: of the split's test rows; weights: of the pooled network only. seconds: training and validation;
-    rows_passed: training rows times epochs; epochs: those of the weights kept, per network.
+    """A finished training.
+
+    test_probs: predictions of the test rows; epochs: per network, the epoch whose weights are kept; seconds: training
+    and validation; rows_passed: training rows times epochs run; weights: of a pooled network only.
     """
 
     test_probs: Floats
@@ -59,9 +63,9 @@ class Fitted:
 
 
 def fit(split: Split, task: Task, resume_of: ResumeOf, device: str) -> Fitted:
-    """Train a task's networks and predict the test rows. A state to resume from is kept while each one trains.
+    """Train a task's networks and predict the test rows; an interrupted training resumes from its saved state.
 
-    Raises TrainingError where a scenario has too few rows for a network of its own.
+    Raises TrainingError if a scenario has no rows for its own network.
     """
     if task.mode in ("per_scenario", "finetune"):
         return _fit_scenarios(split, task, resume_of, device)
@@ -83,13 +87,15 @@ def fit(split: Split, task: Task, resume_of: ResumeOf, device: str) -> Fitted:
 
 
 def _fit_scenarios(split: Split, task: Task, resume_of: ResumeOf, device: str) -> Fitted:
-    """A network per scenario, each on its own rows alone and stopped by its own validation rows."""
+    """One network per scenario, trained and early-stopped on its own rows."""
     test_probs, validation_probs = (np.full(len(w), np.nan) for w in (split.test, split.validation))
     parameters, seconds, seen, epochs = 0, 0.0, 0, []
     for k, name in enumerate(split.scenario_names):
         train_window, validation, test = (_own_rows(w, k, name) for w in (split.train, split.validation, split.test))
         if not len(train_window) or not len(validation):
-            raise TrainingError(f"scenario {name!r} of {split.name} has no rows to train or to validate a network with")
+            raise TrainingError(
+                f"scenario {name!r} of {split.name} has no training or no validation rows; use more rows"
+            )
         model = _build(split, task, 1).to(device)
         before = None
         if task.start is not None:
@@ -97,7 +103,7 @@ def _fit_scenarios(split: Split, task: Task, resume_of: ResumeOf, device: str) -
             before = validate(model, validation, all_rows(validation).rows)
         result, passed = _train(model, train_window, validation, task.trainer, resume_of(name))
         if before is not None and task.start is not None and _score(*before) >= _score_of(result):
-            # Going on made it no better: what it started from is the best epoch, the one numbered 0.
+            # Fine-tuning did not improve it: the weights that it started from count as epoch 0
             model.load_state_dict({n: torch.as_tensor(v) for n, v in task.start.items()})
             result = replace(result, epochs=0)
         for probs, window, whole in ((test_probs, test, split.test), (validation_probs, validation, split.validation)):
@@ -120,7 +126,7 @@ def _fit_scenarios(split: Split, task: Task, resume_of: ResumeOf, device: str) -
 def _train(
     model: MultiScenarioModel, window: Window, validation: Window, trainer: TrainerConfig, resume: Resume
 ) -> tuple[TrainResult, int]:
-    """(result, training rows times epochs run); the state it resumed from is removed."""
+    """(result, training rows times epochs run). Removes the saved state."""
     result = train(model, all_rows(window), all_rows(validation), trainer, resume=resume)
     resume.remove()
     epochs_run = min(trainer.max_epochs, result.epochs + trainer.patience + 1)
@@ -140,7 +146,7 @@ def _size(model: MultiScenarioModel) -> int:
 
 
 def _score(auc: float | None, cross_entropy: float) -> float:
-    """What the trainer chooses epochs by."""
+    """The trainer's criterion for the best epoch."""
     return -cross_entropy if auc is None else auc
 
 

@@ -1,4 +1,4 @@
-"""A day of the lake as a split: the days before it train and validate as every day, and the day itself tests."""
+"""A day of the lake as a split: tested on the day itself, trained and validated on the days before as every day."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from schemas.errors import TrainingError
 
 
 def lake_split(dataset: DatasetSpec, ds: date | None, name: str) -> Split:
-    """The split of `ds` (None: the newest published day), read in memory.
+    """The split of `ds` (None: the newest published day) in memory.
 
-    Raises TrainingError where the days before it are not all there.
+    Raises TrainingError if features of days before it are missing.
     """
     ds = ds or max(lake_reader.published_days(dataset, "scenario_features"), default=None)
     days = None if ds is None else split_days(dataset, ds)
@@ -48,7 +48,7 @@ def lake_split(dataset: DatasetSpec, ds: date | None, name: str) -> Split:
 
 
 def _truth(dataset: DatasetSpec, window: Window) -> NDArray[np.bool_] | None:
-    """Whether each row is shareable, as only the generator knows; None where its table is not there."""
+    """Whether each row is shareable according to the generator; None if generated_truth does not exist."""
     if not lake_reader.table_exists(dataset, "generated_truth"):
         return None
     shareable_N = np.zeros(len(window), dtype=np.bool_)

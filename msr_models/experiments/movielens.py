@@ -1,7 +1,7 @@
-"""The fixed split of MovieLens-1M that public code compares models on, straight from the files.
+"""The fixed split of MovieLens-1M that public code uses to compare models, read from its files.
 
-Ratings sorted by time, the first 80 % train, the next 10 % validate, the last 10 % test. Vocabularies know the training
-rows alone: id 0 is everything else. Behaviours of a row are the user's positive items of strictly earlier seconds.
+Ratings sorted by time: the first 80 % train, the next 10 % validate, the last 10 % test. Vocabularies hold the values
+of the training rows; others have id 0. A row's behaviours are its user's positive items of strictly earlier seconds.
 """
 
 from __future__ import annotations
@@ -38,16 +38,15 @@ _COLUMNS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Ratings:
-    """Ratings in time order: seconds, labels and a number for each value of every field (`age`: the age itself)."""
+    """Ratings in time order: second, label, and a code per field (`age`: the age itself)."""
 
     second_N: Array
     positive_N: Array
     codes: dict[str, Array]
     genres: Array
-    """The genre of each code of first_genre."""
+    """Genre by code of first_genre."""
 
     def take(self, at_N: Array) -> _Ratings:
-        """The ratings at these positions."""
         codes = {name: column[at_N] for name, column in self.codes.items()}
         return replace(self, second_N=self.second_N[at_N], positive_N=self.positive_N[at_N], codes=codes)
 
@@ -55,11 +54,11 @@ class _Ratings:
 def movielens_split(
     folder: Path, *, scenario: ScenarioKind = "age3", history: int = 20, rows: int | None = None, name: str
 ) -> Split:
-    """The split by `scenario`: age3 (< 25, 25-34, 35+), age7 (the seven ages of the file) or genre (the first genre of
-    the movie, the 8 largest; ratings of others are left out).
+    """The split by `scenario`: age3 (< 25, 25-34, 35+), age7 (the file's seven age groups) or genre (the movie's first
+    genre, ratings of the 8 largest only).
 
-    history: behaviours that a row sees at most, 0 for none. rows: a sample of about so many ratings, evenly over time.
-    Raises SourceError where a file is missing, lacks a column or a rating's user or movie.
+    history: most behaviours per row, 0 for none. rows: sample about this many ratings evenly over time.
+    Raises SourceError if a file is missing or lacks a column or a rating's user or movie.
     """
     ratings = _read(folder)
     if scenario == "genre":
@@ -75,7 +74,7 @@ def movielens_split(
 def _read(folder: Path) -> _Ratings:
     ratings, users, movies = (_read_file(folder / file, columns) for file, columns in _COLUMNS.items())
     second_N = pc.cast(ratings["timestamp"], pa.float64()).to_numpy().astype(np.int64)
-    # Ratings of one second keep the order of the file.
+    # Ratings of the same second keep their order in the file
     order_N = np.argsort(second_N, kind="stable")
     user_N = _places(users["user_id"], ratings["user_id"], folder / "ml-1m.user")[order_N]
     movie_N = _places(movies["item_id"], ratings["item_id"], folder / "ml-1m.item")[order_N]
@@ -94,7 +93,7 @@ def _read(folder: Path) -> _Ratings:
 
 
 def _read_file(path: Path, columns: tuple[str, ...]) -> dict[str, pa.ChunkedArray]:
-    """Columns of one tab-separated file whose header is `name:type`, as strings."""
+    """Columns of a tab-separated file as strings; its header has `name:type`."""
     fix = "fetch the files with scripts/get_movielens.py FOLDER and give path=FOLDER"
     try:
         with path.open(encoding="utf-8") as file:
@@ -117,11 +116,11 @@ def _texts(column: pa.ChunkedArray) -> Array:
 
 
 def _places(known: pa.ChunkedArray, wanted: pa.ChunkedArray, path: Path) -> Array:
-    """Where each wanted key stands in a side file."""
+    """Position of each wanted key in a side file."""
     place = pc.index_in(wanted, known)
     if place.null_count:
         strange = wanted.filter(pc.is_null(place))[0].as_py()
-        raise SourceError(f"{path} has no {strange!r} of ml-1m.inter; take files of one origin")
+        raise SourceError(f"{path} lacks {strange!r} of ml-1m.inter; use the three files of one download")
     return np.asarray(place.to_numpy(), dtype=np.int64)
 
 
@@ -172,21 +171,21 @@ def _window(ratings: _Ratings, scenario_N: Array, names: tuple[str, ...], train_
 
 
 def _encode(value_N: Array, train_rows: int) -> tuple[Array, int]:
-    """(ids: 1 .. for the values of the training rows in order, 0 for others; rows of the table)."""
+    """(ids: from 1 on for the sorted values of the training rows, 0 for others; size of the id space)."""
     known = np.unique(value_N[:train_rows])
     place_N = np.minimum(np.searchsorted(known, value_N), len(known) - 1)
     return np.where(known[place_N] == value_N, place_N + 1, 0), len(known) + 1
 
 
 def _behaviours(user_N: Array, item_N: Array, ratings: _Ratings, history: int) -> tuple[Array, Array, Array]:
-    """(items, start, end) of rows in time order: a user's last positives of seconds before the row's."""
+    """(items, start, end): rows are in time order; a row sees its user's last positives of earlier seconds."""
     rows = len(user_N)
     if history == 0:
         nothing = np.zeros(rows, dtype=np.int32)
         return np.zeros(1, dtype=np.int32), nothing, nothing
     order_N = np.argsort(user_N, kind="stable")
     user_S, second_S, positive_S = user_N[order_N], ratings.second_N[order_N], ratings.positive_N[order_N]
-    # All users' positives lie one behind the other, the 0 that nobody owns before them.
+    # The positives of one user after the other, after a leading 0 of no user
     items = np.concatenate([[0], item_N[order_N][positive_S]]).astype(np.int32)
     before_S = 1 + np.cumsum(positive_S) - positive_S
     new_user_S = np.concatenate([[True], user_S[1:] != user_S[:-1]])

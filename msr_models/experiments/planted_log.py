@@ -1,12 +1,11 @@
-"""A log with planted truth as a Window in memory: half of the items have one taste in all scenarios, half have not.
+"""A synthetic log with known truth, as a Window in memory: half of the items are shareable.
 
-Rebuilt from the description in the guide: K scenarios of unequal size, users and items, the label drawn from
-user factor x item taste + item bias; taste and bias of the shareable items are the same in every scenario.
+K scenarios of unequal size; the label is drawn from sigmoid(user factor . item taste + item bias). Taste and bias of a
+shareable item are the same in every scenario, those of other items differ.
 """
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
@@ -17,11 +16,12 @@ from numpy.typing import NDArray
 from msr_models.data.layout import FieldLayout
 from msr_models.data.window import Window
 from msr_models.experiments.split import Split, in_time, split_rows
+from schemas.text import short_digest
 
 
 @dataclass(frozen=True, slots=True)
 class PlantedLog:
-    """The window, and per row whether its item is shareable."""
+    """The window and, per row, whether its item is shareable."""
 
     window: Window
     shareable_N: NDArray[np.bool_]
@@ -37,7 +37,7 @@ def planted_log(
     days: int = 2,
     fresh_rows: bool = False,
 ) -> PlantedLog:
-    """A function of its arguments alone. fresh_rows: other rows of the same users, items and tastes."""
+    """Deterministic in its arguments. fresh_rows: different rows of the same users, items and tastes."""
     rng = np.random.default_rng([seed, 77])
     scenarios, rank = len(shares), 2
     shareable_I = np.zeros(items, bool)
@@ -59,7 +59,7 @@ def planted_log(
 def planted_split(*, rows: int, users: int, items: int, seed: int, name: str, test_rows: int = 0) -> Split:
     """80 / 10 / 10 % of a planted log, whose rows are independent draws, with its truth.
 
-    test_rows: so many fresh rows instead of the last 10 %: a sparse scenario has too few of them to tell much.
+    test_rows: test on this many fresh rows instead of the last 10 %, in which a small scenario has few rows.
     """
     log = planted_log(rows=rows, users=users, items=items, seed=seed, days=10)
     split = split_rows(name, log.window, in_time(rows), log.shareable_N)
@@ -100,5 +100,5 @@ def _window(
         hist_end_N=nothing_N,
         rank_N=torch.full((rows,), float("nan"), dtype=torch.float64),
         shared_N=torch.zeros(rows, dtype=torch.bool),
-        fingerprint=hashlib.sha256(ids_NS.tobytes()).hexdigest()[:16],
+        fingerprint=short_digest(ids_NS.tobytes()),
     )

@@ -1,4 +1,4 @@
-"""One network for all rows, the slides' ST-Backbone: any model with its scenarios taken away."""
+"""ST-Backbone: any model as one network for the rows of all scenarios."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from msr_models.modules.routing import Routing
 
 
 class Pooled(MultiScenarioModel):
-    """A model of one scenario that every row belongs to, whatever its own; rows keep theirs for the metrics alone.
+    """Wraps a model of one scenario, to which every row belongs; rows keep their own scenario for the metrics only.
 
     >>> model = Pooled(build_model("dcn", {}, layout, num_scenarios=1, seed=1), num_scenarios=3)
     >>> logits_B = model(batch)
@@ -30,19 +30,15 @@ class Pooled(MultiScenarioModel):
 
     @property
     def embedding(self) -> FieldEmbedding:
-        """The network's."""
         return self.network.embedding
 
     def embed(self, batch: Batch) -> Tensor:
-        """e_BE of the network."""
         return self.network.embed(_of_one_scenario(batch))
 
     def routed_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
-        """logits_V: each visit's row through the one network."""
         return self.network.routed_logits(e_BE, _of_one_scenario(batch), _to_one_scenario(routing))
 
     def penalised_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> tuple[Tensor, Tensor | None]:
-        """The same with the network's penalty."""
         return self.network.penalised_logits(e_BE, _of_one_scenario(batch), _to_one_scenario(routing))
 
 
@@ -51,7 +47,7 @@ def _of_one_scenario(batch: Batch) -> Batch:
 
 
 def _to_one_scenario(routing: Routing) -> Routing:
-    """The same visits in the same order, all of scenario 0."""
+    """The same visits in the same order, all to scenario 0."""
     visits = routing.row_index_V.shape[0]
     ends_K = torch.full((1,), visits, dtype=torch.int32, device=routing.row_index_V.device)
     return Routing(routing.row_index_V, torch.zeros_like(routing.scenario_V), ends_K, routing.num_rows, routing.real_V)

@@ -1,4 +1,4 @@
-"""What a set is worth elsewhere and in which amount: the matrix source x target, and the sweep over ratios."""
+"""Reusability of shared sets: the matrix of source x target models, and the sweep over ratios."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def reusability(
     seeds: Sequence[int],
     ratios: Sequence[float],
 ) -> Study:
-    """Groups `target/from_source`: the target trained with the rows that a search with the source found shared, at the
-    ratio that validation picks; each compared with the target's mt_backbone.
+    """Groups `target/from_source`, each compared with the target's mt_backbone: the target trained with the rows shared
+    by a search with the source, at the best ratio on validation (eq. 16).
     """
     require_towers([*sources, *targets])
     grid = sorted({0.0, 1.0, *ratios})
@@ -38,8 +38,8 @@ def reusability(
 def ratio_sweep(
     runner: ExperimentRunner, backbones: Sequence[str], seeds: Sequence[int], ratios: Sequence[float] = SWEEP
 ) -> dict[float, Study]:
-    """Per ratio a study of `backbone` groups: the backbone trained with so many rows of its own search shared, whatever
-    the search says of itself. Ratio 0 is mt_backbone, ratio 1 mt_backbone_s.
+    """Per ratio a study of `backbone` groups: the backbone trained with this share of its own search's rows, also of a
+    rejected search. Ratio 0 is mt_backbone, ratio 1 mt_backbone_s.
     """
     require_towers(backbones)
     grid = sorted({0.0, *ratios})
@@ -65,5 +65,5 @@ def as_one_study(studies: dict[float, Study]) -> Study:
 
 
 def sweep_group(backbone: str, ratio: float) -> str:
-    """Name of a point of the sweep."""
+    """The group of a backbone at a ratio."""
     return f"{backbone}/r={ratio:.2f}"

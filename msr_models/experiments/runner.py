@@ -1,4 +1,4 @@
-"""ExperimentRunner: trains and searches for experiments; what was done before is taken from the store."""
+"""ExperimentRunner: the trainings and searches of experiments, each done once and then read from the store."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from msr_models.evaluation.blocks import Floats
 from msr_models.evaluation.metrics import scenario_metrics
@@ -29,13 +28,14 @@ from msr_models.training.manifest import code_version, package_versions
 from msr_models.training.state import Resume
 from schemas.errors import TrainingError
 from schemas.pipeline_spec import SearchSpec, TrainerConfig
+from schemas.settings import validated
 from schemas.text import short_digest
 
 log = logging.getLogger(__name__)
 
 Mask = NDArray[np.bool_]
 
-# Settings of a search that say when it is due or which days it takes: the split decides that here.
+# When a search is due and which days it reads do not apply to a split
 _NOT_SEARCHED = {"every_days", "window_days"}
 _SET_BY_SEARCH = ("embedding_dim", "hidden")
 _TRAINS, _SEARCHES = "msr_models.experiments.fitting", "msr_models.ssim.search"
@@ -43,10 +43,10 @@ _TRAINS, _SEARCHES = "msr_models.experiments.fitting", "msr_models.ssim.search"
 
 @dataclass(kw_only=True)
 class ExperimentRunner:
-    """Trains on one split. options: of models and their variants (MODEL/VARIANT, see variants.py) by name; a model is
-    named so everywhere here.
+    """Trains and searches on one split.
 
-    trainer and search hold everything but the seed and the backbone, which each trial brings.
+    options: model options by name; wherever this class takes a model's name, it may be a variant (MODEL/VARIANT, see
+    variants.py). trainer, search: settings of every trial except its seed and backbone.
     """
 
     split: Split
@@ -56,14 +56,15 @@ class ExperimentRunner:
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     device: str = "cpu"
     expected: int = 0
-    """Trials announced by the experiments so far, for log lines only."""
+    """Number of trials announced so far, for the log only."""
     done: int = 0
     made: int = 0
 
     def train(self, model: str, seed: int, mode: Mode = "towers", shared_N: Mask | None = None) -> Trial:
-        """The trial of one training; shared_N: training rows that visit all towers (None: no row does).
+        """The trial of one training. shared_N: the training rows that visit all towers, bool [N] (None: no row).
 
-        Its record has the test metrics (see `measure`), its arrays `test_probs`. Raises TrainingError.
+        Its record has the test metrics (see `measure`), its arrays are `test_probs` and, of mode `pooled`, the weights.
+        Raises TrainingError.
         """
         trainer = self.trainer.model_copy(update={"seed": seed})
         options, registered = options_of(self.options, model), registered_name(model)
@@ -95,16 +96,15 @@ class ExperimentRunner:
         return self._get(key, lambda: self._fit(model, task, key, base))
 
     def check(self, model: str) -> None:
-        """Raises TrainingError where the model cannot be built on these rows (it needs behaviours, say)."""
+        """Raises TrainingError if the model cannot be built on these rows, for example because it needs behaviours."""
         layout, scenarios = self.split.train.layout, self.split.num_scenarios
         build_model(registered_name(model), options_of(self.options, model), layout, scenarios, self.trainer.seed)
 
     def find_shared(self, backbone: str, seed: int, **changes: Any) -> Trial:
-        """The trial of one search on the training rows. Its arrays: `probs`, share probability of every row, and
-        `embedding`, the table that the selector reads.
+        """The trial of one search on the training rows, rejected or accepted (see its record).
 
-        changes: settings of the search other than this runner's. A search that was rejected is a trial too: its record
-        says so and why, and its order of rows can still be tried.
+        Its arrays: `probs` [N], the share probability of every row, and `embedding` [R, D], the table that the selector
+        reads. changes: search settings that replace this runner's.
         """
         spec = self._search_spec(backbone, seed, changes)
         settings = {**self._settings("search"), "spec": spec.model_dump(mode="json", exclude=_NOT_SEARCHED)}
@@ -113,14 +113,14 @@ class ExperimentRunner:
         return self._get(key, lambda: self._search(backbone, spec))
 
     def _search_spec(self, backbone: str, seed: int, changes: Mapping[str, Any]) -> SearchSpec:
-        """The runner's settings with the changes, and those of the backbone's options that the search does not set."""
+        """This runner's search settings with the changes and the backbone's options."""
         own = {k: v for k, v in options_of(self.options, backbone).items() if k not in _SET_BY_SEARCH}
         options = {**own, **self.search.backbone_options}
-        asked = {"backbone": registered_name(backbone), "seed": seed, "backbone_options": options}
+        own_settings = {"backbone": registered_name(backbone), "seed": seed, "backbone_options": options}
         try:
-            return SearchSpec.model_validate({**self.search.model_dump(), **asked, **changes})
-        except ValidationError as error:
-            raise TrainingError(f"a search cannot be run with {dict(changes)}: {error.errors()[0]['msg']}") from error
+            return validated(SearchSpec, {**self.search.model_dump(), **own_settings, **changes})
+        except ValueError as error:
+            raise TrainingError(f"a search with {dict(changes)} is not possible: {error}") from error
 
     def share(self, found: Trial, ratio: float) -> Mask:
         """The training rows whose score is among the `ratio` highest of a search (eq. 16), all scenarios together."""
@@ -130,7 +130,7 @@ class ExperimentRunner:
         return np.asarray(at_ratio(rank_pct(probs_N, np.sort(probs_N)), ratio))
 
     def expect(self, trials: int) -> None:
-        """So many more trials are coming."""
+        """Announce trials, for the log."""
         self.expected += trials
 
     def _settings(self, kind: str) -> dict[str, Any]:
@@ -141,7 +141,7 @@ class ExperimentRunner:
         trial, was_there = self.store.get(key, make)
         self.done, self.made = self.done + 1, self.made + (not was_there)
         of = f"/{self.expected}" if self.expected >= self.done else ""
-        how = "kept" if was_there else f"made in {trial.record['seconds']:.0f} s"
+        how = "cached" if was_there else f"done in {trial.record['seconds']:.0f} s"
         log.info(f"trial {self.done}{of} {key.name}: {how}, {_in_short(trial.record)}")
         return trial
 
@@ -193,7 +193,7 @@ class ExperimentRunner:
 
 
 def measure(split: Split, probs_N: Floats) -> dict[str, dict[str, float | int | None]]:
-    """Test metrics by scenario name, and under `all` those of all rows with `mean_scenario_auc`; S-GAUC is by user."""
+    """Test metrics by scenario name, and of all rows under `all`, with `mean_scenario_auc`. S-GAUC groups by user."""
     test = split.test
     user_N = test.user_key_N.cpu().numpy()
     metrics = scenario_metrics(
@@ -221,5 +221,4 @@ def _weights(trial: Trial) -> dict[str, NDArray[Any]]:
 
 
 def _digest(mask_N: Mask) -> str:
-    """A mask's content, 16 hex digits."""
     return short_digest(np.packbits(mask_N).tobytes())

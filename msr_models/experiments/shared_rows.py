@@ -1,4 +1,4 @@
-"""What shared rows are like: are their features seen in other scenarios, and where do they lie among all rows?"""
+"""Properties of shared rows: do other scenarios have their features, and where are they in embedding space?"""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from schemas.errors import TrainingError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SeenElsewhere:
-    """Share of the features (values of fields, id 0 left out) of some rows that rows of another scenario have too.
+    """Fraction of features (ids of a field other than 0) that also occur in another scenario.
 
-    Of the rows that a search shares at a ratio, of the others, and of as many random rows.
+    shared: of the rows that a search shares at this ratio; unshared: of the other rows; random: of as many random rows.
     """
 
     backbone: str
@@ -36,7 +36,7 @@ class SeenElsewhere:
 def seen_elsewhere(
     runner: ExperimentRunner, backbones: Sequence[str], seeds: Sequence[int], ratios: Sequence[float]
 ) -> list[SeenElsewhere]:
-    """A record per backbone, seed, ratio and field, and one of all fields together (`all`)."""
+    """One record per backbone, seed, ratio and field, and one for all fields together (`all`)."""
     runner.expect(len(backbones) * len(seeds))
     names = runner.split.train.layout.names
     found_NF, counts_NF = features_seen_elsewhere(runner.split.train)
@@ -65,18 +65,18 @@ def seen_elsewhere(
 
 
 def features_seen_elsewhere(window: Window) -> tuple[Ints, Ints]:
-    """([N, F] values of each row and field that some row of another scenario has, [N, F] values of it at all)."""
+    """Per row and field, [N, F]: (ids that also occur in another scenario, all ids)."""
     layout = window.layout
     ids_NS = window.slot_ids_NS.cpu().numpy().astype(np.int64)
     scenario_N = window.scenario_N.cpu().numpy().astype(np.int64)
     starts_S = np.repeat(layout.row_starts, layout.num_slots)
     rows_NS = ids_NS + starts_S
     real_NS = ids_NS > 0
-    trials = (scenario_N[:, None] * layout.total_rows + rows_NS)[real_NS]
+    pairs = (scenario_N[:, None] * layout.total_rows + rows_NS)[real_NS]
     has_KR = np.zeros(window.num_scenarios * layout.total_rows, dtype=np.bool_)
-    has_KR[trials] = True
+    has_KR[pairs] = True
     scenarios_R = has_KR.reshape(window.num_scenarios, -1).sum(0)
-    # A row's own scenario has the value; another has it too where two do.
+    # The row's own scenario has the id, so that a count of two means another one
     found_NS = real_NS & (scenarios_R[rows_NS] > 1)
     slots = np.asarray(layout.slot_starts)
     return (
@@ -86,7 +86,7 @@ def features_seen_elsewhere(window: Window) -> tuple[Ints, Ints]:
 
 
 def _share(found_NF: Ints, counts_NF: Ints, rows_N: Mask) -> list[float | None]:
-    """Per field and, last, of all fields; None without values."""
+    """Fraction per field and, last, of all fields; None without ids."""
     found_F, counts_F = found_NF[rows_N].sum(0), counts_NF[rows_N].sum(0)
     pairs = [*zip(found_F.tolist(), counts_F.tolist(), strict=True), (int(found_F.sum()), int(counts_F.sum()))]
     return [found / count if count else None for found, count in pairs]
@@ -94,10 +94,10 @@ def _share(found_NF: Ints, counts_NF: Ints, rows_N: Mask) -> list[float | None]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Projection:
-    """Two principal components of a sample of rows' field vectors, as the search's selector reads them.
+    """Two principal components of the field vectors of M sampled rows, as the search's selector reads them.
 
-    explained: share of the variance that the two hold. scenario_share: of all components' variance, the part between
-    scenarios (mean vector of each against the mean of all): how well scenarios can be told apart.
+    explained: fraction of the variance in the two components. scenario_share_*: fraction of the total variance that is
+    between the scenarios' means, a measure of how well the scenarios can be separated.
     """
 
     points_M2: Floats
@@ -109,9 +109,9 @@ class Projection:
 
 
 def project(runner: ExperimentRunner, backbone: str, seed: int, ratio: float, rows: int = 4_000) -> Projection:
-    """Principal components over an even sample of the training rows, those of eq. 16's mask apart.
+    """Principal components of evenly sampled training rows, marked by eq. 16's mask.
 
-    Raises TrainingError where all rows are shared or none is.
+    Raises TrainingError if all sampled rows are shared or none is.
     """
     runner.expect(1)
     found = runner.find_shared(backbone, seed)
@@ -119,7 +119,7 @@ def project(runner: ExperimentRunner, backbone: str, seed: int, ratio: float, ro
     sample = np.unique(np.linspace(0, len(shared_N) - 1, rows).astype(np.int64))
     shared_M = shared_N[sample]
     if shared_M.all() or not shared_M.any():
-        raise TrainingError(f"ratio {ratio} leaves no two kinds of rows to show; give one between 0 and 1")
+        raise TrainingError(f"ratio {ratio} shares all rows or none; give one between 0 and 1")
     vectors_ME = _vectors(runner.split.train, found.array("embedding"), sample)
     centred_ME = vectors_ME - vectors_ME.mean(0)
     _, spread, axes = np.linalg.svd(centred_ME, full_matrices=False)
@@ -135,7 +135,7 @@ def project(runner: ExperimentRunner, backbone: str, seed: int, ratio: float, ro
 
 
 def between_share(vectors_ME: Floats, group_M: Ints) -> float:
-    """Variance between the groups' means as a share of all variance, 0 where there is none."""
+    """Variance between the groups' means as a fraction of the total variance; 0 without any variance."""
     centred_ME = vectors_ME - vectors_ME.mean(0)
     total = float((centred_ME**2).sum())
     between = sum(float((group_M == g).sum() * (centred_ME[group_M == g].mean(0) ** 2).sum()) for g in set(group_M))

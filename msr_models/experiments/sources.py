@@ -1,4 +1,4 @@
-"""Where an experiment's rows come from, named in one word: `movielens_fixed:scenario=genre,history=20`."""
+"""Sources of an experiment's rows, named as text: `movielens_fixed:scenario=genre,history=20`."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from schemas.spec import Spec
 
 
 class MovieLensFixed(Spec):
-    """MovieLens-1M sorted by time, 80 / 10 / 10 % (see movielens.py). path: folder of the three files.
+    """MovieLens-1M in time order, 80 / 10 / 10 % (see movielens.py). path: folder of its three files.
 
-    history: behaviours that a row sees, 0 for none (then models need sequence_pooling: none).
+    history: most behaviours per row; 0: none, which requires models with sequence_pooling: none.
     """
 
     scenario: ScenarioKind = "age3"
@@ -33,7 +33,7 @@ class MovieLensFixed(Spec):
 
 
 class Planted(Spec):
-    """A log with planted truth (see planted_log.py). test_rows: fresh ones, not its last 10 %."""
+    """A log with planted truth (see planted_log.py). test_rows: new rows to test on instead of its last 10 %."""
 
     seed: Annotated[int, Field(ge=0)] = 0
     rows: Annotated[int, Field(ge=10)] = 120_000
@@ -43,7 +43,7 @@ class Planted(Spec):
 
 
 class Lake(Spec):
-    """A data set of the lake, split as its daily training is. ds: the test day, default the newest published one."""
+    """A data set of the lake, split as daily training splits it. ds: test day, by default the newest published one."""
 
     dataset: str
     ds: date | None = None
@@ -54,22 +54,19 @@ _KINDS: dict[str, type[Source]] = {"movielens_fixed": MovieLensFixed, "planted":
 
 
 def parse_source(text: str) -> Source:
-    """`KIND[:key=value,...]`; after `lake:` the data set's name comes first.
-
-    Raises TrainingError that names what is allowed.
-    """
+    """Parse `KIND[:key=value,...]`, or `lake:NAME[,key=value,...]`. Raises TrainingError that names what is allowed."""
     kind, _, rest = text.partition(":")
     if kind not in _KINDS:
         raise TrainingError(f"--data {text!r} is not known; give movielens_fixed, planted or lake:NAME")
     model = _KINDS[kind]
     changes = [part if "=" in part or kind != "lake" else f"dataset={part}" for part in filter(None, rest.split(","))]
     if kind == "lake" and not any(change.startswith("dataset=") for change in changes):
-        raise TrainingError(f"--data {text!r}: which data set? give lake:NAME")
-    return read_settings(model, {}, changes, f"--data {text!r}:", list(model.model_fields))
+        raise TrainingError(f"--data {text!r} names no data set; give lake:NAME")
+    return read_settings(model, changes, f"--data {text!r}", {})
 
 
 def open_split(text: str) -> Split:
-    """Read the split that `text` names. Raises TrainingError or SourceError where it cannot be had."""
+    """Read the split that `text` names. Raises TrainingError or SourceError if it cannot be read."""
     source = parse_source(text)
     if isinstance(source, Lake):
         return lake_split(load_dataset(source.dataset), source.ds, text)
@@ -83,7 +80,7 @@ def open_split(text: str) -> Split:
             test_rows=source.test_rows,
         )
     folder = Path(source.path or Path(os.environ.get("MSR_DATA_DIR") or "data") / "ml-1m")
-    # Where the files lie is no part of what they hold.
+    # The same rows from another folder are the same split
     kind, _, settings = text.partition(":")
     kept = ",".join(part for part in settings.split(",") if not part.startswith("path="))
     name = f"{kind}:{kept}" if kept else kind
@@ -91,13 +88,13 @@ def open_split(text: str) -> Split:
 
 
 def search_defaults(text: str) -> SearchSpec:
-    """The search settings of the source's data set; the shipped defaults for others."""
+    """Search settings of the lake's data set, defaults for other sources."""
     source = parse_source(text)
     return load_dataset(source.dataset).search if isinstance(source, Lake) else SearchSpec()
 
 
 def trainer_defaults(text: str) -> TrainerConfig:
-    """The trainer's settings of the source's data set; for MovieLens those that public code is compared with."""
+    """Trainer settings of the lake's data set; for MovieLens those of the comparison with public code."""
     source = parse_source(text)
     if isinstance(source, Lake):
         return load_dataset(source.dataset).training.trainer
@@ -108,7 +105,7 @@ def trainer_defaults(text: str) -> TrainerConfig:
             patience=3,
             learning_rate=1e-3,
             weight_decay=1e-5,
-            # Public code decays every row of a table in every step; with row_sparse this split scores .0007 less.
+            # As public code, which decays every row of a table in every step; row_sparse scores 0.0007 less here
             embedding_update="dense",
             seed=1,
         )

@@ -1,4 +1,4 @@
-"""Split: the train, validation and test rows that an experiment's models share, each as a window of its own."""
+"""Split: the training, validation and test rows of an experiment, one window each."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from msr_models.data.source import ResidentRows
 from msr_models.data.window import Window
 from schemas.errors import TrainingError
 
-# What of a window decides what a model learns from it and what is measured.
+# The parts of a window that influence training and metrics
 _CONTENT = ("day_N", "user_key_N", "scenario_N", "label_N", "slot_ids_NS", "hist_start_N", "hist_end_N", "hist_items")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Split:
-    """name: as it was asked for. shareable_N: of the training rows, where the log's truth is known, else None.
+    """Training, validation and test rows of one source.
 
-    fingerprint: of the content of all three windows, wherever they were read from.
+    name: the source as given. shareable_N: truth of the training rows if known. fingerprint: digest of the content of
+    all three windows.
     """
 
     name: str
@@ -37,17 +38,14 @@ class Split:
         for part in ("train", "validation", "test"):
             if not len(getattr(self, part)):
                 raise TrainingError(f"{self.name} has no {part} rows; take more rows or more days")
-        # frozen: the one value that follows from the others
         object.__setattr__(self, "fingerprint", _fingerprint(self))
 
     @property
     def num_scenarios(self) -> int:
-        """K."""
         return self.train.num_scenarios
 
     @property
     def scenario_names(self) -> tuple[str, ...]:
-        """Of all K scenarios."""
         return self.train.scenario_names
 
     def to(self, device: str) -> Split:
@@ -59,21 +57,21 @@ class Split:
 def split_rows(
     name: str, window: Window, parts: tuple[Tensor, Tensor, Tensor], shareable_N: NDArray[np.bool_] | None = None
 ) -> Split:
-    """A split of one window by the positions of its train, validation and test rows; the truth is of all its rows."""
+    """Split a window by the positions of its training, validation and test rows; shareable_N is of all its rows."""
     train, validation, test = (select_rows(window, rows) for rows in parts)
     truth = None if shareable_N is None else shareable_N[parts[0].numpy()]
     return Split(name=name, train=train, validation=validation, test=test, shareable_N=truth)
 
 
 def select_rows(window: Window, rows: Tensor) -> Window:
-    """A window of these rows (int64 positions) alone, in this order; behaviours stay where they are."""
+    """A window with only these rows (int64 positions), in this order; behaviours are not copied."""
     names = [f.name for f in fields(Window) if f.name.rstrip("S").endswith("_N")]
     chosen: dict[str, Any] = {name: getattr(window, name)[rows] for name in names}
     return replace(window, **chosen)
 
 
 def one_scenario(window: Window, name: str = "all") -> Window:
-    """The same rows as rows of one scenario."""
+    """The same rows, all in one scenario."""
     return replace(window, scenario_names=(name,), scenario_N=torch.zeros_like(window.scenario_N))
 
 
@@ -83,7 +81,7 @@ def all_rows(window: Window) -> ResidentRows:
 
 
 def in_time(rows: int, shares: tuple[int, int, int] = (80, 10, 10)) -> tuple[Tensor, Tensor, Tensor]:
-    """Positions of the first, next and last rows, by shares in percent."""
+    """Positions of the first, next and last rows; shares in percent."""
     first, second = rows * shares[0] // 100, rows * (shares[0] + shares[1]) // 100
     every = torch.arange(rows)
     return every[:first], every[first:second], every[second:]

@@ -1,7 +1,6 @@
-"""What searching, reusing and the baselines cost, in seconds and in epochs of MT-Backbone.
+"""Cost of search, reuse and baselines, in seconds and in epochs of MT-Backbone.
 
-Seconds are those of a trial's record, on the machine that made it, whatever else ran on it: compare trials of one quiet
-run.
+Seconds are read from the trials' records: compare only trials that ran on one otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -16,11 +15,13 @@ from msr_models.experiments.trials import Trial
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cost:
-    """what: an arm, `search`, or `ssim` (its reuse alone); epochs: passes over the training rows, early stopping
-    included; base_epochs: seconds over those of one epoch of the backbone's mt_backbone.
+    """Cost of one trial.
 
-    ratio: of shared rows in the training that is priced, None for what has none; picked: the one that validation took.
-    They differ where it took 0: that is mt_backbone and would price no reuse, so that the grid's next one is priced.
+    what: an arm, `search`, or `ssim` (only its reuse); epochs: passes over the training rows, including those before
+    early stopping; base_epochs: seconds relative to one epoch of the backbone's mt_backbone.
+
+    ratio: of shared rows in this training; picked: the best one on validation. They differ if 0 is the best: that is
+    mt_backbone, so the smallest other ratio is measured instead.
     """
 
     backbone: str
@@ -38,7 +39,7 @@ class Cost:
 def times(
     runner: ExperimentRunner, backbones: Sequence[str], seeds: Sequence[int], ratios: Sequence[float]
 ) -> list[Cost]:
-    """A record per backbone, seed and arm. A search's seconds hold its warm-up, its gate and the scores of all rows."""
+    """One record per backbone, seed and arm. A search includes its warm-up, its gate and the scores of all rows."""
     require_towers(backbones)
     grid = sorted({0.0, 1.0, *ratios})
     runner.expect(len(backbones) * len(seeds) * (7 + len(grid)))

@@ -1,4 +1,4 @@
-"""AUC among users whom training has seen and among new ones: an id's vector tells of the first alone."""
+"""AUC of users with and without training rows: embeddings of user ids only help for the former."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NEW, KNOWN = "new users", "known users"
 
 
 def known_users(split: Split) -> Array:
-    """Of the test rows, whether their user has rows in training, bool [N]."""
+    """Whether the user of each test row has training rows, bool [N]."""
     user_N, seen = (window.user_key_N.cpu().numpy() for window in (split.test, split.train))
     return np.isin(user_N, seen)
 
@@ -32,9 +32,9 @@ def novelty_lines(
     resamples: int = 1000,
     seed: int = 0,
 ) -> list[Line]:
-    """Lines of metric NEW and KNOWN: AUC over all rows of those users, differences and intervals as in Comparison.
+    """Lines of the metrics NEW and KNOWN: AUC over all rows of those users, differences and intervals as in Comparison.
 
-    No lines where either kind of users lacks rows of one class.
+    Empty unless both kinds of users have rows of both classes.
     """
     known_N = known_users(split).astype(np.int64)
     label_N = split.test.label_N.cpu().numpy()

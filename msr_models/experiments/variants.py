@@ -1,4 +1,4 @@
-"""Variants: one model in several forms in one table, each named MODEL/VARIANT and defined by its options alone."""
+"""Variants: one model with several sets of options in one table, named MODEL/VARIANT."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ _VARIANT = re.compile(r"[A-Za-z0-9_.-]+")
 
 
 def registered_name(name: str) -> str:
-    """The model of `MODEL` or `MODEL/VARIANT`, as it is registered."""
+    """The registered name in `MODEL` or `MODEL/VARIANT`."""
     return name.partition("/")[0]
 
 
 def file_name(name: str) -> str:
-    """The whole name, fit for a part of a file's name."""
+    """The whole name as part of a file name."""
     return name.replace("/", "+")
 
 
 def check_name(name: str) -> None:
-    """Raises TrainingError for a model that is not known, and for a variant's name that no file could have."""
+    """Raises TrainingError for an unknown model and for a variant's name that is not fit for a file name."""
     model, slash, variant = name.partition("/")
     parse_options(model, {})
     if slash and not _VARIANT.fullmatch(variant):
-        raise TrainingError(f"variant {name!r} is no name; give MODEL/VARIANT with letters, digits, _, . and - only")
+        raise TrainingError(
+            f"variant {name!r} is not a valid name; give MODEL/VARIANT with letters, digits, _, . and - only"
+        )
 
 
 def merged_options(raw: Options) -> dict[str, Mapping[str, Any]]:
-    """Options by name, those of a variant on top of its model's own: what it leaves out is as in the model's entry.
+    """Options by name; a variant inherits its model's entry and replaces what it names.
 
-    So a variant differs from its model in what it names and in nothing else. Raises TrainingError that names model,
-    option and what is allowed.
+    Raises TrainingError that names model, option and what is allowed.
 
     >>> merged_options({"optmsm": {"embedding_dim": 8}, "optmsm/no_priors": {"priors": False}})["optmsm/no_priors"]
     {'embedding_dim': 8, 'priors': False}
@@ -53,9 +54,9 @@ def merged_options(raw: Options) -> dict[str, Mapping[str, Any]]:
 
 
 def options_of(options: Options, name: str) -> Mapping[str, Any]:
-    """A model's options, {} where it has none. Raises TrainingError for a variant that has none: it would be its model.
+    """A model's options, {} if it has none. Raises TrainingError for a variant without any, which would be its model.
 
-    options: merged ones (see `merged_options`).
+    options: as `merged_options` returns them.
     """
     if name not in options and name != registered_name(name):
         known = ", ".join(n for n in options if "/" in n) or "none"

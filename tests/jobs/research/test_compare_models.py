@@ -1,4 +1,4 @@
-"""The command that compares models: tables, going on, and mistakes."""
+"""compare_models: tables, resuming, and mistakes in its options."""
 
 from __future__ import annotations
 
@@ -37,21 +37,12 @@ def threads() -> None:
 def run(folder: Path, *more: str) -> None:
     """The command in this process."""
     (folder / "small.yaml").write_text(SMALL, encoding="utf-8")
-    fixed = [
-        "--data",
-        DATA,
-        "--out",
-        str(folder / "out"),
-        "--options",
-        str(folder / "small.yaml"),
-        "--resamples",
-        "100",
-    ]
-    words = [*fixed, "--device", "cpu", "--trainer", "max_epochs=1", *more]
+    words = ["--data", DATA, "--out", str(folder / "out"), "--options", str(folder / "small.yaml"), "--device", "cpu"]
+    words += ["--resamples", "100", "--trainer", "max_epochs=1", *more]
     compare_models.compare(parse(compare_models.CompareOptions, words))
 
 
-def test_tables_plot_and_going_on(
+def test_tables_plot_and_resuming(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
@@ -80,7 +71,7 @@ def test_tables_plot_and_going_on(
     assert "trial 5/6" in caplog.text
 
 
-def test_a_model_that_the_rows_cannot_feed_is_named_or_left_out(
+def test_a_model_that_the_rows_cannot_feed_is_named_or_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_movielens(tmp_path)
@@ -99,7 +90,7 @@ def _few(text: str) -> list[str]:
     return ["logistic_regression", "sfpnet"] if text == "all" else [text]
 
 
-def test_variants_stand_beside_each_other_by_their_whole_names(tmp_path: Path) -> None:
+def test_variants_are_compared_by_their_whole_names(tmp_path: Path) -> None:
     text = SMALL + "mmoe/two: {num_experts: 2}\nmmoe/five: {num_experts: 5}\n"
     (tmp_path / "forms.yaml").write_text(text, encoding="utf-8")
     words = ["--options", str(tmp_path / "forms.yaml"), "--seeds", "1"]
@@ -114,7 +105,7 @@ def test_variants_stand_beside_each_other_by_their_whole_names(tmp_path: Path) -
     }
     assert len({row["mean"] for row in rows.values()}) == 3
     written = (out / "comparison.md").read_text(encoding="utf-8")
-    assert "differences against mmoe/two" in written and written.count("| mmoe/five |") == 2
+    assert "differences relative to mmoe/two" in written and written.count("| mmoe/five |") == 2
     assert "mmoe/five" in (out / "comparison.svg").read_text(encoding="utf-8")
 
 
@@ -127,23 +118,25 @@ def test_variants_stand_beside_each_other_by_their_whole_names(tmp_path: Path) -
         (["--models", "mmoe/two"], r"variant 'mmoe/two' has no options; .*add it to .*small\.yaml, as `mmoe/two: "),
         (["--base", "mmoe/two"], r"variant 'mmoe/two' has no options; .*add it to .*small\.yaml"),
         (["--models", "mmo/two"], r"model 'mmo' is not known; did you mean 'mmoe'\?"),
-        (["--models", "mmoe/"], r"variant 'mmoe/' is no name"),
+        (["--models", "mmoe/"], r"variant 'mmoe/' is not a valid name"),
         (["--seeds", "0"], "--seeds 0: must be 1 or more"),
-        (["--trainer", "batch=3"], r"--trainer 'batch=3' is not understood; give KEY=VALUE with batch_size"),
-        (["--trainer", "batch_size=many"], "--trainer batch_size=many: .*integer"),
-        (["--trainer", "batch_size=0"], r"--trainer batch_size=0: .*greater than or equal to 2"),
-        (["--trainer", "max_epochs=0"], r"--trainer max_epochs=0: .*greater than or equal to 1"),
-        (["--trainer", "learning_rate=-1"], r"--trainer learning_rate=-1: .*greater than 0"),
-        (["--trainer", "learning_rate=inf"], r"--trainer learning_rate=inf: .*finite"),
-        (["--trainer", "weight_decay=-1"], r"--trainer weight_decay=-1: .*greater than or equal to 0"),
-        (["--trainer", "patience=-1"], r"--trainer patience=-1: .*greater than or equal to 0"),
-        (["--trainer", "gradient_clip=0"], r"--trainer gradient_clip=0: .*greater than 0"),
-        (["--trainer", "warmup_steps=-1"], r"--trainer warmup_steps=-1: .*greater than or equal to 0"),
-        (["--search", "hidden=0.5"], "--search hidden=0.5: "),
-        (["--search", "hidden=[1,2"], r"--search hidden=\[1,2: .*tuple"),
-        (["--base", "star,mmoe"], "--base 'star,mmoe' names 2 models; give the one"),
-        (["--base", "all"], r"--base 'all' names \d+ models; give the one"),
-        (["--data", "planted:seed=-1"], "--data 'planted:seed=-1': seed=-1: .*greater than or equal to 0"),
+        (["--trainer", "batch=3"], r"--trainer: no option 'batch'; did you mean 'batch_size'"),
+        (["--trainer", "batch_size=many"], "--trainer: option batch_size: 'many' .*integer"),
+        (["--trainer", "batch_size=0"], r"--trainer: option batch_size: 0 .*greater than or equal to 2"),
+        (["--trainer", "max_epochs=0"], r"--trainer: option max_epochs: 0 .*greater than or equal to 1"),
+        (["--trainer", "learning_rate=-1"], r"--trainer: option learning_rate: -1 .*greater than 0"),
+        (["--trainer", "learning_rate=inf"], r"--trainer: option learning_rate: 'inf' .*finite"),
+        (["--trainer", "weight_decay=-1"], r"--trainer: option weight_decay: -1 .*greater than or equal to 0"),
+        (["--trainer", "patience=-1"], r"--trainer: option patience: -1 .*greater than or equal to 0"),
+        (["--trainer", "gradient_clip=0"], r"--trainer: option gradient_clip: 0 .*greater than 0"),
+        (["--trainer", "warmup_steps=-1"], r"--trainer: option warmup_steps: -1 .*greater than or equal to 0"),
+        (["--trainer", "seed=3"], "--trainer: seed=3 is not allowed: .*remove it"),
+        (["--trainer", "batch_size"], "--trainer: 'batch_size' is not KEY=VALUE; give one of batch_size"),
+        (["--search", "hidden=0.5"], "--search: option hidden: 0.5 .*tuple"),
+        (["--search", "hidden=[1,2"], r"--search: option hidden: '\[1,2' .*tuple"),
+        (["--base", "star,mmoe"], "--base 'star,mmoe' names 2 models; give one"),
+        (["--base", "all"], r"--base 'all' names \d+ models; give one"),
+        (["--data", "planted:seed=-1"], "--data 'planted:seed=-1': option seed: -1 .*greater than or equal to 0"),
         (["--data", "nowhere"], "--data 'nowhere' is not known"),
     ],
 )
@@ -159,15 +152,15 @@ def test_a_bad_option_names_the_file_and_what_is_allowed(tmp_path: Path) -> None
     for text, why in (
         (
             "shared_bottom: {hiden: [4]}",
-            r"bad\.yaml: model 'shared_bottom' has no option 'hiden'; did you mean 'hidden'",
+            r"bad\.yaml: model 'shared_bottom': no option 'hiden'; did you mean 'hidden'",
         ),
-        ("mmoe: {hiden: [4]}", r"bad\.yaml: model 'mmoe' has no option 'hiden'"),
+        ("mmoe: {hiden: [4]}", r"bad\.yaml: model 'mmoe': no option 'hiden'"),
         (
             "shared_botom: {hidden: [4]}",
             r"bad\.yaml: model 'shared_botom' is not known; did you mean 'shared_bottom'\? known models: .*star",
         ),
-        ("- star", "is no mapping of models to options"),
-        ("1: {}", "is no mapping of models to options"),
+        ("- star", "is not a mapping of models to options"),
+        ("1: {}", "is not a mapping of models to options"),
         ("star: {", "cannot be read"),
     ):
         bad.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Every experiment of the paper runs from its command, on a log of seconds."""
+"""Every experiment runs from its command, on a log that takes seconds."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(folder: Path, experiment: str, *more: str) -> Path:
-    """One experiment in this process; returns where its files lie."""
+    """Run one experiment in this process; returns the folder of its files."""
     torch.set_num_threads(1)
     (folder / "small.yaml").write_text(SMALL, encoding="utf-8")
     words = ["--data", "planted:rows=1500,users=20,items=10", "--out", str(folder / "out"), "--device", "cpu"]
@@ -60,7 +60,7 @@ def test_every_experiment_writes_its_tables_and_plot(folder: Path, experiment: s
         assert all(0 < float(c["mean_auc"]) < 1 for c in trials)
 
 
-def test_the_ablations_have_every_variant_that_a_search_can_be_asked_for(folder: Path) -> None:
+def test_ablations_have_every_variant(folder: Path) -> None:
     out = run(folder, "ablations", "--ratios", "0.3")
     variants = {row["group"].split("/")[1] for row in table(out / "ablations.csv")}
     assert {"mt_backbone", "ssim", "ssim_r", "ssim_p", "ssim_nk"} <= variants
@@ -70,17 +70,17 @@ def test_experiments_share_their_trials(folder: Path, caplog: pytest.LogCaptureF
     run(folder, "arms", "--ratios", "0.3")
     caplog.clear()
     run(folder, "times", "--ratios", "0.3")
-    made, kept = map(int, re.findall(r"(\d+) trials made, (\d+) kept", caplog.text)[0])
-    assert (made, kept > 10) == (0, True)
+    run_now, cached = map(int, re.findall(r"(\d+) trials run, (\d+) cached", caplog.text)[0])
+    assert (run_now, cached > 10) == (0, True)
 
 
-def test_costs_show_the_ratio_that_they_are_of(folder: Path) -> None:
+def test_costs_name_their_ratio(folder: Path) -> None:
     out = run(folder, "times", "--ratios", "0.3")
     costs = table(out / "times.csv")
     reuse = [row for row in costs if row["what"] == "ssim"]
     assert len(reuse) == 4 and all(float(row["ratio"]) > 0 for row in reuse)
     text = (out / "times.md").read_text(encoding="utf-8")
-    assert ("(validation took 0)" in text) == any(float(row["picked"]) == 0 for row in reuse)
+    assert ("(0 is best on validation)" in text) == any(float(row["picked"]) == 0 for row in reuse)
     assert "| backbone | what | ratio |" in text and "| star | mt_backbone_s | 1 |" in text
 
 
@@ -90,7 +90,7 @@ def test_the_matrix_has_sources_across_and_targets_down(folder: Path) -> None:
     assert "target | shared_bottom | star |" in text and re.search(r"\n\| dcn \| [+-]0\.\d+", text)
 
 
-def test_ratios_that_are_none_are_refused(folder: Path) -> None:
+def test_ratios_outside_0_to_1_are_refused(folder: Path) -> None:
     for text in ("half", "0.5,1.5"):
         with pytest.raises(TrainingError, match=r"give shares between 0 and 1"):
             run(folder, "ratios", "--ratios", text)

@@ -52,7 +52,7 @@ def test_what_changes_the_digest(package: Path, file: str, text: str, changes: b
     assert (_digest("msr_models.a") != before) == changes
 
 
-def test_a_model_is_judged_by_its_own_file_and_what_it_imports() -> None:
+def test_a_model_depends_on_its_own_file_and_its_imports() -> None:
     star = module._reached(["msr_models.models.star"])
     names = {path.name for path in star}
     assert {"star.py", "star_towers.py", "partitioned_norm.py", "base.py"} <= names

@@ -111,7 +111,7 @@ def test_broken_files_name_the_remedy(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"ml-1m\.user lacks columns \['zip_code'\]"):
         movielens_split(folder, name="x")
     (folder / "ml-1m.user").write_text("\n".join(users.splitlines()[:-1]), encoding="utf-8")
-    with pytest.raises(SourceError, match=r"ml-1m\.user has no '1m_\d+' of ml-1m\.inter"):
+    with pytest.raises(SourceError, match=r"ml-1m\.user lacks '1m_\d+' of ml-1m\.inter"):
         movielens_split(folder, name="x")
 
 

@@ -23,8 +23,8 @@ def _pooled(name: str) -> Pooled:
     return Pooled(build_model(name, {"hidden": [8], "embedding_dim": 4}, WINDOW.layout, 1, 3), WINDOW.num_scenarios)
 
 
-class _Asked(SharedBottom):
-    """Keeps what its last visits were."""
+class _Recording(SharedBottom):
+    """Records its last visits."""
 
     routing: Routing
     scenario_B: Tensor
@@ -34,9 +34,9 @@ class _Asked(SharedBottom):
         return super().routed_logits(e_BE, batch, routing)
 
 
-def test_the_network_is_told_of_one_scenario_and_of_padding() -> None:
+def test_the_network_sees_one_scenario_and_the_padding() -> None:
     config = SharedBottomConfig(embedding_dim=4, hidden=(8,))
-    network = _Asked(config, WINDOW.layout, 1, torch.Generator().manual_seed(1))
+    network = _Recording(config, WINDOW.layout, 1, torch.Generator().manual_seed(1))
     Pooled(network, 3).visit(WINDOW.batch(torch.arange(50)), capacity=64)
     routing = network.routing
     assert not network.scenario_B.any() and not routing.scenario_V.any()
@@ -56,7 +56,7 @@ def test_it_scores_as_the_network_does_on_rows_of_one_scenario(name: str) -> Non
     torch.testing.assert_close(model(moved), want)
 
 
-def test_its_visits_are_the_rows_each_once_with_padding_as_asked() -> None:
+def test_its_visits_are_the_rows_each_once_with_padding() -> None:
     model, batch = _pooled("shared_bottom"), WINDOW.batch(torch.arange(50))
     visits = model.visit(batch, capacity=64)
     assert visits.real_V is not None and int(visits.real_V.sum()) == 50

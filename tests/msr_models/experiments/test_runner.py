@@ -131,21 +131,21 @@ def test_nothing_is_done_twice(
     runner.expect(2)
     runner.train("shared_bottom", 1)
     runner.find_shared("shared_bottom", 1)
-    said = [line for line in caplog.messages if line.startswith("trial ")]
-    assert said[0].startswith("trial 1/2 shared_bottom-towers-s1-") and "made in" in said[0]
+    lines = [line for line in caplog.messages if line.startswith("trial ")]
+    assert lines[0].startswith("trial 1/2 shared_bottom-towers-s1-") and "done in" in said[0]
     monkeypatch.setattr(runner_module, "fit", lambda *_: pytest.fail("trained again"))
     monkeypatch.setattr(runner_module, "run_search", lambda *_, **__: pytest.fail("searched again"))
     again = make_runner(split, tmp_path)
     again.train("shared_bottom", 1)
     again.find_shared("shared_bottom", 1)
-    assert (again.done, again.made) == (2, 0) and "kept" in caplog.messages[-1]
+    assert (again.done, again.made) == (2, 0) and "cached" in caplog.messages[-1]
 
 
 @pytest.mark.parametrize(
     "change",
     ["seed", "mode", "mask", "trainer", "options", "data"],
 )
-def test_every_part_of_what_was_asked_makes_another_cell(split: Split, tmp_path: Path, change: str) -> None:
+def test_every_part_of_a_request_makes_another_trial(split: Split, tmp_path: Path, change: str) -> None:
     halves = np.arange(len(split.train)) % 2 == 0
     make_runner(split, tmp_path).train("shared_bottom", 1, shared_N=halves)
     changed: dict[str, Any] = {}
@@ -182,7 +182,7 @@ def test_a_scenario_without_rows_has_no_model_of_its_own(split: Split, tmp_path:
         for name in ("train", "validation", "test")
     }
     runner = make_runner(Split(name="four", **windows), tmp_path)
-    with pytest.raises(TrainingError, match="scenario 's3' of four has no rows"):
+    with pytest.raises(TrainingError, match="scenario 's3' of four has no training or no validation rows"):
         runner.train("shared_bottom", 1, "per_scenario")
     assert runner.train("shared_bottom", 1).record["test"]["s3"]["auc"] is None
 

@@ -1,4 +1,4 @@
-"""Names of sources: understood, refused, read."""
+"""Names of sources are parsed, refused and read."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ def test_a_source_is_a_kind_with_settings() -> None:
     ("text", "why"),
     [
         ("movielens", r"'movielens' is not known; give movielens_fixed, planted or lake:NAME"),
-        ("movielens_fixed:scenario=city", r"scenario=city: .*'age3', 'age7' or 'genre'"),
-        ("movielens_fixed:age7", r"'age7' is not understood; give KEY=VALUE"),
-        ("planted:rows=few", r"rows=few: "),
-        ("planted:colour=red", r"'colour=red' is not understood"),
-        ("lake:", r"which data set\? give lake:NAME"),
-        ("lake:tiny,ds=monday", r"ds=monday: "),
+        ("movielens_fixed:scenario=city", r"option scenario: 'city' .*'age3', 'age7' or 'genre'"),
+        ("movielens_fixed:age7", r"'age7' is not KEY=VALUE; give one of scenario"),
+        ("planted:rows=few", r"option rows: 'few' "),
+        ("planted:colour=red", r"no option 'colour'; allowed: seed"),
+        ("lake:", r"names no data set; give lake:NAME"),
+        ("lake:tiny,ds=monday", r"option ds: 'monday' "),
     ],
 )
-def test_what_is_not_understood_names_the_remedy(text: str, why: str) -> None:
+def test_a_mistake_names_the_remedy(text: str, why: str) -> None:
     with pytest.raises(TrainingError, match=why):
         parse_source(text)
 
 
-def test_where_the_files_lie_is_no_part_of_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_folder_is_not_part_of_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_movielens(tmp_path)
     split = open_split(f"movielens_fixed:path={tmp_path},rows=200")
     assert split.name == "movielens_fixed:rows=200" and len(split.train) == 160

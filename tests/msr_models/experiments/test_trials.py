@@ -1,4 +1,4 @@
-"""Trials: kept once, whole or not at all, apart by what they are asked for and by the code that made them."""
+"""Trials are cached once and atomically, and differ by their settings and their code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _key(code: str = "c0ffee00", **settings: Any) -> TrialKey:
 
 
 def _never() -> Any:
-    raise AssertionError("a trial that exists was made again")
+    raise AssertionError("a trial that exists was run again")
 
 
 def test_a_cell_is_made_once_and_read_back(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Variants: what a name means, and what it may be."""
+"""Variants: their options and their names."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def test_names() -> None:
 
 @pytest.mark.parametrize("name", ["star/", "star/a/b", "star/a b", "star/*"])
 def test_a_variant_that_no_file_could_be_named_after_is_refused(name: str) -> None:
-    with pytest.raises(TrainingError, match=r"is no name; give MODEL/VARIANT"):
+    with pytest.raises(TrainingError, match=r"is not a valid name; give MODEL/VARIANT"):
         check_name(name)
 
 
 def test_mistakes_name_variant_model_and_what_is_allowed() -> None:
     with pytest.raises(TrainingError, match=r"model 'optmms' is not known; did you mean 'optmsm'\?"):
         merged_options({"optmms/no_priors": {}})
-    with pytest.raises(TrainingError, match=r"variant 'optmsm/x': model 'optmsm' has no option 'prior'; did you mean"):
+    with pytest.raises(TrainingError, match=r"variant 'optmsm/x': model 'optmsm': no option 'prior'; did you mean"):
         merged_options({"optmsm/x": {"prior": False}})
     with pytest.raises(TrainingError, match=r"variant 'star/tall' has no options; variants with options: star/wide$"):
         options_of({"star": {}, "star/wide": {}}, "star/tall")
