@@ -1,4 +1,4 @@
-"""Run an experiment of the SSIM paper: arms, ablations, reusability, ratios, features, projection or times.
+"""Run one experiment of the SSIM paper and write its tables and plots.
 
 arms: ST-Backbone, Finetune, MT-Backbone, MT-Backbone-S, SSIM and, if the truth is known, the oracle's mask.
 ablations: SSIM-R (random rows), -P (positives), -NK (no KL term), -ND (no scenario-specific heads).

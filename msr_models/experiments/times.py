@@ -42,7 +42,7 @@ def times(
     """One record per backbone, seed and arm. A search includes its warm-up, its gate and the scores of all rows."""
     require_towers(backbones)
     grid = sorted({0.0, 1.0, *ratios})
-    runner.expect(len(backbones) * len(seeds) * (7 + len(grid)))
+    runner.expect(len(backbones) * len(seeds) * (8 + len(grid)))
     records = []
     for seed in seeds:
         for name in backbones:

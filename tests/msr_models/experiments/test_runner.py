@@ -89,7 +89,7 @@ def test_fine_tuning_starts_from_the_pooled_network_and_never_ends_below_it(spli
     still = make_runner(split, tmp_path, trainer=_rate(1e-12)).train("shared_bottom", 1, "pooled")
     kept = make_runner(split, tmp_path, trainer=_rate(1e-12)).train("shared_bottom", 1, "finetune")
     np.testing.assert_allclose(kept.array("test_probs"), still.array("test_probs"), atol=1e-6)
-    assert kept.record["epochs"] == [0, 0, 0], "going on made it no better: it is kept as it was"
+    assert kept.record["epochs"] == [0, 0, 0], "fine-tuning did not improve it, so it keeps the weights"
     worse = make_runner(split, tmp_path, trainer=_rate(0.3)).train("shared_bottom", 1, "finetune")
     before = make_runner(split, tmp_path, trainer=_rate(0.3)).train("shared_bottom", 1, "pooled")
     assert 0 in worse.record["epochs"], "a rate that spoils it"
@@ -132,7 +132,7 @@ def test_nothing_is_done_twice(
     runner.train("shared_bottom", 1)
     runner.find_shared("shared_bottom", 1)
     lines = [line for line in caplog.messages if line.startswith("trial ")]
-    assert lines[0].startswith("trial 1/2 shared_bottom-towers-s1-") and "done in" in said[0]
+    assert lines[0].startswith("trial 1/2 shared_bottom-towers-s1-") and "done in" in lines[0]
     monkeypatch.setattr(runner_module, "fit", lambda *_: pytest.fail("trained again"))
     monkeypatch.setattr(runner_module, "run_search", lambda *_, **__: pytest.fail("searched again"))
     again = make_runner(split, tmp_path)
