@@ -1,8 +1,8 @@
 """Typed options of commands: a pydantic model whose fields are the flags, which bound and check their values.
 
-A field `skip_unfit` is the flag `--skip-unfit` (or its validation_alias, where Python reserves the name), its description
-the help, its title the placeholder of the value. `bool` fields are flags without a value; list fields take several
-values and may be repeated. jobs/cli/parser.py parses them.
+A field `skip_unfit` is the flag `--skip-unfit` (or its validation_alias, where Python reserves the name), its
+description the help, its title the placeholder of the value. `bool` fields are flags without a value; list fields take
+several values and may be repeated. jobs/cli/parser.py parses them.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ def _statistics(dataset: DatasetSpec, log: Log, ds: date, row: dict[str, Any]) -
     assert dataset.statistics is not None
     days = [ds - timedelta(days=n) for n in range(1, dataset.statistics.lookback_days + 1)]
     past = [r for day in days if day >= dataset.days.start for r in log[day] if r["scenario_id"] == row["scenario_id"]]
-    result = {}
+    result: dict[str, int] = {}
     for entity in dataset.statistics.of:
         own = [r["label"] for r in past if r[f"{entity}_id"] == row[f"{entity}_id"]]
         impressions, ctr = 0, 0

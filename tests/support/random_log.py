@@ -1,6 +1,6 @@
 """A small random log in canonical form, with everything that makes encoding hard: ties in time, nulls, NaN, repeats.
 
-`publish_day` writes a day as ingest would leave it (impressions and its account), with the pipeline's own writer.
+`publish_day` writes a day as ingest would leave it (impressions and their audit), with the pipeline's own writer.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ import numpy as np
 import pyarrow as pa
 
 from lake.arrow_writer import overwrite_partition
+from lake.rows import write_rows
 from schemas.dataset_spec import DatasetSpec
 from schemas.tables import get_table
+from schemas.tables.audits import Audit
 
 START = date(2026, 3, 1)
 NUM_USERS, NUM_ITEMS = 25, 18
@@ -80,13 +82,21 @@ def to_arrow(rows: Rows, dataset: DatasetSpec) -> pa.Table:
 
 
 def publish_day(rows: Rows, dataset: DatasetSpec, ds: date) -> None:
-    """Write the day's impressions and the account that says it is published."""
+    """Write the day's impressions and the audit that publishes them."""
     overwrite_partition(to_arrow(rows, dataset), dataset, "impressions", {"ds": str(ds)})
-    account = {"table_name": "impressions", "ds": str(ds), "status": "published"}
-    account |= {"rows_in": len(rows), "rows_published": len(rows), "rows_quarantined": 0}
-    account |= {"rows_per_scenario": "{}", "quarantine_reasons": "{}", "warnings": "[]", "failures": "[]"}
-    audit = pa.Table.from_pylist([account], get_table("audits").arrow_schema())
-    overwrite_partition(audit, dataset, "audits", {"table_name": "impressions", "ds": str(ds)})
+    audit = Audit(
+        table_name="impressions",
+        ds=str(ds),
+        status="published",
+        rows_in=len(rows),
+        rows_published=len(rows),
+        rows_quarantined=0,
+        rows_per_scenario="{}",
+        quarantine_reasons="{}",
+        warnings="[]",
+        failures="[]",
+    )
+    write_rows(dataset, [audit])
 
 
 def publish_days(dataset: DatasetSpec, days: Sequence[date]) -> dict[date, Rows]:
