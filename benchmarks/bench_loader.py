@@ -32,7 +32,7 @@ from benchmarks.loader_lake import FIELD_SIZES, loader_dataset, loader_days, wri
 from benchmarks.mixing import mixing
 from lake import reader as lake_reader
 from msr_models.data.batch import Batch
-from msr_models.data.prefetch import prefetch
+from msr_models.data.prefetch import Prefetch
 from msr_models.data.source import ResidentRows, TrainingData
 from msr_models.data.streamed import open_streamed_rows
 from msr_models.data.window import Window, load_window
@@ -263,7 +263,7 @@ def _status(name: str) -> int:
 
 
 def _to_gpu(data: ResidentRows) -> Iterator[Batch]:
-    return prefetch(epoch(data), "cuda")
+    return Prefetch(epoch(data), "cuda")
 
 
 if __name__ == "__main__":

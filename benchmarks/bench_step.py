@@ -36,7 +36,8 @@ from msr_models.ssim.selector import Selector, field_vectors
 from msr_models.training.memory import keep_freed_memory
 from msr_models.training.optimiser import Optimiser, OptimiserConfig
 from msr_models.training.processes import Processes
-from msr_models.training.step import Precision, TrainStep, autocast, make_step
+from msr_models.training.step import TrainStep, autocast, make_step
+from schemas.pipeline_spec import Precision
 
 log = logging.getLogger(__name__)
 
@@ -63,14 +64,14 @@ def search_step(window: Window) -> Step:
     selector = Selector(window.layout, WIDTH, window.num_scenarios, (128, 64), "dense", generator)
     selector.to(window.label_N.device)
     optimiser = Optimiser(model, OptimiserConfig())
-    selector_optimiser = torch.optim.Adam(selector.trainable(), lr=1e-3, fused=True)
+    selector_optimiser = torch.optim.Adam([p for p in selector.parameters() if p.requires_grad], lr=1e-3, fused=True)
 
     def step(batch: Batch) -> Tensor:
         share_logits_B = selector(field_vectors(model.embedding, batch), batch.scenario_B)
         probs_B = share_logits_B.sigmoid()
         gate_B = batch.shared_B.float() + (probs_B - probs_B.detach())
         with autocast("auto", batch.label_B.device.type):
-            logits_BK = gated_logits(model, batch, gate_B)
+            logits_BK, _ = gated_logits(model, batch, gate_B)
         losses_BK = tower_losses(logits_BK, batch.label_B)
         loss = shared_instance_loss(gate_B, losses_BK, batch.scenario_B)
         loss = loss + 0.5 * divergence_from_all_shared("bernoulli", gate_B, share_logits_B)
