@@ -12,6 +12,16 @@ from schemas.spec import Spec
 Rate = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Hidden = Annotated[tuple[int, ...], Field(min_length=1)]
+GateEstimator = Literal["straight_through", "relu"]
+KlForm = Literal["bernoulli", "linear"]
+TowerReduction = Literal["mean", "sum"]
+RankScope = Literal["global", "scenario"]
+OptimiserKind = Literal["adam", "adagrad"]
+EmbeddingUpdate = Literal["row_sparse", "dense"]
+Precision = Literal["auto", "fp32", "bf16"]
+ScheduleKind = Literal["constant", "linear", "cosine"]
+Start = Literal["scratch", "previous_day"]
+Loading = Literal["auto", "resident", "streamed"]
 
 COLLAPSE_SHARE = 1e-3
 
@@ -47,10 +57,10 @@ class SearchSpec(Spec):
         default_factory=dict, description="further options of the backbone, checked by its own config"
     )
     objective: Literal["reference", "joint"] = "reference"
-    gate_estimator: Literal["straight_through", "relu"] = "straight_through"
-    kl_form: Literal["bernoulli", "linear"] = "bernoulli"
+    gate_estimator: GateEstimator = "straight_through"
+    kl_form: KlForm = "bernoulli"
     kl_weight: float = Field(default=0.5, ge=0, description="lambda of eq. 15")
-    tower_reduction: Literal["mean", "sum"] = Field(default="mean", description="over the towers; mean: 1/K of eq. 13")
+    tower_reduction: TowerReduction = Field(default="mean", description="over the towers; mean: 1/K of eq. 13")
     tower_sample: Annotated[int, Field(ge=1)] | None = Field(
         default=None,
         description="towers sampled per row, so that the cost does not grow with K; joint: besides the row's own, in "
@@ -124,16 +134,16 @@ class TrainerConfig(Spec):
     learning_rate: Positive = 1e-3
     weight_decay: float = Field(default=1e-6, ge=0)
     seed: int = 1
-    optimiser: Literal["adam", "adagrad"] = "adam"
-    embedding_update: Literal["row_sparse", "dense"] = Field(
+    optimiser: OptimiserKind = "adam"
+    embedding_update: EmbeddingUpdate = Field(
         default="row_sparse",
         description="row_sparse: only the batch's rows are updated, with weight decay on those alone",
     )
-    precision: Literal["auto", "fp32", "bf16"] = Field(
+    precision: Precision = Field(
         default="auto", description="of matrix products; weights, logits and loss are fp32; auto: bf16 on a GPU"
     )
     gradient_clip: Positive | None = Field(default=None, description="largest total norm; null: not clipped")
-    schedule: Literal["constant", "linear", "cosine"] = Field(
+    schedule: ScheduleKind = Field(
         default="constant", description="of the learning rate after warmup_steps, down to 0 at the last step"
     )
     warmup_steps: int = Field(default=0, ge=0, description="steps in which the learning rate rises from 0")
@@ -146,16 +156,16 @@ class TrainingSpec(TrainerConfig):
     validation_days: int = Field(default=1, ge=1)
     models: tuple[ModelChoice, ...] = (ModelChoice(name="shared_bottom"),)
     ratios: tuple[Rate, ...] = Field(default=(0.0, 0.1, 0.3, 0.5, 1.0), min_length=1, description="grid of eq. 16")
-    rank_scope: Literal["global", "scenario"] = Field(
+    rank_scope: RankScope = Field(
         default="global", description="the stored rank that the ratio is applied to"
     )
-    start: Literal["scratch", "previous_day"] = Field(
+    start: Start = Field(
         default="scratch", description="first weights: fresh ones, or those of the run of the trainable day before D"
     )
     checkpoint_steps: int = Field(
         default=0, ge=0, description="steps between two states to resume from; 0: at the end of each epoch only"
     )
-    loading: Literal["auto", "resident", "streamed"] = Field(
+    loading: Loading = Field(
         default="auto", description="window in memory or read in blocks; auto: in memory where it fits"
     )
     memory_gb: Positive | None = Field(default=None, description="memory the window may take; null: what is free")

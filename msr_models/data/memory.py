@@ -12,6 +12,7 @@ from lake import reader as lake_reader
 from msr_models.data import histories, reader
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
+from schemas.pipeline_spec import Loading
 
 LoadingMode = Literal["resident", "streamed"]
 GB = 2**30
@@ -44,7 +45,7 @@ def available_memory(memory_gb: float | None = None, *, root: Path = Path("/")) 
     return max(0, min(left))
 
 
-def choose_mode(mode: Literal["auto", "resident", "streamed"], needed: int, available: int) -> LoadingMode:
+def choose_mode(mode: Loading, needed: int, available: int) -> LoadingMode:
     """`auto` takes resident where it fits.
 
     Raises TrainingError where resident was asked for and does not fit.

@@ -76,11 +76,6 @@ class Prefetch(Iterator[Batch]):
         return batch
 
 
-def prefetch(source: Iterator[Batch], device: torch.device | str) -> Prefetch:
-    """See `Prefetch`."""
-    return Prefetch(source, device)
-
-
 def _copy_all(source: Iterator[Batch], device: torch.device, copied: queue.Queue[_Item], stop: threading.Event) -> None:
     try:
         stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # untyped in torch, as events are

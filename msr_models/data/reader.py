@@ -20,10 +20,11 @@ from msr_models.data.digest import RowDigest, row_keys
 from msr_models.data.histories import SEQUENCES, Histories, Sessions
 from msr_models.data.layout import FieldLayout, layout_for, newest_version
 from msr_models.sets.feature_files import MASKS
-from msr_models.sets.masks import Ranks, RankScope
+from msr_models.sets.masks import Ranks
 from schemas.commands import command, day_options
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
+from schemas.pipeline_spec import RankScope
 from schemas.tables.audits import Audit
 from schemas.text import short_digest
 

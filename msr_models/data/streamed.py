@@ -28,9 +28,10 @@ from msr_models.data.digest import mix, mix_int
 from msr_models.data.gather import gather_items, take
 from msr_models.data.memory import require_streamable
 from msr_models.data.reader import Rows, WindowFacts, WindowReader
-from msr_models.sets.masks import RankScope, at_ratio
+from msr_models.sets.masks import at_ratio
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
+from schemas.pipeline_spec import RankScope
 
 # Rows of a bucket, on average. It decides the order of rows, so it must not depend on the machine's memory.
 BUCKET_ROWS = 1_000_000

@@ -16,9 +16,10 @@ from msr_models.data.columns import Array, find_in
 from msr_models.data.gather import gather_items, take
 from msr_models.data.layout import FieldLayout
 from msr_models.data.reader import Rows, WindowReader
-from msr_models.sets.masks import RankScope, at_ratio
+from msr_models.sets.masks import at_ratio
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
+from schemas.pipeline_spec import RankScope
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

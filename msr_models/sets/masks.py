@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import date
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,8 +14,8 @@ from msr_models.sets.feature_files import MASKS, stale_days
 from schemas.commands import command, day_options
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError
+from schemas.pipeline_spec import RankScope
 
-RankScope = Literal["global", "scenario"]
 # A tensor or an array: this package does not import torch
 Comparable = TypeVar("Comparable", bound=Any)
 RANK_COLUMNS: dict[RankScope, str] = {"global": "rank_pct", "scenario": "rank_pct_scenario"}

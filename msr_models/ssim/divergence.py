@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch.nn.functional as F
 from torch import Tensor
 
-KlForm = Literal["bernoulli", "linear"]
+from schemas.pipeline_spec import KlForm
 
 
 def divergence_from_all_shared(form: KlForm, gate_B: Tensor, share_logits_B: Tensor) -> Tensor:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
-GateEstimator = Literal["straight_through", "relu"]
+from schemas.pipeline_spec import GateEstimator
 
 
 class Gate(nn.Module):

@@ -10,7 +10,7 @@ from torch import Tensor
 from msr_models.data.batch import Batch
 from msr_models.data.order import num_batches
 from msr_models.ssim.divergence import divergence_from_all_shared
-from msr_models.ssim.objective import penalised_gated_logits, shared_instance_loss, tower_losses
+from msr_models.ssim.objective import gated_logits, shared_instance_loss, tower_losses
 from msr_models.ssim.sampled import draw_towers, sampled_loss
 from msr_models.ssim.search_state import SearchState
 from msr_models.ssim.selector import field_vectors
@@ -64,6 +64,6 @@ class _Joint:
             with self.state.autocast():
                 return sampled_loss(model, batch, gate_B, towers_BM, spec.tower_reduction)
         with self.state.autocast():
-            logits_BK, penalty = penalised_gated_logits(model, batch, gate_B)
+            logits_BK, penalty = gated_logits(model, batch, gate_B)
         losses_BK = tower_losses(logits_BK, batch.label_B)
         return shared_instance_loss(gate_B, losses_BK, batch.scenario_B, spec.tower_reduction), penalty

@@ -4,8 +4,6 @@ whole formula stands in reference.py).
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,23 +11,18 @@ from torch import Tensor
 from msr_models.data.batch import Batch
 from msr_models.models.base import MultiScenarioModel
 from msr_models.modules.routing import Routing, own_mask
+from schemas.pipeline_spec import TowerReduction
 
-TowerReduction = Literal["mean", "sum"]
 
-
-def gated_logits(model: MultiScenarioModel, batch: Batch, gate_B: Tensor) -> Tensor:
-    """logits_BK of every tower on every row, with a gradient to the model only where eq. 13 gives one.
+def gated_logits(model: MultiScenarioModel, batch: Batch, gate_B: Tensor) -> tuple[Tensor, Tensor | None]:
+    """(logits_BK of every tower on every row, with a gradient to the model only where eq. 13 gives one; the model's
+    penalty on the visits that train it, None where it has none).
 
     A tower that is not the row's own has the factor g_i: with g_i = 0 its logit is needed (for dL/dg) but its gradient
     is zero, so it is computed forward only. For a model whose visits are independent, logits and gradients are those of
     `model.scenario_logits`. For one with batch moments in training (STAR) they are not: the visits that train are
     normalised with their own moments alone, and the forward-only ones with the running moments.
     """
-    return penalised_gated_logits(model, batch, gate_B)[0]
-
-
-def penalised_gated_logits(model: MultiScenarioModel, batch: Batch, gate_B: Tensor) -> tuple[Tensor, Tensor | None]:
-    """`gated_logits` and the model's penalty on the visits that train it (None: it has none)."""
     e_BE = model.embed(batch)
     if model.visits_are_independent and e_BE.device.type != "cpu" and not has_penalty(model):
         # There all towers at once cost less than the launches, and the waiting, of two routed passes.
@@ -45,7 +38,7 @@ def penalised_gated_logits(model: MultiScenarioModel, batch: Batch, gate_B: Tens
 
 
 def has_penalty(model: MultiScenarioModel) -> bool:
-    """Whether the model may train with a penalty of its own, which only routed visits tell."""
+    """Whether the model trains with a penalty of its own, which only routed visits give."""
     return type(model).penalised_logits is not MultiScenarioModel.penalised_logits
 
 
@@ -64,8 +57,8 @@ def shared_instance_loss(
 ) -> Tensor:
     """Eq. 13, mean over rows: (1 - g_i) * own loss + g_i * (mean or sum of all towers' losses).
 
-    Differentiable in g in both terms: B * dL/dg_i = reduced tower loss - own loss. The slides sum over towers,
-    `mean` puts the 1/K in front that keeps a shared row's weight that of any other row.
+    Differentiable in g in both terms: B * dL/dg_i = reduced tower loss - own loss. Eq. 13 sums over
+    towers; `mean` divides by K, which gives a shared row the weight of any other row.
     """
     own_B = of_own_tower(losses_BK, scenario_B)
     all_B = losses_BK.mean(dim=1) if reduction == "mean" else losses_BK.sum(dim=1)

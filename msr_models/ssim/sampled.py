@@ -12,7 +12,8 @@ from torch import Tensor
 from msr_models.data.batch import Batch
 from msr_models.models.base import MultiScenarioModel
 from msr_models.modules.routing import Routing, own_mask
-from msr_models.ssim.objective import TowerReduction, has_penalty
+from msr_models.ssim.objective import has_penalty
+from schemas.pipeline_spec import TowerReduction
 
 
 def draw_towers(scenario_B: Tensor, num_scenarios: int, num_drawn: int, generator: torch.Generator) -> Tensor:

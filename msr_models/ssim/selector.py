@@ -85,10 +85,6 @@ class Selector(nn.Module):
         # The last input, the behaviours' mean, is made of the item field's vectors.
         self.input_scale_F.copy_(1.0 / torch.tensor([*spread, spread[layout.item_field]]).clamp(min=1e-6))
 
-    def trainable(self) -> list[nn.Parameter]:
-        """What takes a gradient now: trunk and heads, and the embedding table only while `reference` trains it."""
-        return [p for p in self.parameters() if p.requires_grad]
-
     def forward(self, vectors_BFD: Tensor, scenario_B: Tensor) -> Tensor:
         """Share logits [B] of each row's own head, from `field_vectors`."""
         h_BFD = vectors_BFD * self.input_scale_F[:, None]

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any, Literal
+from typing import Any
 
 from msr_models.data.reader import published_empty
 from msr_models.training.manifest import Predecessor, RunManifest
@@ -19,7 +19,7 @@ from msr_models.training.recorded_runs import RecordedRun, recorded_runs
 from schemas.commands import command, day_options
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
-from schemas.pipeline_spec import ModelChoice
+from schemas.pipeline_spec import ModelChoice, Start
 
 # What a predecessor must have in common with the run that starts from it, beside its days.
 _SAME = ("dataset", "lineage", "num_scenarios", "model", "options", "rank_scope", "trainer")
@@ -35,7 +35,7 @@ class DayPlan:
     predecessor: date | None
 
     @property
-    def start(self) -> Literal["scratch", "previous_day"]:
+    def start(self) -> Start:
         """As in a manifest."""
         return "scratch" if self.predecessor is None else "previous_day"
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from schemas.errors import TrainingError
+from schemas.pipeline_spec import Start
 
 FORMAT = 2
 PROJECT = "msr-pipeline"
@@ -90,7 +91,7 @@ class RunManifest:
     code_version: str
     package_versions: Mapping[str, str]
     metrics: Mapping[str, float | None]
-    start: Literal["scratch", "previous_day"] = "scratch"
+    start: Start = "scratch"
     predecessor: Predecessor | None = None
 
     def identity(self) -> str:

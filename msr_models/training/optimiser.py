@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from msr_models.modules.embedding import FieldEmbedding, narrow_rows
 from msr_models.training.row_gradients import RowGradient, RowMerger
-from schemas.pipeline_spec import TrainerConfig
+from schemas.pipeline_spec import EmbeddingUpdate, OptimiserKind, TrainerConfig
 
 BETA1, BETA2 = 0.9, 0.999
 ADAM_EPS, ADAGRAD_EPS = 1e-8, 1e-10
@@ -30,8 +30,8 @@ GatherRows = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 class OptimiserConfig:
     """gradient_clip: upper bound of the norm of all gradients together (None: none)."""
 
-    kind: Literal["adam", "adagrad"] = "adam"
-    embedding_update: Literal["row_sparse", "dense"] = "row_sparse"
+    kind: OptimiserKind = "adam"
+    embedding_update: EmbeddingUpdate = "row_sparse"
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
     gradient_clip: float | None = None

@@ -10,7 +10,6 @@ from typing import cast
 
 import torch
 
-from msr_models.sets.masks import RankScope
 from msr_models.training.chain import DayPlan
 from msr_models.training.device import usable_device
 from msr_models.training.manifest import RunManifest
@@ -19,6 +18,7 @@ from msr_models.training.target import train_arm
 from msr_models.training.target_data import ReadOptions, load_target_data
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
+from schemas.pipeline_spec import RankScope
 
 log = logging.getLogger(__name__)
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
-ScheduleKind = Literal["constant", "linear", "cosine"]
+from schemas.pipeline_spec import ScheduleKind
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

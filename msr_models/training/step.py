@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 from contextlib import AbstractContextManager
 from dataclasses import fields, replace
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,10 +17,9 @@ from msr_models.data.batch import Batch
 from msr_models.models.base import MultiScenarioModel, VisitLogits
 from msr_models.training.optimiser import Optimiser
 from msr_models.training.processes import Processes
+from schemas.pipeline_spec import Precision
 
 log = logging.getLogger(__name__)
-
-Precision = Literal["auto", "fp32", "bf16"]
 
 # Steps that run eagerly first: libraries choose their kernels and the optimiser makes its state in them.
 WARM_UP_STEPS = 3

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from types import TracebackType
-from typing import Literal
 
 import torch
 
@@ -15,10 +14,10 @@ from msr_models.data.memory import LoadingMode, available_memory, choose_mode, w
 from msr_models.data.source import ResidentRows
 from msr_models.data.streamed import StreamedRows, open_streamed_rows
 from msr_models.data.window import Window, load_window
-from msr_models.sets.masks import RankScope
 from msr_models.training.chain import DayPlan
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
+from schemas.pipeline_spec import Loading, RankScope
 from schemas.text import short_digest
 
 # A window stays in the host's memory, and its batches travel, where it would take more of a GPU's than this.
@@ -67,7 +66,7 @@ class ReadOptions:
     versions: tuple[dict[str, int], dict[str, int]] | None = None
     seed: int = 1
     rank_scope: RankScope = "global"
-    loading: Literal["auto", "resident", "streamed"] = "auto"
+    loading: Loading = "auto"
     device: str = "cpu"
     processes: int = 1
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from msr_models.data.batch import Batch
 from msr_models.data.order import batch_length, num_batches
-from msr_models.data.prefetch import prefetch
+from msr_models.data.prefetch import Prefetch
 from msr_models.data.source import ResidentRows, TrainingData
 from msr_models.data.window import Window
 from msr_models.evaluation.blocks import Floats
@@ -185,7 +185,7 @@ class _Training:
             world=processes.world,
         )
         # Batches made where the model is need no way there; others are copied while the step before them runs.
-        coming: Iterator[Batch] = source if self.data.device.type == self.device.type else prefetch(source, self.device)
+        coming: Iterator[Batch] = source if self.data.device.type == self.device.type else Prefetch(source, self.device)
         while True:
             asked = time.perf_counter()
             batch = next(coming, None)

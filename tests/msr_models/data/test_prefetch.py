@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from msr_models.data.batch import Batch
-from msr_models.data.prefetch import AHEAD, prefetch
+from msr_models.data.prefetch import AHEAD, Prefetch
 
 
 def make_batch(i: int, rows: int = 4) -> Batch:
@@ -54,7 +54,7 @@ def device(request: pytest.FixtureRequest) -> str:
 
 
 def test_batches_come_in_order_with_all_columns(device: str) -> None:
-    got = list(prefetch(Source().batches(9), device))
+    got = list(Prefetch(Source().batches(9), device))
     assert len(got) == 9
     for i, batch in enumerate(got):
         for f in fields(batch):
@@ -66,7 +66,7 @@ def test_batches_come_in_order_with_all_columns(device: str) -> None:
 
 def test_an_error_reaches_the_consumer_in_its_place(device: str) -> None:
     source = Source()
-    batches = prefetch(source.batches(9, broken_at=2), device)
+    batches = Prefetch(source.batches(9, broken_at=2), device)
     assert [int(next(batches).scenario_B[0]) for _ in range(2)] == [0, 1]
     with pytest.raises(ValueError, match="broken at 2"):
         next(batches)
@@ -75,7 +75,7 @@ def test_an_error_reaches_the_consumer_in_its_place(device: str) -> None:
 
 def test_leaving_early_closes_the_source_and_ends_the_thread(device: str) -> None:
     source, before = Source(), threading.active_count()
-    with prefetch(source.batches(1_000), device) as batches:
+    with Prefetch(source.batches(1_000), device) as batches:
         next(batches)
     assert source.ended and threading.active_count() == before
     assert source.taken <= 1 + AHEAD + 1 and list(batches) == []
@@ -83,7 +83,7 @@ def test_leaving_early_closes_the_source_and_ends_the_thread(device: str) -> Non
 
 def test_dropping_the_iterator_ends_the_thread(device: str) -> None:
     source, before = Source(), threading.active_count()
-    batches = prefetch(source.batches(1_000), device)
+    batches = Prefetch(source.batches(1_000), device)
     next(batches)
     del batches
     end = time.monotonic() + 5
@@ -95,7 +95,7 @@ def test_dropping_the_iterator_ends_the_thread(device: str) -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_slow_consumer_computes_on_whole_batches() -> None:
-    batches = prefetch((make_batch(i, 50_000) for i in range(40)), "cuda")
+    batches = Prefetch((make_batch(i, 50_000) for i in range(40)), "cuda")
     next(batches)
     weight = torch.randn(2_048, 2_048, device="cuda")
     for i, batch in enumerate(batches, 1):

@@ -92,7 +92,7 @@ def test_a_search_gives_the_gradients_of_all_towers(name: str, num_scenarios: in
     """In eval mode: statistics of the batch are those of the rows that train a tower, which differ on purpose."""
     model, batch = build(name, num_scenarios=num_scenarios).eval(), random_batch(60, num_scenarios, share=share)
     results = []
-    for logits_of in (gated_logits, lambda m, b, _: m.scenario_logits(m.embed(b), b)):
+    for logits_of in (lambda m, b, g: gated_logits(m, b, g)[0], lambda m, b, _: m.scenario_logits(m.embed(b), b)):
         gate_B = batch.shared_B.float().requires_grad_()
         losses_BK = tower_losses(logits_of(model, batch, gate_B), batch.label_B)
         loss = shared_instance_loss(gate_B, losses_BK, batch.scenario_B)

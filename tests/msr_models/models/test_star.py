@@ -75,7 +75,7 @@ def test_in_a_search_the_rows_that_train_a_tower_make_its_moments() -> None:
     """The others are scored without gradients, by running moments, and are not remembered."""
     model, batch = build(), random_batch(40, 3, share=0.4)
     searched, trained = copy.deepcopy(model), copy.deepcopy(model)
-    logits_BK = gated_logits(searched, batch, batch.shared_B.float())
+    logits_BK, _ = gated_logits(searched, batch, batch.shared_B.float())
     visits = trained.visit(batch)
     at_visits = logits_BK[visits.row_index_V, visits.scenario_V]
     torch.testing.assert_close(at_visits, visits.logits_V, atol=1e-5, rtol=1e-5)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from msr_models.ssim.gate import Gate, GateEstimator
+from msr_models.ssim.gate import Gate
+from schemas.pipeline_spec import GateEstimator
 
 PROBS = [0.1, 0.49, 0.5, 0.51, 0.9]
 

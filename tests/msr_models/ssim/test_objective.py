@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from msr_models.models.registry import build_model
 from msr_models.modules.routing import own_mask
 from msr_models.ssim.objective import (
-    TowerReduction,
     expected_excess,
     gated_logits,
     of_own_tower,
@@ -20,6 +19,7 @@ from msr_models.ssim.objective import (
     shared_instance_loss,
     tower_losses,
 )
+from schemas.pipeline_spec import TowerReduction
 from tests.support.batches import LAYOUT, random_batch
 
 
@@ -96,7 +96,7 @@ def test_gated_logits_have_the_values_and_gradients_of_all_towers(share: float, 
     batch = random_batch(60, num_scenarios, share=share)
     model = build_model("shared_bottom", {"hidden": [16, 8]}, LAYOUT, num_scenarios, 1)
     results = []
-    for logits_of in (gated_logits, lambda m, b, _: m.scenario_logits(m.embed(b), b)):
+    for logits_of in (lambda m, b, g: gated_logits(m, b, g)[0], lambda m, b, _: m.scenario_logits(m.embed(b), b)):
         gate_B = batch.shared_B.float().requires_grad_()
         losses_BK = tower_losses(logits_of(model, batch, gate_B), batch.label_B)
         loss = shared_instance_loss(gate_B, losses_BK, batch.scenario_B)
@@ -113,7 +113,7 @@ def test_visits_that_only_serve_the_gate_are_normalised_with_running_moments() -
         model.visit(random_batch(60, 3, seed=7))
     gate_B = batch.shared_B.float()
     before = copy.deepcopy(model)
-    logits_BK = gated_logits(model, batch, gate_B).detach()
+    logits_BK = gated_logits(model, batch, gate_B)[0].detach()
     trains_BK = (own_mask(batch.scenario_B, 3) | batch.shared_B).t()
     with torch.no_grad():
         running_BK = before.eval().scenario_logits(before.embed(batch), batch)

@@ -53,7 +53,7 @@ def test_value_and_all_gradients_are_unbiased(name: str, num_scenarios: int, dra
     model, batch = _model(name, num_scenarios), random_batch(40, num_scenarios, share=0.5)
     parameters = list(model.parameters())
     gate_B = batch.shared_B.float().requires_grad_()
-    losses_BK = tower_losses(gated_logits(model, batch, gate_B), batch.label_B)
+    losses_BK = tower_losses(gated_logits(model, batch, gate_B)[0], batch.label_B)
     exact = shared_instance_loss(gate_B, losses_BK, batch.scenario_B, reduction)  # type: ignore[arg-type]  # parameters are str
     expected = [exact, *torch.autograd.grad(exact, [gate_B, *parameters])]
     draws = _every_draw(batch.scenario_B, num_scenarios, drawn)

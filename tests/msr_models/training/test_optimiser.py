@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Literal
 
 import pytest
 import torch
@@ -12,9 +11,8 @@ import torch
 from msr_models.modules.embedding import FieldEmbedding
 from msr_models.training.optimiser import ADAGRAD_EPS, ADAM_EPS, Optimiser, OptimiserConfig
 from msr_models.training.row_gradients import RowMerger
+from schemas.pipeline_spec import EmbeddingUpdate, OptimiserKind
 from tests.support.batches import LAYOUT
-
-Kind = Literal["adam", "adagrad"]
 
 ROWS, WIDTH = LAYOUT.total_rows, 4
 
@@ -53,7 +51,9 @@ def run(model: Table, config: OptimiserConfig, work: list[tuple[torch.Tensor, to
 @pytest.mark.parametrize("kind", ["adam", "adagrad"])
 @pytest.mark.parametrize("decay", [0.0, 0.03])
 @pytest.mark.parametrize("clip", [None, 0.5])
-def test_it_is_the_dense_optimiser_when_every_row_is_touched(kind: Kind, decay: float, clip: float | None) -> None:
+def test_it_is_the_dense_optimiser_when_every_row_is_touched(
+    kind: OptimiserKind, decay: float, clip: float | None
+) -> None:
     work = steps(12, every_row=True)
     config = OptimiserConfig(kind=kind, learning_rate=0.02, weight_decay=decay, gradient_clip=clip)
     mine, dense = run(Table(), config, work), Table()
@@ -74,7 +74,7 @@ def test_it_is_the_dense_optimiser_when_every_row_is_touched(kind: Kind, decay: 
 
 
 @pytest.mark.parametrize("kind", ["adam", "adagrad"])
-def test_rows_that_no_look_up_names_stay_and_the_others_follow_the_lazy_rule(kind: Kind) -> None:
+def test_rows_that_no_look_up_names_stay_and_the_others_follow_the_lazy_rule(kind: OptimiserKind) -> None:
     """Row by row, number by number: decay only when touched, Adam's correction by the optimiser's count of steps."""
     work, rate, decay = steps(9, every_row=False), 0.05, 0.1
     fresh = Table()
@@ -132,7 +132,7 @@ def test_rows_above_2_to_the_24_stay_apart() -> None:
 
 
 @pytest.mark.parametrize("update", ["row_sparse", "dense"])
-def test_a_saved_optimiser_goes_on_with_the_same_bits(update: Literal["row_sparse", "dense"]) -> None:
+def test_a_saved_optimiser_goes_on_with_the_same_bits(update: EmbeddingUpdate) -> None:
     config, work = OptimiserConfig(embedding_update=update, learning_rate=0.02), steps(8, every_row=False)
     whole = run(Table(), config, work)
     half = Table()

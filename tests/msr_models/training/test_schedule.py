@@ -6,7 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from msr_models.training.schedule import Schedule, ScheduleKind
+from msr_models.training.schedule import Schedule
+from schemas.pipeline_spec import ScheduleKind
 
 
 def test_constant_is_one_everywhere() -> None:
