@@ -1,24 +1,23 @@
-"""One network for all scenarios, told which scenario it scores (STAR's auxiliary network, BaseDNN)."""
+"""One network for all scenarios whose input may include the scenario (STAR's auxiliary network, BaseDNN)."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from msr_models.modules.dense import xavier_uniform_
 from msr_models.modules.routing import Routing
-from msr_models.modules.stacked import StackedLinear, rows_of
+from msr_models.modules.stacked import rows_of, stacked_layers, through_all
 
 
 class CommonNetwork(nn.Module):
-    """MLP on [e ; embedding of the scenario] whose weights all scenarios share: ReLU between layers, a linear logit.
+    """MLP on [e ; embedding of the scenario], shared by all scenarios: ReLU between layers, a linear logit.
 
-    scenario_width 0: on e alone. Of the first layer the product with e is taken once per row and that with a scenario's
-    embedding once per scenario. Initial weights: Xavier-uniform, biases zero.
+    scenario_width 0: on e alone. The first layer's product with e is computed once per row, that with the embedding
+    once per scenario. Initial weights: Xavier-uniform, biases zero.
     """
 
     def __init__(
@@ -47,13 +46,10 @@ class CommonNetwork(nn.Module):
             (self.scenario_weight_DH, first_fan),
             (self.head_H, hidden[-1] + 1),
         )
-        with torch.no_grad():
-            for parameter, in_and_out in fans:
-                if parameter is not None:
-                    bound = math.sqrt(6.0 / in_and_out)
-                    parameter.uniform_(-bound, bound, generator=generator)
-        # Stacks of one: a linear layer whose weights come from the generator.
-        self.layers = nn.ModuleList(StackedLinear(1, i, o, generator) for i, o in pairwise(hidden))
+        for parameter, fan in fans:
+            if parameter is not None:
+                xavier_uniform_(parameter, fan, generator)
+        self.layers = stacked_layers(1, hidden, generator)
         self.dropout = dropout
 
     def forward(self, e_BE: Tensor, routing: Routing) -> Tensor:
@@ -65,8 +61,7 @@ class CommonNetwork(nn.Module):
             scenarios_KH = (self.scenario_KD @ self.scenario_weight_DH + self.bias_H).to(rows_BH.dtype)
             h_VH = rows_BH.index_select(0, routing.row_index_V) + rows_of(scenarios_KH, routing.scenario_V)
         h_VH = F.dropout(F.relu(h_VH), self.dropout, self.training)
-        for layer in self.layers:
-            assert isinstance(layer, StackedLinear)
-            h_VH = F.dropout(F.relu(layer.every(h_VH).squeeze(0)), self.dropout, self.training)
+        h_VH = through_all(self.layers, h_VH, self.dropout if self.training else 0.0)
+        h_VH = h_VH.view(len(routing.row_index_V), len(self.head_H))
         with torch.autocast(e_BE.device.type, enabled=False):
             return (h_VH.float() * self.head_H).sum(1) + self.head_bias

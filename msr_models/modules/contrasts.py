@@ -1,4 +1,4 @@
-"""What a row is in every scenario, made beside what its visits need, and how alike that is."""
+"""Representations of some rows in all scenarios, computed with those of the visits, and their similarity."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from msr_models.modules.routing import Routing
 
 @dataclass(frozen=True, slots=True)
 class Contrasts:
-    """The visits of a routing and some rows in every scenario, as one routing: weights are read once.
+    """The visits of a routing and some rows in every scenario (contrasts) as one routing: weights are read once.
 
-    both: V visits and K * R contrasts, sorted by scenario; place: where each of them lies in `both`, the visits in
-    their order before the contrasts in the order [K, R].
+    both: V visits and K * R contrasts, sorted by scenario. place: index in `both` of each visit, in the order of the
+    routing, then of each contrast, in the order [K, R].
     """
 
     both: Routing
@@ -25,7 +25,7 @@ class Contrasts:
 
     @classmethod
     def of(cls, routing: Routing, every: int) -> Contrasts:
-        """Rows 0, every, 2 * every ... in all scenarios. With every = 1 the visits are among them and made once."""
+        """Contrasts of rows 0, every, 2 * every ...; with every = 1 each visit is a contrast and computed once."""
         num_scenarios, num_rows = routing.ends_K.shape[0], routing.num_rows
         all_of_some = Routing.everywhere(len(range(0, num_rows, every)), num_scenarios, routing.row_index_V.device)
         contrasts = torch.arange(len(all_of_some.row_index_V), device=routing.row_index_V.device)
@@ -48,8 +48,8 @@ class Contrasts:
 def pairwise_cosines(r_KBH: Tensor) -> Tensor:
     """Σ_{i<j} cos(r^i, r^j) over a row's representations in all K scenarios (Tang et al. 2023, eq. 9), [B] fp32.
 
-    Of unit vectors u the sum over pairs is (|Σ u|² - Σ |u|²) / 2: nothing of [B, K, K] is made. A representation of
-    zeros has no direction and counts 0 with every other.
+    For unit vectors u the sum over pairs is (|Σ u|² - Σ |u|²) / 2, without a tensor [B, K, K]. The cosine with a zero
+    vector is 0.
     """
     u_KBH = F.normalize(r_KBH.float(), dim=2, eps=1e-6)
     return (u_KBH.sum(0).square().sum(1) - u_KBH.square().sum((0, 2))) / 2

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from msr_models.modules.dense import xavier_uniform_
 from msr_models.modules.routing import Routing
 from msr_models.modules.stacked import routed_product, rows_of
 
@@ -15,9 +14,9 @@ from msr_models.modules.stacked import routed_product, rows_of
 class StackedCross(nn.Module):
     """Per scenario x_{l+1} = x_0 (w_l·x_l) + b_l + x_l (Wang et al. 2017, eq. 3) for `depth` layers, then u·x_depth.
 
-    No x_l is ever made: by induction x_l = a_l x_0 + c_l with one number a_l per visit and one vector c_l per scenario,
-    c_l = Σ_{i<l} b_i and a_{l+1} = a_l + a_l (w_l·x_0) + w_l·c_l, starting at a_0 = 1. So all layers together are one
-    product of x_0 with [w_0 ... w_{depth-1}].
+    No x_l is materialised: by induction x_l = a_l x_0 + c_l with a scalar a_l per visit and a vector c_l per scenario,
+    c_l = Σ_{i<l} b_i and a_{l+1} = a_l + a_l (w_l·x_0) + w_l·c_l, a_0 = 1. So all layers together are one product of
+    x_0 with [w_0 ... w_{depth-1}].
     Initial weights: w and u Xavier-uniform per scenario, b zero.
     """
 
@@ -26,10 +25,8 @@ class StackedCross(nn.Module):
         self.weight_KEL = nn.Parameter(torch.empty(num_scenarios, width, depth))
         self.bias_KLE = nn.Parameter(torch.zeros(num_scenarios, depth, width))
         self.head_KE = nn.Parameter(torch.empty(num_scenarios, width))
-        bound = math.sqrt(6.0 / (width + 1))
-        with torch.no_grad():
-            self.weight_KEL.uniform_(-bound, bound, generator=generator)
-            self.head_KE.uniform_(-bound, bound, generator=generator)
+        xavier_uniform_(self.weight_KEL, width + 1, generator)
+        xavier_uniform_(self.head_KE, width + 1, generator)
 
     def forward(self, x_VE: Tensor, routing: Routing) -> Tensor:
         """u·x_depth of visits sorted by scenario, [V] fp32."""

@@ -1,4 +1,4 @@
-"""One layer for all scenarios, with weights from a given generator."""
+"""A layer that all scenarios share, and the initial weights of all modules."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 
 class Dense(nn.Module):
-    """x W + b. Initial weights: Xavier-uniform from `generator`, bias zero.
+    """x W + b; W Xavier-uniform, b zero.
 
-    parts: the output is that many layers of the same input side by side, each of out_width / parts.
+    parts: number of layers side by side that read the same input, each of width out_width / parts.
     """
 
     def __init__(self, in_width: int, out_width: int, generator: torch.Generator, parts: int = 1) -> None:
@@ -27,7 +27,14 @@ class Dense(nn.Module):
 
 
 def xavier_uniform_(weight: Tensor, fans: int, generator: torch.Generator) -> None:
-    """Fill `weight` in place; fans: inputs and outputs of one layer together."""
+    """Fill `weight` in place with U(-a, a), a = √(6 / fans); fans: number of inputs plus outputs of one layer."""
     bound = math.sqrt(6.0 / fans)
     with torch.no_grad():
         weight.uniform_(-bound, bound, generator=generator)
+
+
+def xavier_parameter(shape: tuple[int, ...], fans: int, generator: torch.Generator) -> nn.Parameter:
+    """A new parameter with `xavier_uniform_` weights."""
+    parameter = nn.Parameter(torch.empty(shape))
+    xavier_uniform_(parameter, fans, generator)
+    return parameter

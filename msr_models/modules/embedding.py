@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from msr_models.data.batch import Batch
 from msr_models.data.layout import FieldLayout
+from msr_models.modules.dense import xavier_uniform_
 
 
 class FieldEmbedding(nn.Module):
-    """slot ids -> one D-wide vector per field, in field order.
+    """Slot ids [B, S] -> one vector of width D per field, in field order.
 
     Id 0 of a single-valued field is a trainable out-of-vocabulary row. In a multi-valued field and in behaviours it is
-    padding and left out of the mean (the mean of nothing is zeros). Ids beyond the table (a newer vocabulary than the
-    model's) count as 0. Initial weights: Xavier-uniform per field.
-    With `row_gradient` the weight's gradient is a sparse tensor of the rows that were looked up (padding may count as
-    id 0) and not as large as the table; the trainer's optimiser sets it.
+    padding, which no mean counts (the mean of nothing is zeros). Ids beyond the table, of a newer vocabulary than the
+    model's, count as 0. Initial weights: Xavier-uniform per field.
+    row_gradient, set by the trainer's optimiser: the gradient is a sparse tensor of the rows that were looked up
+    (padding may count as id 0) instead of a tensor of the table's size.
     """
 
     slot_row_start_S: Tensor
@@ -33,8 +32,7 @@ class FieldEmbedding(nn.Module):
         self.weight = nn.Parameter(torch.empty(layout.total_rows, width))
         with torch.no_grad():
             for start, rows in zip(layout.row_starts, layout.num_rows, strict=True):
-                bound = math.sqrt(6.0 / (rows + width))
-                self.weight[start : start + rows].uniform_(-bound, bound, generator=generator)
+                xavier_uniform_(self.weight[start : start + rows], rows + width, generator)
         slots = torch.tensor(layout.num_slots)
         self.register_buffer(
             "slot_row_start_S",
@@ -62,7 +60,7 @@ class FieldEmbedding(nn.Module):
         return torch.cat(parts, dim=1)
 
     def history(self, batch: Batch) -> Tensor:
-        """Item vectors of the behaviours [B, L, D] and `history_mask` says which are real."""
+        """Item vectors of the behaviours, [B, L, D]; `history_mask` tells which are real."""
         return self._look_up(self._history_ids(batch) + self.layout.row_starts[self.layout.item_field])
 
     def history_mask(self, batch: Batch) -> Tensor:
@@ -75,7 +73,7 @@ class FieldEmbedding(nn.Module):
             return self.weight.new_zeros(len(batch), self.width)
         if self.weight.device.type != "cpu":
             return masked_mean(self.history(batch), self.history_mask(batch))
-        # The same in one pass, without [B, L, D]; its gradient would make a GPU wait for the number of real ones.
+        # The same in one pass, without [B, L, D]; on a GPU its gradient would wait for the number of real behaviours
         padding = self.layout.row_starts[self.layout.item_field]
         rows_BL = (self._history_ids(batch) + padding).long()
         return F.embedding_bag(rows_BL, self.weight, mode="mean", padding_idx=padding, sparse=self.row_gradient)
@@ -105,7 +103,7 @@ class _LookUp(torch.autograd.Function):
         (rows,) = ctx.saved_tensors  # type: ignore[attr-defined]  # untyped in torch
         shape: torch.Size = ctx.shape  # type: ignore[attr-defined]
         values_ND = gradients[0].reshape(-1, shape[1])
-        # What PyTorch's own sparse look-up calls: the public constructor warns that nothing is checked.
+        # As PyTorch's own sparse look-up does: the public constructor warns that indices are not checked
         found: Tensor = torch.ops.aten._sparse_coo_tensor_unsafe(rows.flatten()[None], values_ND, shape)
         return found, None
 
@@ -113,8 +111,8 @@ class _LookUp(torch.autograd.Function):
 def narrow_rows(table_RD: Tensor, rows_N: Tensor) -> Tensor:
     """table_RD[rows_N], [N, D], for short rows.
 
-    On a GPU `index_select` starts a block per row: with 64 bytes each, a gather element by element takes a quarter of
-    its time. (It needs an index that is laid out in memory; with an expanded one PyTorch starts the same blocks.)
+    On a GPU `index_select` starts a block per row: for rows of 64 bytes a gather by element takes a quarter of its time
+    (with a contiguous index; with an expanded one PyTorch starts the same blocks).
     """
     if table_RD.device.type == "cpu":
         return table_RD.index_select(0, rows_N)
@@ -122,7 +120,7 @@ def narrow_rows(table_RD: Tensor, rows_N: Tensor) -> Tensor:
 
 
 def masked_mean(x_BLD: Tensor, keep_BL: Tensor) -> Tensor:
-    """Mean over L of the kept ones, [B, D]; zeros where none is kept."""
+    """Mean over the kept places of L, [B, D]; zeros where none is kept."""
     keep = keep_BL.to(x_BLD.dtype)
     total_BD = torch.einsum("bld,bl->bd", x_BLD, keep)
     return total_BD / keep.sum(1, keepdim=True).clamp(min=1)

@@ -1,4 +1,4 @@
-"""Experts that each visit selects for itself: its scenario's own and those that serve all (a layer of AESM²).
+"""Experts that each visit selects: those specific to its scenario and those that suit all (a layer of AESM²).
 
 Suffixes: X experts, H width of an expert's output, N inputs (rows, or visits above the first layer).
 """
@@ -19,7 +19,7 @@ from msr_models.modules.stacked import StackedLinear
 class SelectedExperts(nn.Module):
     """z = Σ_{j selected} softmax(G_s)_j E_j(x), E_j one layer with ReLU, G = W [x ; s] + b of shape [K, X].
 
-    Which experts are selected is a matter of bf16's last digit where two are nearly alike: the gate is fp32 throughout.
+    The gate is fp32 throughout: in bf16 rounding would decide which of two similar experts is selected.
     Initial weights: Xavier-uniform, biases zero.
     """
 
@@ -69,7 +69,7 @@ def selective_gate(logits_VKX: Tensor, scenario_V: Tensor, top_k: int) -> tuple[
     selected_VX = torch.zeros_like(own_VX, dtype=torch.bool)
     divergence_V = torch.zeros_like(own_VX[:, 0])
     for kl_VX in (specific_VX, shared_VX):
-        # Stable: with one scenario all are equal, and a GPU must select what a CPU does.
+        # Stable: with one scenario all are equal, and a GPU must select the same as a CPU
         nearest = kl_VX.sort(dim=1, stable=True)
         selected_VX = selected_VX.scatter(1, nearest.indices[:, :top_k], True)
         divergence_V = divergence_V + nearest.values[:, :top_k].mean(1)

@@ -5,23 +5,21 @@ Suffixes: X experts, H width of an expert's output.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from msr_models.modules.dense import xavier_parameter
 from msr_models.modules.routing import Routing
-from msr_models.modules.stacked import StackedLinear, routed_product
+from msr_models.modules.stacked import routed_product, stacked_layers, through_all
 
 
 class GatedExperts(nn.Module):
-    """mixture_k(x) = Σ_e softmax(W_k x)_e E_e(x) (Ma et al. 2018, eq. 6-7): a gate is a product and a softmax, no more.
+    """mixture_k(x) = Σ_e softmax(W_k x)_e E_e(x) (Ma et al. 2018, eq. 6-7); a gate is a product and a softmax.
 
-    Experts are MLPs with ReLU after every layer. `experts` runs once per row; `forward` mixes what it gave for the
-    visits of a routing, `every` for all scenarios. Initial weights: Xavier-uniform per expert and per gate.
+    Experts are MLPs with ReLU after every layer. `experts` runs once per row; `forward` mixes its result for the visits
+    of a routing, `every` for all scenarios. Initial weights: Xavier-uniform per expert and per gate.
     """
 
     def __init__(
@@ -34,21 +32,13 @@ class GatedExperts(nn.Module):
         generator: torch.Generator,
     ) -> None:
         super().__init__()
-        widths = [in_width, *expert_hidden]
-        self.layers = nn.ModuleList(StackedLinear(num_experts, i, o, generator) for i, o in pairwise(widths))
-        self.gate_KEX = nn.Parameter(torch.empty(num_scenarios, in_width, num_experts))
-        bound = math.sqrt(6.0 / (in_width + num_experts))
-        with torch.no_grad():
-            self.gate_KEX.uniform_(-bound, bound, generator=generator)
+        self.layers = stacked_layers(num_experts, [in_width, *expert_hidden], generator)
+        self.gate_KEX = xavier_parameter((num_scenarios, in_width, num_experts), in_width + num_experts, generator)
         self.dropout = dropout
 
     def experts(self, x_BE: Tensor) -> Tensor:
         """Every expert on every row, [B, X, H]."""
-        h = x_BE
-        for layer in self.layers:
-            assert isinstance(layer, StackedLinear)
-            h = F.dropout(F.relu(layer.every(h)), self.dropout, self.training)
-        return h.transpose(0, 1)
+        return through_all(self.layers, x_BE, self.dropout if self.training else 0.0).transpose(0, 1)
 
     def forward(self, x_VE: Tensor, experts_BXH: Tensor, routing: Routing) -> Tensor:
         """[V, H]: each visit's row mixed by its scenario's gate; x_VE are the visits' inputs."""

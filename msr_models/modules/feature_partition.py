@@ -1,4 +1,4 @@
-"""Input vectors of features that all scenarios share, and of those that say something of one scenario."""
+"""Input vectors split into features common to all scenarios and features specific to one."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from torch import Tensor
 from msr_models.data.layout import FieldLayout
 from schemas.errors import TrainingError
 
-# The pipeline's own statistics of a user or an item in a scenario are named so (DatasetSpec.encoded_fields).
+# In the names of the statistics of a user or an item in a scenario (DatasetSpec.encoded_fields)
 SCENARIO_STATISTIC = "_scenario_"
 
 
 class FeaturePartition:
-    """Puts vectors in the order common, specific (the partition of Tang et al. 2023, eq. 4).
+    """Orders vectors: common ones, then specific ones (Tang et al. 2023, eq. 4).
 
-    specific_fields: names; None: the statistics in a scenario. The vector of behaviours is common. Raises TrainingError
-    for a name that the layout does not have, and where nothing common is left.
+    specific_fields: names; None: the statistics per scenario. The vector of behaviours is common. Raises TrainingError
+    for an unknown name, and if no field remains common.
     """
 
     def __init__(self, layout: FieldLayout, num_vectors: int, specific_fields: tuple[str, ...] | None) -> None:
@@ -36,7 +36,7 @@ class FeaturePartition:
             raise TrainingError(
                 f"option specific_fields {list(specific_fields)} leaves none that scenarios share; name fewer"
             )
-        # Neighbours of one kind move together: a split costs one pass over the gradient, whatever the order.
+        # Neighbours of one kind move together, so that a split costs one pass over the gradient
         self._lengths: list[int] = []
         kinds: list[bool] = []
         for specific in is_specific:
@@ -48,7 +48,7 @@ class FeaturePartition:
         self._order = sorted(range(len(kinds)), key=lambda run: kinds[run])
 
     def __call__(self, x_BFD: Tensor) -> Tensor:
-        """[B, vectors, D] in field order -> the same, common ones first, each kind in field order."""
+        """[B, vectors, D] in field order -> the same vectors, common ones first, each kind in field order."""
         if self.num_specific == 0:
             return x_BFD
         parts = torch.split(x_BFD, self._lengths, dim=1)

@@ -1,23 +1,22 @@
-"""What MARIA does to the fields' vectors: refiners of each field, mixed by scenario, and correlations between fields.
+"""MARIA's modules on the fields' vectors: refiners per field, mixed by scenario, and correlations between fields.
 
 Suffixes: R refiners of a field, O their output width, P pairs of fields.
 """
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from msr_models.modules.dense import xavier_uniform_
 from msr_models.modules.stacked import rows_of
 
 
 class FieldRefinement(nn.Module):
-    """f'_i = Σ_r softmax(S_i s + c_i)_r ReLU(W_ir f_i + b_ir): each field its refiners, s the vector of the scenario.
+    """f'_i = Σ_r softmax(S_i s + c_i)_r ReLU(W_ir f_i + b_ir), s the vector of the scenario (Tian et al. 2023).
 
-    The softmax is taken once per scenario. Initial weights: Xavier-uniform per refiner and per selector, biases zero.
+    The softmax is computed once per scenario. Initial weights: Xavier-uniform per refiner and selector, biases zero.
     """
 
     def __init__(
@@ -28,11 +27,8 @@ class FieldRefinement(nn.Module):
         self.bias_1FRO = nn.Parameter(torch.zeros(1, num_fields, num_refiners, width))
         self.selector_JFR = nn.Parameter(torch.empty(scenario_width, num_fields, num_refiners))
         self.selector_bias_1FR = nn.Parameter(torch.zeros(1, num_fields, num_refiners))
-        fans = {self.weight_DFRO: 2 * width, self.selector_JFR: scenario_width + num_refiners}
-        with torch.no_grad():
-            for parameter, fan in fans.items():
-                bound = math.sqrt(6.0 / fan)
-                parameter.uniform_(-bound, bound, generator=generator)
+        xavier_uniform_(self.weight_DFRO, 2 * width, generator)
+        xavier_uniform_(self.selector_JFR, scenario_width + num_refiners, generator)
 
     def forward(self, x_VFD: Tensor, scenario_KJ: Tensor, scenario_V: Tensor) -> Tensor:
         """[V, F, O]."""

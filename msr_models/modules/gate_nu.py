@@ -1,19 +1,19 @@
 """PEPNet's gates: a GateNU is δ(x) = 2 σ(W' relu(W x + b) + b') (Chang et al. 2023, eq. 1-2), so that 1 is neutral.
 
 Suffixes: G hidden width of a gate, P width of the prior features, H widths of a tower's hidden layers.
-A gate's input is a concatenation, and its first product the sum of those with the parts: each is taken where the part
-belongs, once per row, per scenario or per visit. Initial weights: Xavier-uniform, biases zero.
+A gate's input is a concatenation, so its first product is a sum of products with the parts, each computed once per row,
+scenario or visit. Initial weights: Xavier-uniform, biases zero.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from msr_models.modules.dense import xavier_parameter
 from msr_models.modules.routing import Routing
 from msr_models.modules.stacked import StackedLinear, StackedTowers, rows_of
 
@@ -21,7 +21,7 @@ from msr_models.modules.stacked import StackedLinear, StackedTowers, rows_of
 class EmbeddingGate(nn.Module):
     """EPNet: O = δ([E_scenario ; sg(e)]) ⊗ e (eq. 3-5), one gate for all scenarios.
 
-    The gate does not train the embedding that it reads; the product does.
+    The gate's input is detached: only the product trains e.
     """
 
     def __init__(
@@ -29,11 +29,11 @@ class EmbeddingGate(nn.Module):
     ) -> None:
         super().__init__()
         fan = scenario_width + in_width + hidden
-        self.scenario_KD = _xavier((num_scenarios, scenario_width), num_scenarios + scenario_width, generator)
-        self.scenario_weight_DG = _xavier((scenario_width, hidden), fan, generator)
-        self.weight_EG = _xavier((in_width, hidden), fan, generator)
+        self.scenario_KD = xavier_parameter((num_scenarios, scenario_width), num_scenarios + scenario_width, generator)
+        self.scenario_weight_DG = xavier_parameter((scenario_width, hidden), fan, generator)
+        self.weight_EG = xavier_parameter((in_width, hidden), fan, generator)
         self.bias_G = nn.Parameter(torch.zeros(hidden))
-        self.gate_weight_GE = _xavier((hidden, in_width), hidden + in_width, generator)
+        self.gate_weight_GE = xavier_parameter((hidden, in_width), hidden + in_width, generator)
         self.gate_bias_E = nn.Parameter(torch.zeros(in_width))
 
     def forward(self, e_BE: Tensor, routing: Routing) -> Tensor:
@@ -46,10 +46,10 @@ class EmbeddingGate(nn.Module):
 
 
 class PersonalisedTowers(nn.Module):
-    """PPNet: h_l <- δ_l([prior ; sg(O)]) ⊗ h_l behind every hidden layer of K towers (eq. 6-8), O the towers' input.
+    """PPNet: h_l ← δ_l([prior ; sg(O)]) ⊗ h_l after every hidden layer of K towers (eq. 6-8), O the towers' input.
 
-    The towers see O with its gradient, the gates without. δ has a value for every hidden unit of every tower, so W' is
-    a tower's own and W, which makes a person out of the prior, common to all; so are the products of the layers' W.
+    The towers see O with its gradient, the gates without. δ has one value per hidden unit of every tower: W' belongs to
+    a tower, W is common to all. The W of all layers are one product.
     """
 
     def __init__(
@@ -65,22 +65,22 @@ class PersonalisedTowers(nn.Module):
         super().__init__()
         self.towers = StackedTowers(num_scenarios, in_width, hidden, dropout, generator)
         fan, width = prior_width + in_width + gate_hidden, gate_hidden * len(hidden)
-        self.prior_weight_PG = _xavier((prior_width, width), fan, generator)
-        self.weight_EG = _xavier((in_width, width), fan, generator)
+        self.prior_weight_PG = xavier_parameter((prior_width, width), fan, generator)
+        self.weight_EG = xavier_parameter((in_width, width), fan, generator)
         self.bias_G = nn.Parameter(torch.zeros(width))
         self.gates = nn.ModuleList(StackedLinear(num_scenarios, gate_hidden, h, generator) for h in hidden)
 
     def of_prior(self, prior_BP: Tensor) -> Tensor:
-        """The prior's part of all gates' hidden layers, [B, layers * G]."""
+        """The prior's part of the hidden layers of all gates, [B, layers * G]."""
         product = prior_BP @ self.prior_weight_PG
         return product + self.bias_G.to(product.dtype)
 
     def of_input(self, o_NE: Tensor) -> Tensor:
-        """O's part of them, [N, layers * G], without a gradient to O; N rows or visits."""
+        """O's part of the same, [N, layers * G], without a gradient to O; N rows or visits."""
         return o_NE.detach() @ self.weight_EG
 
     def forward(self, o_VE: Tensor, gates_VG: Tensor, routing: Routing) -> Tensor:
-        """Logits [V] fp32; gates_VG: the two parts' sum at the visits."""
+        """Logits [V] fp32; gates_VG: sum of the two parts for the visits."""
         *layers, last = self.towers.layers
         h = o_VE
         hidden_of_layers = F.relu(gates_VG).chunk(len(layers), dim=1)
@@ -94,8 +94,3 @@ class PersonalisedTowers(nn.Module):
 def gate(logits: Tensor) -> Tensor:
     """2 σ(logits)."""
     return 2.0 * logits.sigmoid()
-
-
-def _xavier(shape: tuple[int, int], in_and_out: int, generator: torch.Generator) -> nn.Parameter:
-    bound = math.sqrt(6.0 / in_and_out)
-    return nn.Parameter(torch.empty(shape).uniform_(-bound, bound, generator=generator))

@@ -1,12 +1,11 @@
-"""Towers whose layers are scaled by what a small network makes of the towers' own input.
+"""Towers whose layers' inputs are scaled by a small network on the towers' input.
 
-Suffixes: I width of the input, H hidden width of the hypernetwork, G all its hidden numbers.
+Suffixes: I width of the input, H hidden width of the hypernetwork per layer, G of all layers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -14,14 +13,14 @@ from torch import Tensor, nn
 
 from msr_models.modules.dense import Dense
 from msr_models.modules.routing import Routing
-from msr_models.modules.stacked import StackedLinear
+from msr_models.modules.stacked import stacked_layers
 
 
 class HyperTowers(nn.Module):
     """K towers: R_l ← R_l ⊗ scale_l(R_0) before each layer l, the logit's too (Tang et al. 2023, eq. 10-13).
 
-    R_l is the tower's state below layer l: R_0 the input, then the outputs of the ReLU layers. hyper_hidden None: plain
-    towers, no scales. The logit is a linear layer in fp32.
+    R_l is the input of layer l: R_0 the towers' input, then the outputs of the ReLU layers. hyper_hidden None: towers
+    without scales. The logit is a linear layer in fp32.
     """
 
     def __init__(
@@ -35,7 +34,7 @@ class HyperTowers(nn.Module):
     ) -> None:
         super().__init__()
         widths = [in_width, *hidden, 1]
-        self.layers = nn.ModuleList(StackedLinear(num_scenarios, i, o, generator) for i, o in pairwise(widths))
+        self.layers = stacked_layers(num_scenarios, widths, generator)
         self.hypernetwork = None if hyper_hidden is None else Hypernetwork(in_width, hyper_hidden, widths, generator)
         self.dropout = dropout
 
@@ -53,8 +52,8 @@ class HyperTowers(nn.Module):
 class Hypernetwork(nn.Module):
     """scale_l = 2 σ(w_1l relu(w_0l R_0 + b_0l) + b_1l), one pair of layers for each l (Tang et al. 2023, eq. 11).
 
-    All scenarios share the weights (w has no index m); R_0 holds the scenario's own vector. The first layers are one
-    product. Initial weights: Xavier-uniform, biases zero, so that scales start about 1.
+    All scenarios share the weights; R_0 holds the scenario's vector. The first layers are one product. Initial weights:
+    Xavier-uniform, biases zero, so that scales start about 1.
     """
 
     def __init__(self, in_width: int, hidden: int, widths: Sequence[int], generator: torch.Generator) -> None:

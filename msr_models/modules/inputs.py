@@ -1,4 +1,4 @@
-"""What a model reads of a row: one vector per field, and one more for the behaviours."""
+"""The input layer of models: one vector per field, and one more for the behaviours."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ SequencePooling = Literal["mean", "din", "none"]
 
 
 class InputLayer(nn.Module):
-    """x [B, inputs, D]: the fields in order, and behind them one vector of the behaviours' items.
+    """[B, inputs, D]: the vectors of the fields in order, then one vector of the behaviours' items.
 
-    pooling `mean`: their mean. `din`: their sum with the weights of target attention (the row's item asks).
-    `none`: the fields alone. Raises TrainingError for `din` on a data set without behaviours.
+    pooling: `mean` of the items' vectors; `din`, their sum weighted by target attention with the row's item as query;
+    `none`, fields only. Raises TrainingError for `din` on a data set without behaviours.
     """
 
     def __init__(self, layout: FieldLayout, width: int, pooling: SequencePooling, generator: torch.Generator) -> None:
@@ -35,7 +35,7 @@ class InputLayer(nn.Module):
 
     @property
     def total_width(self) -> int:
-        """E of the concatenation."""
+        """E, the width of the concatenated vectors."""
         return self.num_vectors * self.width
 
     def forward(self, batch: Batch) -> Tensor:
@@ -46,7 +46,7 @@ class InputLayer(nn.Module):
         return torch.cat([fields_BFD, self._behaviours(batch, fields_BFD)[:, None]], dim=1)
 
     def concatenated(self, batch: Batch) -> Tensor:
-        """The same as one vector per row, e_BE."""
+        """All vectors of a row side by side, e_BE."""
         e_BE: Tensor = self(batch).flatten(1)
         return e_BE
 
@@ -59,7 +59,7 @@ class InputLayer(nn.Module):
 
 
 def require_behaviours(layout: FieldLayout, what: str) -> None:
-    """Raises TrainingError where the data set keeps no behaviours; what: the model or option that reads them."""
+    """Raise TrainingError if the data set has no behaviours; what: the model or option that needs them."""
     if layout.hist_length == 0:
         raise TrainingError(
             f"{what} needs behaviour sequences, and this data set keeps none (sequence.max_length is 0); take a model "

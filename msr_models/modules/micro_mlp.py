@@ -1,8 +1,7 @@
-"""Small MLPs that a scenario applies to every vector of a row; their parameters are cut from its embedding (DFFM)."""
+"""Small MLPs per scenario, applied to every vector of a row; their parameters are slices of its embedding (DFFM)."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -10,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from msr_models.modules.dense import xavier_uniform_
 from msr_models.modules.routing import Routing
 from msr_models.modules.stacked import routed_product, rows_of
 
@@ -26,9 +26,8 @@ class MicroMlp(nn.Module):
         self.shapes = list(pairwise((in_width, *widths)))
         parts: list[Tensor] = []
         for i, o in self.shapes:
-            bound = math.sqrt(6.0 / (i + o))
-            parts.append(torch.empty(num_scenarios, i * o).uniform_(-bound, bound, generator=generator))
-            parts.append(torch.zeros(num_scenarios, o))
+            parts += [torch.empty(num_scenarios, i * o), torch.zeros(num_scenarios, o)]
+            xavier_uniform_(parts[-2], i + o, generator)
         self.scenario_KE = nn.Parameter(torch.cat(parts, dim=1))
 
     def forward(self, x_VND: Tensor, routing: Routing) -> Tensor:

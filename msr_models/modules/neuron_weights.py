@@ -1,4 +1,4 @@
-"""Weights of neurons by scenario, some of which cut a neuron off (AdaSparse).
+"""Weights of neurons by scenario, which may be 0 and so cut a neuron (AdaSparse).
 
 Suffix: H neurons of a layer.
 """
@@ -18,22 +18,21 @@ def neuron_weights(
 ) -> tuple[Tensor, Tensor | None]:
     """(π_VH, kept_VH) (Yang et al. 2022). kept: 1 where π is not 0, else 0; None for `scaling`, which cuts nothing.
 
-    binarisation: π = 1[σ(αv) > ε]. scaling: π = β·σ(v). fusion: π = β·σ(αv) where that is more than ε, else exactly 0.
-    A step has no slope: the gradient of 1[·] is taken as that of σ(αv) (straight-through). π of `fusion` needs none of
-    it: it has the gradient of β·σ(αv) where it is kept.
+    binarisation: π = 1[σ(αv) > ε]. scaling: π = β·σ(v). fusion: π = β·σ(αv) where that exceeds ε, else 0.
+    Gradients: 1[·] has that of σ(αv) (straight-through); π of `fusion` that of β·σ(αv) where it is kept.
     """
     if form == "scaling":
         return beta * v_VH.sigmoid(), None
     soft_VH = (alpha * v_VH).sigmoid()
     weight_VH = soft_VH if form == "binarisation" else beta * soft_VH
     is_kept_VH = weight_VH > epsilon
-    # What is added is exactly 0.
+    # The added difference is exactly 0: it only carries the gradient
     kept_VH = is_kept_VH.to(v_VH.dtype) + (soft_VH - soft_VH.detach())
     return (kept_VH if form == "binarisation" else torch.where(is_kept_VH, weight_VH, 0.0)), kept_VH
 
 
 def sparsity_excess(kept_VH: Tensor, least: float, most: float) -> Tensor:
-    """(r − (least + most) / 2)² where r, the share of neurons that are cut, is outside [least, most], else 0; [V].
+    """(r − (least + most) / 2)² where r, the share of cut neurons, is outside [least, most], else 0; [V].
 
     The paper's λ·|r − r_target| with λ in proportion to |r − r_target| outside the range.
     """

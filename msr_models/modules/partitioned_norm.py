@@ -1,4 +1,4 @@
-"""Partitioned normalisation (STAR): every scenario's visits are normalised with that scenario's own moments."""
+"""Partitioned normalisation (STAR): visits are normalised with the moments of their scenario."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from torch.distributed.nn.functional import all_reduce
 from msr_models.modules.routing import Routing
 from msr_models.modules.stacked import rows_of
 
-# The moments of fewer visits than this say nothing.
+# Moments of fewer visits are not used
 MIN_VISITS = 2
 
 
 class PartitionedNorm(nn.Module):
     """z' = (γ ⊙ γ_p)(z − μ_p) / sqrt(σ²_p + ε) + (β + β_p) for visits of scenario p (Sheng et al. 2021, eq. 4-6).
 
-    Training: μ_p and σ²_p (biased) are those of p's visits in the batch, over all processes: the rows that train its
-    part, which are its own and the shared ones; places that only fill a fixed number of visits are left out. They move
-    the running moments by `momentum`, by 1/n at p's n-th time as long as that is more, so that these are plain means at
-    first and keep nothing of the values they start from (0 and 1). The running variance takes the unbiased one.
-    In eval mode, without gradients (a visit that trains nothing must not shape what others learn from), and for a
-    scenario with fewer than two visits in the batch the running moments serve and stay as they are.
+    Training: μ_p and σ²_p (biased) are the moments of p's visits in the batch over all processes, that is of its own
+    rows and the shared ones, without padding. The running moments move towards them by max(momentum, 1/n) at p's n-th
+    update, so that they are plain means at first and independent of their initial values (0 and 1); the variance moves
+    towards the unbiased one.
+    In eval mode, without gradients, and for a scenario with fewer than two visits in the batch the running moments are
+    used and not updated.
     """
 
     running_mean_KE: Tensor
@@ -56,13 +56,13 @@ class PartitionedNorm(nn.Module):
             )
 
     def _batch_moments(self, x_VE: Tensor, routing: Routing) -> tuple[Tensor, Tensor]:
-        """(mean, biased variance) per scenario, [K, E] each; remembers them."""
+        """(mean, biased variance) per scenario, [K, E] each; updates the running moments."""
         known_K1 = torch.arange(len(self.num_updates_K), device=x_VE.device)[:, None]
         member_KV = known_K1 == routing.scenario_V
         if routing.real_V is not None:
             member_KV = member_KV & routing.real_V
         member_KV = member_KV.to(x_VE.dtype)
-        # One message for sums and counts; of two passes the second is about the mean, so that nothing cancels.
+        # Sums and counts in one message; a second pass for the centred squares avoids cancellation
         totals = _over_processes(torch.cat([member_KV @ x_VE, member_KV.sum(1, keepdim=True)], dim=1))
         count_K1 = totals[:, -1:].detach()
         mean_KE = totals[:, :-1] / count_K1.clamp(min=1)
@@ -88,7 +88,7 @@ class PartitionedNorm(nn.Module):
 
 
 def _over_processes(sums: Tensor) -> Tensor:
-    """Sums of all processes, with gradients: what several learn is what one would."""
+    """Sums over all processes, with gradients, so that several processes train as one would."""
     if not (dist.is_available() and dist.is_initialized()):
         return sums
     summed: Tensor = all_reduce(sums)  # type: ignore[no-untyped-call]  # untyped in torch

@@ -1,4 +1,4 @@
-"""The fields that say who asks for what: the prior that personalises a network (PPNet)."""
+"""The prior of PPNet: the vectors of user, item and the like, which personalise a network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from schemas.errors import TrainingError
 
 
 class PriorFields:
-    """[E_user ; E_item ; ...] of a row's vectors. names None: field `user` where there is one, and the item's field.
+    """[E_user ; E_item ; ...] of a row. names: fields; None: `user`, where there is one, and the item.
 
     Raises TrainingError for a name that is no field.
     """
@@ -33,5 +33,5 @@ class PriorFields:
         return len(self.names) * self.width
 
     def __call__(self, e_BE: Tensor) -> Tensor:
-        """[B, P] of the concatenated vectors, fields first."""
+        """[B, P] from e_BE, in which the fields come first."""
         return torch.cat([e_BE[:, start : start + self.width] for start in self.starts], dim=1)

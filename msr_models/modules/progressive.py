@@ -5,7 +5,6 @@ Suffixes: X a scenario's own experts, S experts that all share, C inputs of the 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -13,12 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from msr_models.modules.dense import xavier_parameter, xavier_uniform_
 from msr_models.modules.routing import Routing
-from msr_models.modules.stacked import StackedLinear, routed_product, rows_of
+from msr_models.modules.stacked import routed_product, rows_of, stacked_layers, through_all
 
 
 class ScenarioExperts(nn.Module):
-    """X experts of its own for every scenario: MLPs with ReLU after every layer. Xavier-uniform per expert."""
+    """X experts per scenario: MLPs with ReLU after every layer. Initial weights: Xavier-uniform per expert."""
 
     def __init__(
         self,
@@ -33,10 +33,8 @@ class ScenarioExperts(nn.Module):
         sizes = list(pairwise([in_width, *hidden]))
         self.weights = nn.ParameterList(torch.empty(num_scenarios, i, num_experts, o) for i, o in sizes)
         self.biases = nn.ParameterList(torch.zeros(num_scenarios, num_experts, o) for _, o in sizes)
-        with torch.no_grad():
-            for weight, (i, o) in zip(self.weights, sizes, strict=True):
-                bound = math.sqrt(6.0 / (i + o))
-                weight.uniform_(-bound, bound, generator=generator)
+        for weight, (i, o) in zip(self.weights, sizes, strict=True):
+            xavier_uniform_(weight, i + o, generator)
         self.dropout = dropout
 
     def forward(self, x_VC: Tensor, routing: Routing) -> Tensor:
@@ -44,7 +42,7 @@ class ScenarioExperts(nn.Module):
         visits, (experts, width) = x_VC.shape[0], self.weights[0].shape[2:]
         first = routed_product(x_VC, self.weights[0].flatten(2), routing.ends_K)
         h_VXH = self._activate(first.view(visits, experts, width), rows_of_experts(self.biases[0], routing))
-        # Behind the first layer every expert has an input of its own: groups are (expert, scenario).
+        # After the first layer every expert has an input of its own: groups are (expert, scenario)
         starts_X1 = visits * torch.arange(experts, device=x_VC.device, dtype=torch.int32)[:, None]
         ends = (routing.ends_K + starts_X1).flatten()
         for weight, bias in zip(self.weights[1:], self.biases[1:], strict=True):
@@ -77,10 +75,10 @@ def rows_of_experts(bias_KXH: Tensor, routing: Routing) -> Tensor:
 
 
 class ProgressiveLevel(nn.Module):
-    """One level: streams x_k of every scenario and, but for the last level, one that all share.
+    """One level: a stream x_k per scenario and, except on the last level, a shared one x_S.
 
     x_k' = softmax(W_k x_k) [E_k(x_k) ; E_S(x_S)];  x_S' = softmax(W_S x_S) [E_1(x_1) ; ... ; E_K(x_K) ; E_S(x_S)]
-    (Tang et al. 2020, eq. 1-8). A gate is a product and a softmax: nothing normalises its input.
+    (Tang et al. 2020, eq. 1-8). A gate is a product and a softmax.
     """
 
     def __init__(
@@ -96,21 +94,19 @@ class ProgressiveLevel(nn.Module):
     ) -> None:
         super().__init__()
         self.own = ScenarioExperts(num_scenarios, in_width, num_specific, hidden, dropout, generator)
-        self.shared = nn.ModuleList(
-            StackedLinear(num_shared, i, o, generator) for i, o in pairwise([in_width, *hidden])
-        )
+        self.shared = stacked_layers(num_shared, [in_width, *hidden], generator)
         self.dropout = dropout
         self.gate_KCX = _gate((num_scenarios, in_width, num_specific + num_shared), generator)
-        # The last level's shared stream would go nowhere.
+        # Nothing reads a shared stream of the last level
         width = num_scenarios * num_specific + num_shared
         self.shared_gate_CX = None if is_last else _gate((in_width, width), generator)
 
     def forward(self, x_VC: Tensor, shared_BC: Tensor, routing: Routing) -> Tensor:
-        """The visits' streams behind this level, [V, H]: only the visits' own experts run."""
+        """The visits' streams after this level, [V, H]: only the experts of their scenarios run."""
         return self._at_visits(x_VC, self.own(x_VC, routing), self._shared_experts(shared_BC), routing)
 
     def before_last(self, x: Tensor, shared_BC: Tensor, routing: Routing) -> tuple[Tensor, Tensor]:
-        """Streams of the visits [V, H] and the shared one [B, H], which asks all experts; x [B, C] or [B, K, C]."""
+        """Streams of the visits [V, H] and the shared one [B, H], which needs all experts; x [B, C] or [B, K, C]."""
         own_BKXH, shared_BSH = self.own.every(x), self._shared_experts(shared_BC)
         own_VXH = at_visits(own_BKXH, routing)
         x_VH = self._at_visits(at_visits(x, routing), own_VXH, shared_BSH, routing)
@@ -137,15 +133,11 @@ class ProgressiveLevel(nn.Module):
         return torch.einsum("bx,bxh->bh", gate_BX, torch.cat([own_BKXH.flatten(1, 2), shared_BSH], dim=1))
 
     def _shared_experts(self, shared_BC: Tensor) -> Tensor:
-        h = shared_BC
-        for layer in self.shared:
-            assert isinstance(layer, StackedLinear)
-            h = F.dropout(F.relu(layer.every(h)), self.dropout, self.training)
-        return h.transpose(0, 1)
+        return through_all(self.shared, shared_BC, self.dropout if self.training else 0.0).transpose(0, 1)
 
 
 class ProgressiveExperts(nn.Module):
-    """Levels one behind another, from x [B, E] to a mixture [V, H] per visit."""
+    """Levels in sequence, from x [B, E] to a mixture per visit [V, H]."""
 
     def __init__(
         self,
@@ -168,7 +160,7 @@ class ProgressiveExperts(nn.Module):
         )
 
     def forward(self, x_BE: Tensor, routing: Routing) -> Tensor:
-        """[V, H]. What the shared stream asks of all scenarios runs once per row, the last level once per visit."""
+        """[V, H]. All levels but the last run once per row and scenario, the last one once per visit."""
         *levels, last = [level for level in self.levels if isinstance(level, ProgressiveLevel)]
         x, shared_BC = x_BE, x_BE
         for level in levels[:-1]:
@@ -182,7 +174,7 @@ class ProgressiveExperts(nn.Module):
 
 
 def at_visits(values: Tensor, routing: Routing) -> Tensor:
-    """What the visits take of values [B, C] (the same for all scenarios) or [B, K, ...]."""
+    """values [B, C] (the same for all scenarios) or [B, K, ...] at the visits' rows and scenarios."""
     if values.dim() == 2:
         return values.index_select(0, routing.row_index_V)
     place_V = routing.row_index_V * values.shape[1] + routing.scenario_V
@@ -190,6 +182,4 @@ def at_visits(values: Tensor, routing: Routing) -> Tensor:
 
 
 def _gate(shape: tuple[int, ...], generator: torch.Generator) -> nn.Parameter:
-    weight = torch.empty(shape)
-    bound = math.sqrt(6.0 / (shape[-2] + shape[-1]))
-    return nn.Parameter(weight.uniform_(-bound, bound, generator=generator))
+    return xavier_parameter(shape, shape[-2] + shape[-1], generator)

@@ -1,4 +1,4 @@
-"""Which rows visit which scenario's parts, sorted by scenario so that stacked weights see contiguous groups."""
+"""Visits: rows in the parts of scenarios, sorted by scenario so that stacked weights see contiguous groups."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Routing:
     """V visits sorted by (scenario, row): visit v is row row_index_V[v] at scenario scenario_V[v].
 
     ends_K int32: visits [ends_K[k-1], ends_K[k]) belong to scenario k; a scenario without rows has an empty group.
-    real_V is None, or False for the places at the end that only fill a fixed number of visits (copies of row 0 in the
-    last scenario): their logits must not count.
+    real_V: None, or False for padding at the end up to a fixed number of visits (copies of row 0 in the last scenario),
+    whose logits must not count.
     """
 
     row_index_V: Tensor
@@ -25,8 +25,10 @@ class Routing:
 
     @classmethod
     def of_mask(cls, visit_KB: Tensor, capacity: int | None = None) -> Routing:
-        """Visits where visit_KB (bool) is True. `capacity`: exactly that many places, so that shapes stay the same from
-        batch to batch and nothing waits for the device; it must not be less than the visits.
+        """Visits where visit_KB (bool) is True.
+
+        capacity: pad to this number of visits, so that shapes are the same in every batch and nothing waits for the
+        device; it must be at least the number of visits.
         """
         ends_K = visit_KB.sum(1).cumsum(0).to(torch.int32)
         num_scenarios, num_rows = visit_KB.shape
@@ -34,7 +36,7 @@ class Routing:
             scenario_V, row_V = visit_KB.nonzero(as_tuple=True)
             return cls(row_V, scenario_V, ends_K, num_rows)
         flat = visit_KB.flatten()
-        # One place more than asked for takes what is no visit.
+        # One place more, which takes all pairs that are no visit
         place = torch.where(flat, flat.cumsum(0) - 1, capacity)
         pair = torch.arange(flat.shape[0], device=flat.device)
         filler = (num_scenarios - 1) * num_rows
@@ -46,7 +48,7 @@ class Routing:
     @classmethod
     def own(cls, scenario_B: Tensor, num_scenarios: int) -> Routing:
         """Every row visits its own scenario only."""
-        # A sort keeps the number of visits known: nothing waits for the device.
+        # Unlike of_mask without capacity, a sort does not wait for the device
         scenario_V, row_V = torch.sort(scenario_B, stable=True)
         return cls(row_V, scenario_V, _ends(scenario_V, num_scenarios), scenario_B.shape[0])
 
@@ -66,7 +68,7 @@ class Routing:
         return cls(rows_B.repeat(num_scenarios), scenarios_K.repeat_interleave(num_rows), ends_K, num_rows)
 
     def to_rows(self, values_V: Tensor) -> Tensor:
-        """values_V of `own` visits back in row order, [B, ...]."""
+        """values_V of an `own` routing in row order, [B, ...]."""
         place_B = torch.empty_like(self.row_index_V)
         place_B[self.row_index_V] = torch.arange(self.num_rows, device=place_B.device)
         return values_V.index_select(0, place_B)

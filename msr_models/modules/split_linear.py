@@ -1,17 +1,16 @@
-"""A linear layer on two inputs side by side, with the product of each taken where that input is known."""
+"""A linear layer on two concatenated inputs whose two products are computed separately."""
 
 from __future__ import annotations
-
-import math
 
 import torch
 from torch import Tensor, nn
 
+from msr_models.modules.dense import xavier_parameter, xavier_uniform_
 from msr_models.modules.stacked import rows_of
 
 
 class SplitLinear(nn.Module):
-    """W [x ; y] + b = first(x) + second(y), so that neither product is repeated because the other input differs.
+    """W [x ; y] + b = first(x) + second(y): each product is computed once per row of its own input.
 
     Shapes: x [N, I], y [M, J], each result [., O]. Initial weights: Xavier-uniform of the whole layer, b zero.
     """
@@ -21,10 +20,8 @@ class SplitLinear(nn.Module):
         self.first_weight_IO = nn.Parameter(torch.empty(first_width, out_width))
         self.second_weight_JO = nn.Parameter(torch.empty(second_width, out_width))
         self.bias_O = nn.Parameter(torch.zeros(out_width))
-        bound = math.sqrt(6.0 / (first_width + second_width + out_width))
-        with torch.no_grad():
-            self.first_weight_IO.uniform_(-bound, bound, generator=generator)
-            self.second_weight_JO.uniform_(-bound, bound, generator=generator)
+        for weight in (self.first_weight_IO, self.second_weight_JO):
+            xavier_uniform_(weight, first_width + second_width + out_width, generator)
 
     def first(self, x_NI: Tensor) -> Tensor:
         """[N, O] without the bias."""
@@ -43,5 +40,4 @@ class SplitLinear(nn.Module):
 
 def scenario_vectors(num_scenarios: int, width: int, generator: torch.Generator) -> nn.Parameter:
     """One trainable vector per scenario, [K, D], Xavier-uniform."""
-    bound = math.sqrt(6.0 / (num_scenarios + width))
-    return nn.Parameter(torch.empty(num_scenarios, width).uniform_(-bound, bound, generator=generator))
+    return xavier_parameter((num_scenarios, width), num_scenarios + width, generator)

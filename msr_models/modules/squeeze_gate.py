@@ -1,7 +1,4 @@
-"""Squeeze-and-excitation with the weights of a scenario: how much each input vector counts there.
-
-Suffixes: C input vectors that all scenarios share.
-"""
+"""Squeeze-and-excitation per scenario: weights of the input vectors. Suffix: C common input vectors."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from msr_models.modules.stacked import StackedLinear
 class SqueezeGate(nn.Module):
     """e^m = [z_1 e_1 ; ... ; z_C e_C], z = σ(W^m [mean(e_1) ... mean(e_C)] + b^m) (Tang et al. 2023, eq. 5).
 
-    mean: over the D numbers of one vector, so that W^m is [C, C]. Initial weights: Xavier-uniform, biases zero.
+    mean: over the D elements of a vector, so that W^m is [C, C]. Initial weights: Xavier-uniform, biases zero.
     """
 
     def __init__(self, num_scenarios: int, num_vectors: int, generator: torch.Generator) -> None:
@@ -23,7 +20,7 @@ class SqueezeGate(nn.Module):
         self.excite = StackedLinear(num_scenarios, num_vectors, num_vectors, generator)
 
     def forward(self, e_BCD: Tensor, routing: Routing) -> Tensor:
-        """[V, C * D]: the visits' rows, each vector scaled by its scenario's weight; squeezed once per row."""
+        """[V, C * D]: the rows of the visits, each vector scaled by its scenario's weight."""
         squeezed_VC = e_BCD.mean(2).index_select(0, routing.row_index_V)
         z_VC = self.excite(squeezed_VC, routing).sigmoid()
         scaled_VCD: Tensor = e_BCD.index_select(0, routing.row_index_V) * z_VC[:, :, None]

@@ -1,25 +1,25 @@
-"""Scenario parts as stacked weights [K, in, out] with routed products: no Python loop over scenarios."""
+"""The parts of K scenarios as stacked weights [K, in, out] with routed products: no Python loop over scenarios."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from msr_models.modules.dense import xavier_uniform_
 from msr_models.modules.routing import Routing
 
-# The grouped product wants rows of whole 16 bytes.
+# The grouped product requires rows of a multiple of 16 bytes
 _ALIGN_BYTES = 16
 
 
 def routed_product(x_VI: Tensor, weight_KIO: Tensor, ends_K: Tensor) -> Tensor:
     """out[v] = x[v] @ weight[scenario of v], for visits sorted by scenario; ends_K as in Routing. Returns [V, O].
 
-    Under autocast in the lower precision, like any other product.
+    Under autocast in the lower precision, as any product.
     """
     x_VI, weight_KIO = _autocast(x_VI), _autocast(weight_KIO)
     if x_VI.shape[0] == 0:
@@ -32,13 +32,12 @@ def routed_product(x_VI: Tensor, weight_KIO: Tensor, ends_K: Tensor) -> Tensor:
         weight_KIO = F.pad(weight_KIO, (0, pad_out, 0, pad_in))
     product = _grouped_product
     if torch.compiler.is_compiling() and x_VI.dtype != torch.bfloat16:
-        # The compiler's shape rule for it knows bf16 alone. `disable` is untyped in torch
-        product = torch.compiler.disable(product)  # type: ignore[no-untyped-call]  # see above
+        # The compiler has a shape rule for bf16 only
+        product = torch.compiler.disable(product)  # type: ignore[no-untyped-call]  # untyped in torch
     out_VO = product(x_VI.contiguous(), weight_KIO, ends_K)
     if out_VO.requires_grad:
-        # Its backward refuses a broadcast gradient, such as that of a plain sum.
-        # register_hook is untyped in torch
-        out_VO.register_hook(torch.Tensor.contiguous)  # type: ignore[no-untyped-call]
+        # Its backward refuses a broadcast gradient, such as that of a plain sum
+        out_VO.register_hook(torch.Tensor.contiguous)  # type: ignore[no-untyped-call]  # untyped in torch
     return out_VO[:, :width] if pad_out else out_VO
 
 
@@ -47,13 +46,13 @@ def _grouped_product(x_VI: Tensor, weight_KIO: Tensor, ends_K: Tensor) -> Tensor
 
 
 def _autocast(x: Tensor) -> Tensor:
-    """x as autocast would give it to a product (the grouped product is not on its list)."""
+    """x in autocast's dtype (autocast does not cover the grouped product)."""
     kind = x.device.type
     return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
 
 class _RowsOf(torch.autograd.Function):
-    """values[index], whose gradient is summed quickly although each row is named by thousands of visits."""
+    """values[index] with a fast gradient where thousands of visits read the same few rows."""
 
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, values_KO: Tensor, index_V: Tensor) -> Tensor:
@@ -69,13 +68,13 @@ class _RowsOf(torch.autograd.Function):
         if grad_VO.device.type == "cpu":
             summed = torch.ops.aten.embedding_dense_backward(grad_VO.contiguous(), index_V, num_rows, -1, False)
             return summed, None
-        # Thousands of atomic additions to the same few rows would queue up on a GPU.
+        # On a GPU thousands of atomic additions to the same few rows would be serial
         member_KV = torch.arange(num_rows, device=index_V.device)[:, None] == index_V
         return member_KV.to(grad_VO.dtype) @ grad_VO, None
 
 
 def rows_of(values_KO: Tensor, index_V: Tensor) -> Tensor:
-    """values_KO[index_V], [V, O]: few rows, each named by many visits."""
+    """values_KO[index_V], [V, O]: few rows, each read by many visits."""
     picked: Tensor = _RowsOf.apply(values_KO, index_V)  # type: ignore[no-untyped-call]  # untyped in torch
     return picked
 
@@ -87,9 +86,7 @@ class StackedLinear(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(num_scenarios, in_width, out_width))
         self.bias = nn.Parameter(torch.zeros(num_scenarios, out_width))
-        bound = math.sqrt(6.0 / (in_width + out_width))
-        with torch.no_grad():
-            self.weight.uniform_(-bound, bound, generator=generator)
+        xavier_uniform_(self.weight, in_width + out_width, generator)
 
     def forward(self, x_VI: Tensor, routing: Routing) -> Tensor:
         """[V, in] of sorted visits -> [V, out]."""
@@ -97,11 +94,11 @@ class StackedLinear(nn.Module):
             return self._logits(x_VI, routing)[:, None]
         out_VO = routed_product(x_VI, self.weight, routing.ends_K)
         bias_VO = rows_of(self.bias.to(out_VO.dtype), routing.scenario_V)
-        # In place where the product's padding was not cut off: one pass over [V, out] less.
+        # In place unless the product is a view of a padded one: one pass over [V, out] less
         return out_VO.add_(bias_VO) if out_VO._base is None else out_VO + bias_VO
 
     def _logits(self, x_VI: Tensor, routing: Routing) -> Tensor:
-        """A layer of width 1, [V] in full precision: a logit rounded to eight bits would tie with its neighbours."""
+        """A layer of width 1, [V] fp32: logits rounded to bf16 would be tied."""
         weight_VI = rows_of(self.weight.squeeze(2), routing.scenario_V)
         bias_V = rows_of(self.bias, routing.scenario_V).squeeze(1)
         with torch.autocast(x_VI.device.type, enabled=False):
@@ -114,15 +111,27 @@ class StackedLinear(nn.Module):
         return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight)
 
 
+def stacked_layers(stacks: int, widths: Sequence[int], generator: torch.Generator) -> nn.ModuleList:
+    """The layers of `stacks` MLPs side by side; widths: of the input and of every layer."""
+    return nn.ModuleList(StackedLinear(stacks, i, o, generator) for i, o in pairwise(widths))
+
+
+def through_all(layers: Iterable[nn.Module], x: Tensor, dropout: float) -> Tensor:
+    """x [B, in] through all of K MLPs, [K, B, out]: ReLU and dropout after every layer; x itself without layers."""
+    for layer in layers:
+        assert isinstance(layer, StackedLinear)
+        x = F.dropout(F.relu(layer.every(x), inplace=True), dropout)
+    return x
+
+
 class StackedTowers(nn.Module):
-    """K towers: MLPs with ReLU between layers and a plain linear logit (no ReLU, no norm on it)."""
+    """K towers: MLPs with ReLU and dropout after every hidden layer, and a linear logit."""
 
     def __init__(
         self, num_scenarios: int, in_width: int, hidden: Sequence[int], dropout: float, generator: torch.Generator
     ) -> None:
         super().__init__()
-        widths = [in_width, *hidden, 1]
-        self.layers = nn.ModuleList(StackedLinear(num_scenarios, i, o, generator) for i, o in pairwise(widths))
+        self.layers = stacked_layers(num_scenarios, [in_width, *hidden, 1], generator)
         self.dropout = dropout
 
     def forward(self, x_VI: Tensor, routing: Routing) -> Tensor:
@@ -135,10 +144,7 @@ class StackedTowers(nn.Module):
 
     def every(self, x_BI: Tensor) -> Tensor:
         """Logits [B, K] of every row in every tower."""
-        h = x_BI
-        for layer in self.layers[:-1]:
-            assert isinstance(layer, StackedLinear)
-            h = F.dropout(F.relu(layer.every(h)), self.dropout, self.training)
+        h = through_all(self.layers[:-1], x_BI, self.dropout if self.training else 0.0)
         last = self.layers[-1]
         assert isinstance(last, StackedLinear)
         with torch.autocast(h.device.type, enabled=False):

@@ -1,8 +1,7 @@
-"""Star topology: a scenario's network is one that all share, multiplied and shifted by the scenario's own."""
+"""Star topology: a scenario's weights are the shared ones, multiplied and shifted by its own."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -10,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from msr_models.modules.dense import xavier_uniform_
 from msr_models.modules.routing import Routing
 from msr_models.modules.stacked import routed_product, rows_of
 
@@ -26,9 +26,7 @@ class StarLinear(nn.Module):
         self.bias_O = nn.Parameter(torch.zeros(out_width))
         self.own_weight_KIO = nn.Parameter(torch.ones(num_scenarios, in_width, out_width))
         self.own_bias_KO = nn.Parameter(torch.zeros(num_scenarios, out_width))
-        bound = math.sqrt(6.0 / (in_width + out_width))
-        with torch.no_grad():
-            self.weight_IO.uniform_(-bound, bound, generator=generator)
+        xavier_uniform_(self.weight_IO, in_width + out_width, generator)
 
     def forward(self, x_VI: Tensor, routing: Routing) -> Tensor:
         """[V, in] of visits sorted by scenario -> [V, out]."""
@@ -36,7 +34,7 @@ class StarLinear(nn.Module):
         return out_VO + rows_of((self.bias_O + self.own_bias_KO).to(out_VO.dtype), routing.scenario_V)
 
     def logits(self, x_VI: Tensor, routing: Routing) -> Tensor:
-        """The layer of width 1, [V] fp32: in lower precision neighbouring logits would tie."""
+        """A layer of width 1, [V] fp32: logits rounded to bf16 would be tied."""
         weight_KI, bias_K1 = (self.weight_IO * self.own_weight_KIO).squeeze(2), self.bias_O + self.own_bias_KO
         with torch.autocast(x_VI.device.type, enabled=False):
             weighted_VI = x_VI.float() * rows_of(weight_KI, routing.scenario_V)
@@ -44,7 +42,7 @@ class StarLinear(nn.Module):
 
 
 class StarTowers(nn.Module):
-    """K towers of StarLinear layers with ReLU between them and a plain linear logit."""
+    """K towers of StarLinear layers: ReLU and dropout after every hidden layer, and a linear logit."""
 
     def __init__(
         self, num_scenarios: int, in_width: int, hidden: Sequence[int], dropout: float, generator: torch.Generator

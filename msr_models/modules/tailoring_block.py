@@ -1,6 +1,6 @@
-"""SFPNet's Scenario-Tailoring Block: a scenario's context, and every field and every behaviour tailored to it.
+"""SFPNet's Scenario-Tailoring Block: fields and behaviours are tailored to a context of the scenario.
 
-Suffixes: R rows that are read (V visits once a scenario has had its say), P pooled behaviours, C context, T two D.
+Suffixes: R input rows (visits, after the first block that reads the scenario), P pooled behaviours, C context, T 2D.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from msr_models.modules.tailoring_gate import ScenarioGate, Visits
 
 BlockPart = Literal["dap", "sam", "rtm"]
 
-# Under the root: where all behaviours of a row are alike its slope would be infinite. Far below a vector's variance.
+# Added under the root, whose slope is infinite where all behaviours of a row are equal; far below a vector's variance
 _VARIANCE_FLOOR = 1e-8
 
 
@@ -29,12 +29,12 @@ class ScenarioTailoringBlock(nn.Module):
          x_i' = ReLU(W_i1 x_i + b_i1) + σ(W_i2 x_i + b_i2) ⊗ c_i               eq. 6
          v_i' = ReLU(W_4 v_i + b_4) + σ(W_5 v_i + b_5) ⊗ c_b                   eq. 7
 
-    Two readings of the paper. It gives c_b the width 2D that B has, but eq. 7 multiplies it with D: here W_3 gives D
-    (any linear map of 2D to D is a part of W_3). And its text calls eq. 6's x_i the output of SAM, but its symbol is
-    the block's input, "the original feature representation": that is taken.
+    Two readings of the paper. It gives c_b the width 2D of B, but eq. 7 multiplies it with a vector of width D: here
+    W_3 maps to D. And its text calls x_i of eq. 6 the output of SAM, but its symbol ("the original feature
+    representation") is the block's input, which is used here.
 
-    Without `dap` B is the mean alone; without `sam` X̂ is not gated and the block does not know the scenario; without
-    `rtm` x' is the gated x, v' = v, and there is no gate for B, which nothing would read.
+    Without `dap` B is the mean alone; without `sam` X̂ is not gated, so that the block is independent of the scenario;
+    without `rtm` x' is the gated x, v' = v, and B has no gate, because nothing reads it.
     Initial weights: Xavier-uniform, biases zero.
     """
 
@@ -85,7 +85,7 @@ class ScenarioTailoringBlock(nn.Module):
 
 
 def _tailored(product_RNT: Tensor, signal_VND: Tensor, visits: Visits) -> Tensor:
-    """ReLU(first half) + σ(second half) ⊗ signal; what a row needs of it is computed before its visits."""
+    """ReLU(first half) + σ(second half) ⊗ signal; both halves are computed once per row."""
     own_RND, gate_RND = product_RNT.chunk(2, dim=2)
     return torch.addcmul(visits.of(F.relu(own_RND)), visits.of(gate_RND.sigmoid()), signal_VND)
 
@@ -93,21 +93,20 @@ def _tailored(product_RNT: Tensor, signal_VND: Tensor, visits: Visits) -> Tensor
 def pooled_behaviours(v_RLD: Tensor, real_RL: Tensor, *, with_std: bool) -> Tensor:
     """Distribution-aware pooling: mean and standard deviation of the real behaviours, [R, 2D] (or the mean, [R, D]).
 
-    fp32, and centred, unlike eq. 2's difference of two large numbers. Without behaviours the mean is 0; of equal ones
-    (or none) the deviation is 1e-4, and its gradient 0.
+    fp32, from centred values: eq. 2 subtracts two large numbers. Without behaviours the mean is 0; the deviation of
+    equal behaviours (or none) is 1e-4 with gradient 0.
     """
     with torch.autocast(v_RLD.device.type, enabled=False):
         weight_RL = real_RL / real_RL.sum(1, keepdim=True).clamp(min=1)
         if not with_std:
             return torch.bmm(weight_RL[:, None], v_RLD.float()).squeeze(1)
-        # Function.apply is untyped in torch
-        pooled_R2D: Tensor = _Moments.apply(v_RLD.float(), weight_RL)  # type: ignore[no-untyped-call]
+        pooled_R2D: Tensor = _Moments.apply(v_RLD.float(), weight_RL)  # type: ignore[no-untyped-call]  # in torch
         return pooled_R2D.flatten(1)
 
 
 class _Moments(torch.autograd.Function):
-    """Weighted mean and deviation over L, [R, 2, D]; their gradients in one go: the deviation's has no part through
-    the mean.
+    """Weighted mean and deviation over L, [R, 2, D], with one pass for both gradients (the deviation's does not pass
+    through the mean).
     """
 
     @staticmethod

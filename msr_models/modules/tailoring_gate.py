@@ -1,6 +1,6 @@
-"""Gates that a scenario's embedding opens and closes, and SFPNet's S-DNN made of them.
+"""SFPNet's gates on the embedding of the scenario, and its S-DNN.
 
-Suffixes: R rows that are read, S width of a scenario's embedding, C context, G hidden, H out.
+Suffixes: R input rows, S width of a scenario's embedding, C context, G hidden, H output width.
 """
 
 from __future__ import annotations
@@ -13,31 +13,31 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from msr_models.modules.dense import Dense, xavier_uniform_
+from msr_models.modules.dense import Dense, xavier_parameter
 from msr_models.modules.split_linear import SplitLinear
 from msr_models.modules.stacked import rows_of
 
 
 @dataclass(frozen=True, slots=True)
 class Visits:
-    """V visits of scenarios: visit v reads row row_index_V[v] of what a layer is given (None: its row v)."""
+    """V visits: visit v reads row row_index_V[v] of a layer's input (None: row v)."""
 
     scenario_V: Tensor
     row_index_V: Tensor | None
 
     def of(self, rows: Tensor) -> Tensor:
-        """What each visit reads, [V, ...]."""
+        """The visits' rows, [V, ...]."""
         return rows if self.row_index_V is None else rows.index_select(0, self.row_index_V)
 
     def reached(self) -> Visits:
-        """The same visits where rows have become visits."""
+        """The same visits for an input that has one row per visit."""
         return replace(self, row_index_V=None)
 
 
 class ScenarioGate(nn.Module):
     """A = σ(W_1 LN(ReLU(W_0 [x ; s] + b_0)) + b_1), s the scenario's embedding (SFPNet, eq. 3 and 10); 0 < A < 1.
 
-    The product of W_0 with x is taken once per row and that with s once per scenario. Initial weights: Xavier-uniform,
+    The product of W_0 with x is computed once per row, that with s once per scenario. Initial weights: Xavier-uniform,
     biases zero.
     """
 
@@ -53,7 +53,7 @@ class ScenarioGate(nn.Module):
         """[V, out]."""
         rows_RG, scenarios_KG = self.joined.first(x_RI), self.joined.second(scenario_KS)
         h_VG = F.relu(visits.of(rows_RG) + rows_of(scenarios_KG.to(rows_RG.dtype), visits.scenario_V))
-        # In full precision, as a GPU would: the norm's own gradient is a small difference of large sums.
+        # fp32 also under autocast on a CPU: the norm's gradient is a small difference of large sums
         gate_VO: Tensor = self.out(self.norm(h_VG.float()))
         return gate_VO.sigmoid()
 
@@ -61,7 +61,7 @@ class ScenarioGate(nn.Module):
 class ScenarioAwareDNN(nn.Module):
     """S-DNN: H^j = ReLU(W (H^{j-1} ⊗ A^j) + b), A^j a ScenarioGate of H^{j-1} (SFPNet, eq. 10-11), and a linear logit.
 
-    gate_hidden None: without gates, a plain DNN that does not know the scenario.
+    gate_hidden None: a plain DNN, without gates and independent of the scenario.
     """
 
     def __init__(
@@ -79,9 +79,8 @@ class ScenarioAwareDNN(nn.Module):
         self.gates: nn.ModuleList | None = None
         if gate_hidden is not None:
             self.gates = nn.ModuleList(ScenarioGate(i, scenario_width, gate_hidden, i, generator) for i in widths[:-1])
-        self.head_H = nn.Parameter(torch.empty(widths[-1]))
+        self.head_H = xavier_parameter((widths[-1],), widths[-1] + 1, generator)
         self.head_bias = nn.Parameter(torch.zeros(1))
-        xavier_uniform_(self.head_H, widths[-1] + 1, generator)
         self.dropout = dropout
 
     def forward(self, h_RI: Tensor, scenario_KS: Tensor, visits: Visits) -> Tensor:

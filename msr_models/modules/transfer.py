@@ -1,7 +1,6 @@
-"""How scenarios share what they learn of common features: OptMSM's transfer operations FCN, MoE and CGC.
+"""OptMSM's transfer operations FCN, MoE and CGC: from gated inputs x_VE of the visits to representations r_VH.
 
-Each turns the visits' inputs x_VE, gated by their scenario already, into representations r_VH. All end in a ReLU (or a
-mixture of such): no number of r is negative, and so no cosine of two of them. Suffixes: X experts.
+All end in a ReLU or a mixture of ReLUs, so that r and the cosine of two r are not negative. Suffix: X experts.
 """
 
 from __future__ import annotations
@@ -14,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from msr_models.modules.dense import xavier_uniform_
+from msr_models.modules.dense import xavier_parameter
 from msr_models.modules.progressive import ScenarioExperts
 from msr_models.modules.routing import Routing
-from msr_models.modules.stacked import StackedLinear, routed_product
+from msr_models.modules.stacked import routed_product, stacked_layers, through_all
 from msr_models.modules.star_towers import StarLinear
 
 
@@ -35,14 +34,7 @@ class Transfer(nn.Module, ABC):
 
     def _shared_experts(self, layers: nn.ModuleList, x_VE: Tensor) -> Tensor:
         """[V, X, H]: every expert on every visit."""
-        h = x_VE
-        for layer in layers:
-            assert isinstance(layer, StackedLinear)
-            h = self._activated(layer.every(h))
-        return h.transpose(0, 1)
-
-    def _activated(self, h: Tensor) -> Tensor:
-        return F.dropout(F.relu(h, inplace=True), self.dropout, self.training)
+        return through_all(layers, x_VE, self.dropout if self.training else 0.0).transpose(0, 1)
 
 
 class StarTransfer(Transfer):
@@ -59,14 +51,14 @@ class StarTransfer(Transfer):
         """r_VH."""
         h = x_VE
         for layer in self.layers:
-            h = self._activated(layer(h, routing))
+            h = F.dropout(F.relu(layer(h, routing), inplace=True), self.dropout, self.training)
         return h
 
 
 class MixtureTransfer(Transfer):
     """MoE: Σ_e softmax(W^m x)_e MLP_e(x) over experts that all scenarios share (Ma et al. 2018, eq. 5-7).
 
-    x carries the scenario's gate: unlike MMoE's, experts run once per visit.
+    x is gated by the scenario: unlike MMoE's, experts run once per visit.
     """
 
     def __init__(
@@ -79,9 +71,8 @@ class MixtureTransfer(Transfer):
         generator: torch.Generator,
     ) -> None:
         super().__init__(hidden, dropout)
-        self.shared = _expert_layers(num_experts, in_width, hidden, generator)
-        self.gate_KEX = nn.Parameter(torch.empty(num_scenarios, in_width, num_experts))
-        xavier_uniform_(self.gate_KEX, in_width + num_experts, generator)
+        self.shared = stacked_layers(num_experts, [in_width, *hidden], generator)
+        self.gate_KEX = xavier_parameter((num_scenarios, in_width, num_experts), in_width + num_experts, generator)
 
     def forward(self, x_VE: Tensor, routing: Routing) -> Tensor:
         """r_VH."""
@@ -92,7 +83,7 @@ class MixtureTransfer(Transfer):
 class CustomisedTransfer(Transfer):
     """CGC: softmax(W^m x) mixes scenario m's own experts and those that all share (Tang et al. 2020, eq. 1-4).
 
-    A visit runs the shared experts and its own scenario's; in the gate's order the own ones come first.
+    A visit runs the shared experts and those of its scenario, which come first in the gate.
     """
 
     def __init__(
@@ -107,17 +98,12 @@ class CustomisedTransfer(Transfer):
     ) -> None:
         super().__init__(hidden, dropout)
         self.own = ScenarioExperts(num_scenarios, in_width, num_own, hidden, dropout, generator)
-        self.shared = _expert_layers(num_shared, in_width, hidden, generator)
-        self.gate_KEX = nn.Parameter(torch.empty(num_scenarios, in_width, num_own + num_shared))
-        xavier_uniform_(self.gate_KEX, in_width + num_own + num_shared, generator)
+        self.shared = stacked_layers(num_shared, [in_width, *hidden], generator)
+        experts = num_own + num_shared
+        self.gate_KEX = xavier_parameter((num_scenarios, in_width, experts), in_width + experts, generator)
 
     def forward(self, x_VE: Tensor, routing: Routing) -> Tensor:
         """r_VH."""
         gate_VX = routed_product(x_VE, self.gate_KEX, routing.ends_K).softmax(1)
         experts_VXH = torch.cat([self.own(x_VE, routing), self._shared_experts(self.shared, x_VE)], dim=1)
         return torch.einsum("vx,vxh->vh", gate_VX, experts_VXH)
-
-
-def _expert_layers(count: int, in_width: int, hidden: Sequence[int], generator: torch.Generator) -> nn.ModuleList:
-    """`count` MLPs side by side."""
-    return nn.ModuleList(StackedLinear(count, i, o, generator) for i, o in pairwise([in_width, *hidden]))
