@@ -16,7 +16,7 @@ from msr_models.sets.drift import DayDrift, drift_flags, part_name, read_drift
 from msr_models.sets.export import readable_row
 from msr_models.sets.feature_files import MASKS
 from msr_models.sets.pins import pin_spans
-from msr_models.sets.usage import Gain, read_runs, runs_of, validation_gains
+from msr_models.sets.usage import read_runs, runs_of, validation_gains
 from schemas.commands import command
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TableError
@@ -39,18 +39,12 @@ def list_lines(dataset: DatasetSpec) -> list[str]:
     flags = drift_flags(dataset)
     rows = [("id", "window", "backbone", "status", "shared", "runs", "drifted", "pinned")]
     for found in catalogue.sets:
-        rows.append(
-            (
-                found.shared_set_id,
-                f"{found.first_day} .. {found.last_day}",
-                found.source_backbone,
-                found.status,
-                _percent(found.share_rate),
-                str(len(runs_of(runs, found.shared_set_id))),
-                _drifted([drifted for (set_id, _), drifted in flags.items() if set_id == found.shared_set_id]),
-                "; ".join(pin_spans(catalogue.pins, found.shared_set_id)) or NOTHING,
-            )
-        )
+        set_id, window = found.shared_set_id, f"{found.first_day} .. {found.last_day}"
+        own_flags = [drifted for (flagged, _), drifted in flags.items() if flagged == set_id]
+        drifted = f"{sum(own_flags)} of {len(own_flags)} days" if own_flags else NOTHING
+        pins = "; ".join(pin_spans(catalogue.pins, set_id)) or NOTHING
+        facts = (found.source_backbone, found.status, _percent(found.share_rate), str(len(runs_of(runs, set_id))))
+        rows.append((set_id, window, *facts, drifted, pins))
     return [*aligned_table(rows), *tie_lines(catalogue)]
 
 
@@ -154,10 +148,6 @@ def _curve_lines(dataset: DatasetSpec, selector_uri: str) -> list[str]:
     return [*lines, f"all epochs: {path}" if last else f"{path} has none"]
 
 
-def _drifted(flags: Sequence[bool]) -> str:
-    return f"{sum(flags)} of {len(flags)} days" if flags else NOTHING
-
-
 def _gain_lines(runs: Sequence[TrainingRun], shared_set_id: str) -> list[str]:
     gains = validation_gains(runs, shared_set_id)
     lines = []
@@ -166,13 +156,11 @@ def _gain_lines(runs: Sequence[TrainingRun], shared_set_id: str) -> list[str]:
         if known:
             spread = f"{min(known):+.4f} .. {max(known):+.4f}"
             lines.append(f"{model}: {fmean(known):+.4f} on average of {len(known)} days ({spread})")
-    return lines + [_gain_line(gain) for gain in gains]
-
-
-def _gain_line(gain: Gain) -> str:
-    change = NOTHING if gain.difference is None else f"{gain.difference:+.4f}"
-    baseline, selected = _number(gain.baseline_auc), _number(gain.selected_auc)
-    return f"{gain.ds} {gain.model}: r = {gain.ratio:g}, {baseline} -> {selected}, {change}"
+    for gain in gains:
+        change = NOTHING if gain.difference is None else f"{gain.difference:+.4f}"
+        aucs = f"{_number(gain.baseline_auc)} -> {_number(gain.selected_auc)}"
+        lines.append(f"{gain.ds} {gain.model}: r = {gain.ratio:g}, {aucs}, {change}")
+    return lines
 
 
 def _run_lines(runs: Sequence[TrainingRun]) -> list[str]:

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lake.files import replacing
@@ -48,7 +47,9 @@ def export_set(dataset: DatasetSpec, shared_set_id: str, out: Path) -> tuple[int
         with replacing(out.absolute()) as folder:
             for day in days:
                 masks = read_table(dataset, MASKS, columns=columns, days=[day], filters=where)
-                rows += _write_day(masks.sort_by("instance_id"), folder / "masks" / f"ds={day}")
+                (folder / "masks" / f"ds={day}").mkdir(parents=True)
+                pq.write_table(masks.sort_by("instance_id"), folder / "masks" / f"ds={day}" / "masks.parquet")
+                rows += masks.num_rows
             text = json.dumps(row, indent=1, sort_keys=True, default=str)
             (folder / "catalogue.json").write_text(text + "\n", encoding="utf-8")
     except OSError as error:
@@ -68,9 +69,3 @@ def _remedy(dataset: DatasetSpec, set_id: str) -> str:
             "more masks; export another set"
         )
     return f"run: {scoring_command(dataset, set_id, [found.first_day, found.last_day])}"
-
-
-def _write_day(masks: pa.Table, folder: Path) -> int:
-    folder.mkdir(parents=True)
-    pq.write_table(masks, folder / "masks.parquet")
-    return int(masks.num_rows)

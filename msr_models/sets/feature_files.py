@@ -38,20 +38,15 @@ def feature_files(
     return {day: short_digest("\n".join(sorted(names))) for day, names in names_D.items()}
 
 
-def mask_files(
-    dataset: DatasetSpec, shared_set_id: str, days: Sequence[date], version: int | None = None
-) -> dict[date, str | None]:
-    """Day -> its `feature_files` at the time the set's masks were made; None for a day without masks."""
-    source = lake_reader.open_dataset(dataset, MASKS, [COLUMN], version)
-    filters = {"shared_set_id": shared_set_id}
-    # A day is written in one transaction: its first row speaks for all
-    heads = {day: source.head(1, columns=[COLUMN], filter=lake_reader.condition([day], filters)) for day in days}
-    return {day: rows[COLUMN][0].as_py() if rows.num_rows else None for day, rows in heads.items()}
-
-
 def stale_days(
     dataset: DatasetSpec, shared_set_id: str, days: Sequence[date], versions: Mapping[str, int] | None = None
 ) -> list[date]:
-    """The days whose masks under the set were not made from the features at these versions (default: the newest)."""
-    made_from = mask_files(dataset, shared_set_id, days, (versions or {}).get(MASKS))
-    return [day for day, files in feature_files(dataset, days, versions).items() if made_from[day] != files]
+    """The days without masks of the set that were made from the features at these versions (default: the newest)."""
+    source = lake_reader.open_dataset(dataset, MASKS, [COLUMN], (versions or {}).get(MASKS))
+    stale = []
+    for day, files in feature_files(dataset, days, versions).items():
+        of_day = lake_reader.condition([day], {"shared_set_id": shared_set_id})
+        # A day is written in one transaction: its first row stands for all
+        if source.head(1, columns=[COLUMN], filter=of_day)[COLUMN].to_pylist() != [files]:
+            stale.append(day)
+    return stale
