@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -49,6 +49,32 @@ class Line:
     p_mann_whitney: float | None = None
 
 
+def line_of(group: str, metric: str, values: Sequence[float]) -> Line:
+    """Mean over seeds and its t-interval."""
+    low, high = t_interval(values) or (None, None)
+    return Line(group=group, metric=metric, seeds=len(values), mean=float(np.mean(values)), low=low, high=high)
+
+
+def against(
+    line: Line, base: str, values: Sequence[float], others: Sequence[float], difference_R: Floats | None
+) -> Line:
+    """The line with its difference to a base. others: the base's values per seed; difference_R: over resamples."""
+    difference = float(np.mean(values)) - float(np.mean(others))
+    is_paired = len(values) == len(others)
+    paired = t_interval([a - b for a, b in zip(values, others, strict=True)]) if is_paired else None
+    users = None if difference_R is None else percentile_contrast(difference, difference_R)
+    return replace(
+        line,
+        base=base,
+        difference=difference,
+        seeds_low=paired[0] if paired else None,
+        seeds_high=paired[1] if paired else None,
+        users_low=users.low if users else None,
+        users_high=users.high if users else None,
+        p_users=users.p_value if users else None,
+    )
+
+
 class Comparison:
     """Lines of all groups on the test rows of a split; base_of: the group that each one is compared with.
 
@@ -92,34 +118,13 @@ class Comparison:
         values = [v for v in self.values(group, metric) if v is not None]
         if len(values) < len(self.groups[group]):
             return Line(group=group, metric=metric, seeds=len(values), mean=None)
-        low, high = t_interval(values) or (None, None)
-        mean = float(np.mean(values))
-        base = self.base_of.get(group)
+        line, base = line_of(group, metric, values), self.base_of.get(group)
         if base is None or base == group:
-            return Line(group=group, metric=metric, seeds=len(values), mean=mean, low=low, high=high)
+            return line
         others = [v for v in self.values(base, metric) if v is not None]
-        paired = None
-        if len(others) == len(values):
-            paired = t_interval([a - b for a, b in zip(values, others, strict=True)])
+        line = against(line, base, values, others, self._difference_of_users(group, base, metric))
         tested = self._delong(group, base, metric)
-        drawn = self._bootstrap(group, base, metric, mean - float(np.mean(others)))
-        return Line(
-            group=group,
-            metric=metric,
-            seeds=len(values),
-            mean=mean,
-            low=low,
-            high=high,
-            base=base,
-            difference=mean - float(np.mean(others)),
-            seeds_low=paired[0] if paired else None,
-            seeds_high=paired[1] if paired else None,
-            users_low=drawn.low if drawn else None,
-            users_high=drawn.high if drawn else None,
-            p_users=drawn.p_value if drawn else None,
-            p_delong=tested.p_value if tested else None,
-            p_mann_whitney=mann_whitney(values, others),
-        )
+        return replace(line, p_delong=tested.p_value if tested else None, p_mann_whitney=mann_whitney(values, others))
 
     def _delong(self, group: str, base: str, metric: str) -> Contrast | None:
         if metric in (S_GAUC, LOGLOSS):
@@ -134,12 +139,12 @@ class Comparison:
         here_N = self.scenario_N == self.split.scenario_names.index(metric)
         return delong(probs_MN[:, here_N], self.label_N[here_N], contrast_M)
 
-    def _bootstrap(self, group: str, base: str, metric: str, difference: float) -> Contrast | None:
+    def _difference_of_users(self, group: str, base: str, metric: str) -> Floats | None:
+        """Difference to the base in every resample of the users, [R]."""
         if metric == LOGLOSS:
             return None
         column = self.names.index(metric)
-        difference_R = self._replicates_of(group)[:, column] - self._replicates_of(base)[:, column]
-        return percentile_contrast(difference, difference_R)
+        return self._replicates_of(group)[:, column] - self._replicates_of(base)[:, column]
 
     def _probs_of(self, group: str) -> Floats:
         """Test predictions [seeds, N]."""

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from msr_models.evaluation.blocks import Array, Floats
 from msr_models.evaluation.metrics import grouped_auc
-from msr_models.evaluation.significance import percentile_contrast, t_interval
 from msr_models.evaluation.user_bootstrap import UserBootstrap
-from msr_models.experiments.comparison import Line
+from msr_models.experiments.comparison import Line, against, line_of
 from msr_models.experiments.split import Split
 from msr_models.experiments.trials import Trial
 
@@ -54,25 +52,11 @@ def novelty_lines(
 def _line(
     metric: str, group: str, base: str | None, part: int, auc: Mapping[str, Floats], drawn: Mapping[str, Floats]
 ) -> Line:
-    ours_S = auc[group][:, part]
-    low, high = t_interval(ours_S.tolist()) or (None, None)
-    line = Line(group=group, metric=metric, seeds=len(ours_S), mean=float(ours_S.mean()), low=low, high=high)
+    values = auc[group][:, part].tolist()
+    line = line_of(group, metric, values)
     if base is None or base == group:
         return line
-    theirs_S = auc[base][:, part]
-    difference = float(ours_S.mean() - theirs_S.mean())
-    paired = t_interval((ours_S - theirs_S).tolist()) if len(ours_S) == len(theirs_S) else None
-    users = percentile_contrast(difference, drawn[group][:, part] - drawn[base][:, part])
-    return replace(
-        line,
-        base=base,
-        difference=difference,
-        seeds_low=paired[0] if paired else None,
-        seeds_high=paired[1] if paired else None,
-        users_low=users.low if users else None,
-        users_high=users.high if users else None,
-        p_users=users.p_value if users else None,
-    )
+    return against(line, base, values, auc[base][:, part].tolist(), drawn[group][:, part] - drawn[base][:, part])
 
 
 def _auc_by_seed(trials: Sequence[Trial], label_N: Array, known_N: Array) -> Floats:
