@@ -1,1 +1,1 @@
-"""What the DAG files share. Imports neither Spark nor torch: steps run as processes of their own."""
+"""Shared parts of the DAG files. Imports neither Spark nor torch: steps run in their own processes."""

@@ -1,4 +1,4 @@
-"""Settings that all tasks share."""
+"""Default arguments and parameters that the DAGs share."""
 
 from __future__ import annotations
 
@@ -27,5 +27,5 @@ def task_defaults() -> dict[str, Any]:
 
 
 def day_param(description: str) -> Param:
-    """The parameter `ds` of a manually triggered run: a date, or nothing."""
+    """The optional parameter `ds` (a date) of a manually triggered run."""
     return Param(None, type=["null", "string"], format="date", title="Day", description=description)

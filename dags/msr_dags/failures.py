@@ -13,12 +13,12 @@ log = logging.getLogger(__name__)
 
 
 def failure_line(context: Mapping[str, Any]) -> str:
-    """`<dag> <task> <day> failed after <n> tries: <reason>`, the reason on one line."""
+    """`<dag> <task> <day> failed on attempt <n>: <reason>`, the reason on one line."""
     ti, dag_run = context["ti"], context["dag_run"]
     day = getattr(dag_run, "partition_key", None) or dag_run.run_id
     mapped = f"[{ti.map_index}]" if getattr(ti, "map_index", -1) >= 0 else ""
     reason = " ".join(str(context.get("exception") or "the task's process ended without output").split())
-    return f"{ti.dag_id} {ti.task_id}{mapped} {day} failed after {ti.try_number} tries: {reason}"
+    return f"{ti.dag_id} {ti.task_id}{mapped} {day} failed on attempt {ti.try_number}: {reason}"
 
 
 def log_failure(context: Mapping[str, Any]) -> None:

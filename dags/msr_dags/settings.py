@@ -1,6 +1,6 @@
-"""What a deployment chooses through the environment: the data set, the models, and how steps are started.
+"""Settings of a deployment, read from the environment: the data set, the models, and how steps are started.
 
-One Airflow runs one data set (MSR_DATASET): its partitions are days, and a day of another one would have the same key.
+One Airflow runs one data set (MSR_DATASET): partition keys are days, which two data sets would share.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ ALL_MODELS = "all"
 class Deployment:
     """One data set on one Airflow.
 
-    dataset: name or path of its YAML, which `spec` holds. models: target models to train. skip_unfit_models: models
-    whose required fields the data set lacks are skipped instead of failing.
+    dataset: name or path of its YAML; spec: what the YAML says. models: target models to train. skip_unfit_models: skip
+    models whose required fields the data set lacks, instead of failing.
     """
 
     dataset: str

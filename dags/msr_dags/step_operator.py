@@ -17,7 +17,7 @@ from msr_dags.settings import project_dir, step_python
 from schemas.engines import ENGINES, Engine
 
 SPARK_CONNECTION = "spark_default"
-# The run's own day: the partition it makes or listens to, or the one that a person gave.
+# The day of the run: the parameter `ds` of a manual run, else its partition key
 RUN_DAY = "{{ params.get('ds') or dag_run.partition_key or '' }}"
 # Exit codes that a retry cannot fix (docs/contracts.md)
 FINAL_EXITS = {2: "the input or the settings are wrong", 3: "an audit stopped the day"}
@@ -26,9 +26,9 @@ FINAL_EXITS = {2: "the input or the settings are wrong", 3: "an audit stopped th
 class StepOperator(BaseOperator):
     """Run a step for one day.
 
-    step: module in `jobs`. dataset, ds: what it works on. engine: default, that of schemas/engines.py; Spark steps get
-    theirs from the connection `spark_default`, torch steps run under torchrun when MSR_NPROC_PER_NODE is above 1.
-    extra_args: further options. Exit codes 2 and 3 fail the task at once, any other is retried.
+    step: module in `jobs`. engine: default, the step's own in schemas/engines.py. Spark steps run where the connection
+    `spark_default` says, torch steps under torchrun if MSR_NPROC_PER_NODE is above 1. extra_args: further options.
+    Exit codes 2 and 3 fail the task at once; any other is retried.
     """
 
     template_fields: Sequence[str] = ("ds", "extra_args")
@@ -65,7 +65,7 @@ class StepOperator(BaseOperator):
         launch, engine_environment = step_launch(self.step, self.engine)
         command = [*launch, "--dataset", self.dataset, "--ds", self.ds, *self.extra_args]
         self.log.info("%s", " ".join(command))
-        # Only the connection decides which Spark is used, not an address in the scheduler's own environment
+        # The connection alone decides which Spark is used, not an address in the scheduler's environment
         inherited = {key: value for key, value in os.environ.items() if key != "SPARK_REMOTE"}
         env = {**inherited, "PYTHONPATH": _python_path(), "PYTHONUNBUFFERED": "1", **engine_environment}
         self._child = Child(command, cwd=project_dir(), env=env)
@@ -83,13 +83,13 @@ class StepOperator(BaseOperator):
 
 
 class StepBranchOperator(BaseBranchOperator, StepOperator):
-    """Run a step that answers in one word and follow the task of that answer.
+    """Run a step whose last word of output is its answer, and follow the task of that answer.
 
     answers: word -> task id, or None to end the run there. after_dag: first wait until no run of that DAG is queued or
-    running, without holding a slot (training on a window whose days are still being made would miss rows).
+    running, without holding a slot (training while days of its window are still being built would miss rows).
     """
 
-    # Airflow derives this from the type of execute(); both parents have one.
+    # Airflow derives this from the class that defines execute(); both parents define it
     inherits_from_skipmixin = True
 
     def __init__(
@@ -102,7 +102,7 @@ class StepBranchOperator(BaseBranchOperator, StepOperator):
 
     def execute(self, context: Mapping[str, Any]) -> Any:
         if self.after_dag and context["ti"].get_dr_count(self.after_dag, states=["queued", "running"]):
-            self.log.info("%s has runs under way; looking again in %.0f s", self.after_dag, self.poll_s)
+            self.log.info("%s has unfinished runs; checking again in %.0f s", self.after_dag, self.poll_s)
             raise AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=self.poll_s))  # type: ignore[no-untyped-call]  # untyped in Airflow
         # Airflow's Context is a TypedDict; ours is any mapping with its keys
         return BaseBranchOperator.execute(self, context)  # type: ignore[arg-type]  # a TypedDict there
@@ -129,12 +129,12 @@ def step_launch(step: str, engine: Engine) -> tuple[list[str], dict[str, str]]:
     if engine == "torch" and processes > 1:
         launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
         return [step_python(), *launcher, "-m", f"jobs.{step}"], {}
-    # torchrun for one process costs its imports and changes nothing
+    # For one process torchrun would only add its imports
     return module, {}
 
 
 def _spark_launch(step: str, module: list[str]) -> tuple[list[str], dict[str, str]]:
-    """Connect server: the step is its client. local[*]: an engine of its own. A cluster's master: spark-submit."""
+    """Connect server: the step is its client. local[*]: an engine of its own. A cluster: client mode of spark-submit."""
     from airflow.sdk import BaseHook
 
     connection = BaseHook.get_connection(SPARK_CONNECTION)
@@ -154,9 +154,9 @@ def _spark_launch(step: str, module: list[str]) -> tuple[list[str], dict[str, st
     master = _spark_master(connection.host or "local[*]", connection.port)
     if master.startswith("local"):
         return module, {"MSR_SPARK_MASTER": master}
-    # The cluster's knobs and jars are spark-submit's own (spark-defaults.conf), not those of scripts/spark-local.conf
+    # A cluster's settings and jars come from spark-defaults.conf, not from scripts/spark-local.conf
     bin_dir = Path(step_python()).parent
-    # It looks for Spark's home with the commands on PATH
+    # spark-submit finds Spark's home through the commands on PATH
     environment = {"PYSPARK_PYTHON": step_python(), "PATH": f"{bin_dir}{os.pathsep}{os.environ.get('PATH', '')}"}
     return [str(bin_dir / "spark-submit"), "--master", master, str(project_dir() / "jobs" / f"{step}.py")], environment
 

@@ -145,7 +145,7 @@ log_failure(dict(ti=ti, dag_run=run, exception=ValueError("ingest exit 2: label 
 """
     log = tmp_path / "failures.log"
     run_python(script, MSR_FAILURES_LOG=str(log))
-    expected = "daily_features ingest_impressions 2026-01-03 failed after 1 tries: ingest exit 2: label 2 is wrong\n"
+    expected = "daily_features ingest_impressions 2026-01-03 failed on attempt 1: ingest exit 2: label 2 is wrong\n"
     assert log.read_text().endswith(expected)
 
 
