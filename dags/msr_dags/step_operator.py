@@ -134,7 +134,7 @@ def step_launch(step: str, engine: Engine) -> tuple[list[str], dict[str, str]]:
 
 
 def _spark_launch(step: str, module: list[str]) -> tuple[list[str], dict[str, str]]:
-    """Connect server: the step is its client. local[*]: an engine of its own. A cluster: client mode of spark-submit."""
+    """Connect server: the step is its client. local[*]: its own engine. A cluster: spark-submit in client mode."""
     from airflow.sdk import BaseHook
 
     connection = BaseHook.get_connection(SPARK_CONNECTION)
