@@ -188,10 +188,7 @@ def _record(dataset: DatasetSpec, ds: date, finding: Finding) -> None:
         status="failed" if finding.failures else "published",
         rows_in=finding.rows_expected,
         rows_published=finding.rows_found,
-        rows_quarantined=0,
         rows_per_scenario=json.dumps(finding.rows_per_scenario),
-        quarantine_reasons="{}",
-        warnings="[]",
         failures=json.dumps(finding.failures),
     )
     write_rows(dataset, [row])

@@ -156,9 +156,7 @@ class TrainingSpec(TrainerConfig):
     validation_days: int = Field(default=1, ge=1)
     models: tuple[ModelChoice, ...] = (ModelChoice(name="shared_bottom"),)
     ratios: tuple[Rate, ...] = Field(default=(0.0, 0.1, 0.3, 0.5, 1.0), min_length=1, description="grid of eq. 16")
-    rank_scope: RankScope = Field(
-        default="global", description="the stored rank that the ratio is applied to"
-    )
+    rank_scope: RankScope = Field(default="global", description="the stored rank that the ratio is applied to")
     start: Start = Field(
         default="scratch", description="first weights: fresh ones, or those of the run of the trainable day before D"
     )

@@ -43,7 +43,7 @@ class SetScoring:
         self._loaded: tuple[Scorer, list[ScoreSample]] | None = None
 
     def complete_day(self, day: date) -> bool:
-        """Make the masks and the comparison of `day` unless they are there; whether anything was to be made."""
+        """Make the masks and the drift rows of `day` where they are missing; returns whether anything was missing."""
         if not is_scored(self._dataset, self._set.shared_set_id, day):
             self._score(day)
         elif not (self._is_of_window(day) or self.is_compared(day)):
@@ -117,8 +117,8 @@ def publish_masks(dataset: DatasetSpec, set_id: str, day: date, masks: pa.Table,
 
     masks: of `Scorer.masks`; files: `feature_files` of the day at the table versions that were scored.
     """
-    told = masks.append_column("features_files", pa.repeat(pa.scalar(files), masks.num_rows))
-    return overwrite_partition(told, dataset, MASKS, {"shared_set_id": set_id, "ds": str(day)})
+    rows = masks.append_column("features_files", pa.repeat(pa.scalar(files), masks.num_rows))
+    return overwrite_partition(rows, dataset, MASKS, {"shared_set_id": set_id, "ds": str(day)})
 
 
 def window_samples(scorer: Scorer) -> list[ScoreSample]:

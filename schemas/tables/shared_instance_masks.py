@@ -23,9 +23,8 @@ TABLE = TableSpec(
         Column(
             name="features_files",
             type=pa.string(),
-            nullable=True,
             volatile=True,
-            doc="digest of the names of the feature files that were scored; where it differs, the day is scored again",
+            doc="digest of the names of the feature files that were scored; a day with other files is scored again",
         ),
     ),
     written_by="score_shared_instances",

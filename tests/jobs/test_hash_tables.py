@@ -95,7 +95,7 @@ def masks(ds: str, ids: list[int], score: float = 0.5) -> pa.Table:
             "rank_pct": [0.5] * count,
             "rank_pct_scenario": [0.5] * count,
             "is_shared": [True] * count,
-            "features_files": pa.nulls(count, pa.string()),
+            "features_files": ["files"] * count,
         }
     )
 

@@ -35,7 +35,7 @@ def masks(ds: str, count: int, rank: float = 0.5) -> pa.Table:
             "rank_pct": [rank] * count,
             "rank_pct_scenario": [rank] * count,
             "is_shared": [True] * count,
-            "features_files": pa.nulls(count, pa.string()),
+            "features_files": ["files"] * count,
         }
     )
 

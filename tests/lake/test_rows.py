@@ -22,10 +22,6 @@ def audit(ds: str, status: str = "published") -> Audit:
         rows_in=3,
         rows_published=2,
         rows_quarantined=1,
-        rows_per_scenario="{}",
-        quarantine_reasons="{}",
-        warnings="[]",
-        failures="[]",
     )
 
 

@@ -90,11 +90,6 @@ def publish_day(rows: Rows, dataset: DatasetSpec, ds: date) -> None:
         status="published",
         rows_in=len(rows),
         rows_published=len(rows),
-        rows_quarantined=0,
-        rows_per_scenario="{}",
-        quarantine_reasons="{}",
-        warnings="[]",
-        failures="[]",
     )
     write_rows(dataset, [audit])
 

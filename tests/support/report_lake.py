@@ -147,7 +147,7 @@ def write_set(dataset: DatasetSpec, days: list[date], status: str = "accepted") 
                 "rank_pct": np.clip(rank, 1e-6, 1 - 1e-6),
                 "rank_pct_scenario": np.clip(rank, 1e-6, 1 - 1e-6),
                 "is_shared": score > 0.52,
-                "features_files": pa.nulls(ROWS, pa.string()),
+                "features_files": ["files"] * ROWS,
             }
         )
         overwrite_partition(masks, dataset, "shared_instance_masks", {"shared_set_id": SET_ID, "ds": f"{day}"})

@@ -176,7 +176,7 @@ def write_masks(
     They name the feature files that are there; none where the data set has no features.
     """
     has_features = all(lake_reader.table_exists(dataset, table) for table in TABLES)
-    files = feature_files(dataset, days) if has_features else dict.fromkeys(days)
+    files = feature_files(dataset, days) if has_features else dict.fromkeys(days, "none")
     for ds in days:
         features, _ = tiny_day(dataset, ds, rows_per_day, seed)
         rows = features.num_rows

@@ -31,7 +31,7 @@ def write(spec: DatasetSpec, set_id: str, day: date, rows: dict[int, tuple[int, 
         "rank_pct": [0.5] * len(rows),
         "rank_pct_scenario": [0.5] * len(rows),
         "is_shared": score > 0.5,
-        "features_files": pa.nulls(len(rows), pa.string()),
+        "features_files": ["files"] * len(rows),
     }
     partition = {"shared_set_id": set_id, "ds": str(day)}
     overwrite_partition(pa.table(masks), spec, "shared_instance_masks", partition)
