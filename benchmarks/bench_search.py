@@ -209,7 +209,7 @@ def main() -> None:
         tables.append(table)
         targets += found
     notes = [
-        "reference: reference gains, one gate epoch and scores; each warm-up epoch costs one MT-Backbone epoch more."
+        "reference: excess of all rows, one gate epoch and scores; each warm-up epoch costs one MT-Backbone epoch more."
     ]
     harness.report(
         "search",
