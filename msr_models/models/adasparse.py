@@ -9,13 +9,14 @@ from typing import Annotated
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from msr_models.data.batch import Batch
 from msr_models.data.layout import FieldLayout
 from msr_models.models.base import EmbeddingModel
 from msr_models.models.config import Positive, Share, Size, TowerConfig, Weight
 from msr_models.models.registry import register
+from msr_models.modules.module_list import ModuleList
 from msr_models.modules.neuron_weights import NeuronForm, neuron_weights, sparsity_excess
 from msr_models.modules.penalty import mean_of_real
 from msr_models.modules.routing import Routing
@@ -73,8 +74,8 @@ class AdaSparse(EmbeddingModel[AdaSparseConfig]):
         super().__init__(config, layout, num_scenarios, generator)
         self.scenario_KD = scenario_vectors(num_scenarios, config.embedding_dim, generator)
         widths = [self.embedded_width, *config.hidden]
-        self.layers = nn.ModuleList(StackedLinear(1, i, o, generator) for i, o in pairwise(widths))
-        self.pruners = nn.ModuleList(SplitLinear(h, config.embedding_dim, h, generator) for h in config.hidden)
+        self.layers = ModuleList(StackedLinear(1, i, o, generator) for i, o in pairwise(widths))
+        self.pruners = ModuleList(SplitLinear(h, config.embedding_dim, h, generator) for h in config.hidden)
         self.head = StackedTowers(1, widths[-1], (), 0.0, generator)
         self.register_buffer("num_steps", torch.zeros((), dtype=torch.int64))
 
@@ -93,7 +94,6 @@ class AdaSparse(EmbeddingModel[AdaSparseConfig]):
             self.num_steps += 1
         h, place_V = e_BE, routing.row_index_V
         for layer, pruner in zip(self.layers, self.pruners, strict=True):
-            assert isinstance(layer, StackedLinear) and isinstance(pruner, SplitLinear)
             h = F.relu(layer.every(h).squeeze(0))
             v_VH = pruner.of_scenario(h, self.scenario_KD, place_V, routing.scenario_V).float()
             weight_VH, kept_VH = neuron_weights(v_VH, alpha, config.form, config.beta, config.epsilon)

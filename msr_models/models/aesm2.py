@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from msr_models.data.batch import Batch
 from msr_models.data.layout import FieldLayout
@@ -14,6 +14,7 @@ from msr_models.models.base import EmbeddingModel
 from msr_models.models.config import NoWidths, Size, TowerConfig, Weight, Widths
 from msr_models.models.registry import register
 from msr_models.modules.expert_selection import SelectedExperts
+from msr_models.modules.module_list import ModuleList
 from msr_models.modules.penalty import mean_of_real
 from msr_models.modules.routing import Routing
 from msr_models.modules.split_linear import scenario_vectors
@@ -68,7 +69,7 @@ class AESM2(EmbeddingModel[AESM2Config]):
         self.scenario_KD = scenario_vectors(num_scenarios, config.embedding_dim, generator)
         widths = [self.embedded_width, *config.expert_widths]
         experts, top_k = config.num_experts, config.top_k
-        self.layers = nn.ModuleList(
+        self.layers = ModuleList(
             SelectedExperts(num_scenarios, i, config.embedding_dim, experts, o, top_k, generator)
             for i, o in pairwise(widths)
         )

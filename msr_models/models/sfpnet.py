@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from msr_models.data.batch import Batch
 from msr_models.data.layout import FieldLayout
@@ -14,6 +14,7 @@ from msr_models.models.base import MultiScenarioModel
 from msr_models.models.config import Dropout, ModelConfig, Size, Widths
 from msr_models.models.registry import register
 from msr_models.modules.inputs import InputLayer, require_behaviours
+from msr_models.modules.module_list import ModuleList
 from msr_models.modules.routing import Routing
 from msr_models.modules.split_linear import scenario_vectors
 from msr_models.modules.tailoring_block import ScenarioTailoringBlock
@@ -66,7 +67,7 @@ class SFPNet(MultiScenarioModel):
         num_fields, width = layout.num_fields, config.embedding_dim
         self.inputs = InputLayer(layout, width, "none", generator)
         self.scenario_KS = scenario_vectors(num_scenarios, width, generator)
-        self.blocks = nn.ModuleList(
+        self.blocks = ModuleList(
             ScenarioTailoringBlock(
                 num_fields,
                 width,

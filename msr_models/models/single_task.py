@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from msr_models.data.batch import Batch
 from msr_models.data.layout import FieldLayout
@@ -16,6 +16,7 @@ from msr_models.models.config import Dropout, ModelConfig, Size, Widths
 from msr_models.models.registry import build_model, register
 from msr_models.modules.embedding import FieldEmbedding
 from msr_models.modules.inputs import SequencePooling
+from msr_models.modules.module_list import ModuleList
 from msr_models.modules.routing import Routing
 from schemas.errors import TrainingError
 
@@ -54,13 +55,13 @@ class ScenarioCopies(MultiScenarioModel):
             raise TrainingError(
                 f"option backbone: {config.backbone!r} is itself one model per scenario; name the model to copy"
             )
-        self.copies = nn.ModuleList(copies)
+        self.copies = ModuleList(copies)
         self.learning_rate_scale = copies[0].learning_rate_scale
 
     @property
     def embedding(self) -> FieldEmbedding:
         """The table of the first copy; each copy has its own."""
-        return self.copy_of(0).embedding
+        return self.copies[0].embedding
 
     def embed(self, batch: Batch) -> Tensor:
         """[B, 0]."""
@@ -75,19 +76,13 @@ class ScenarioCopies(MultiScenarioModel):
         penalty: Tensor | None = None
         start = 0
         for k, end in enumerate(routing.ends_K.tolist()):
-            logits, own_penalty = score_with(self.copy_of(k), batch, routing, start, end)
+            logits, own_penalty = score_with(self.copies[k], batch, routing, start, end)
             parts.append(logits)
             if own_penalty is not None:
                 share = own_penalty * ((end - start) / max(1, routing.row_index_V.shape[0]))
                 penalty = share if penalty is None else penalty + share
             start = end
         return torch.cat(parts), penalty
-
-    def copy_of(self, scenario: int) -> MultiScenarioModel:
-        """The backbone of one scenario."""
-        copy = self.copies[scenario]
-        assert isinstance(copy, MultiScenarioModel)
-        return copy
 
 
 @register("single_task", SingleTaskConfig)

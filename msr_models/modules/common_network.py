@@ -61,7 +61,7 @@ class CommonNetwork(nn.Module):
             scenarios_KH = (self.scenario_KD @ self.scenario_weight_DH + self.bias_H).to(rows_BH.dtype)
             h_VH = rows_BH.index_select(0, routing.row_index_V) + rows_of(scenarios_KH, routing.scenario_V)
         h_VH = F.dropout(F.relu(h_VH), self.dropout, self.training)
-        h_VH = through_all(self.layers, h_VH, self.dropout if self.training else 0.0)
+        h_VH = through_all(self.layers, h_VH, self.dropout, self.training)
         h_VH = h_VH.view(len(routing.row_index_V), len(self.head_H))
         with torch.autocast(e_BE.device.type, enabled=False):
             return (h_VH.float() * self.head_H).sum(1) + self.head_bias

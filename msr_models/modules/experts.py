@@ -38,7 +38,7 @@ class GatedExperts(nn.Module):
 
     def experts(self, x_BE: Tensor) -> Tensor:
         """Every expert on every row, [B, X, H]."""
-        return through_all(self.layers, x_BE, self.dropout if self.training else 0.0).transpose(0, 1)
+        return through_all(self.layers, x_BE, self.dropout, self.training).transpose(0, 1)
 
     def forward(self, x_VE: Tensor, experts_BXH: Tensor, routing: Routing) -> Tensor:
         """[V, H]: each visit's row mixed by its scenario's gate; x_VE are the visits' inputs."""

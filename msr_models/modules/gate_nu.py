@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from msr_models.modules.dense import xavier_parameter
+from msr_models.modules.module_list import ModuleList
 from msr_models.modules.routing import Routing
 from msr_models.modules.stacked import StackedLinear, StackedTowers, rows_of
 
@@ -68,7 +69,7 @@ class PersonalisedTowers(nn.Module):
         self.prior_weight_PG = xavier_parameter((prior_width, width), fan, generator)
         self.weight_EG = xavier_parameter((in_width, width), fan, generator)
         self.bias_G = nn.Parameter(torch.zeros(width))
-        self.gates = nn.ModuleList(StackedLinear(num_scenarios, gate_hidden, h, generator) for h in hidden)
+        self.gates = ModuleList(StackedLinear(num_scenarios, gate_hidden, h, generator) for h in hidden)
 
     def of_prior(self, prior_BP: Tensor) -> Tensor:
         """The prior's part of the hidden layers of all gates, [B, layers * G]."""

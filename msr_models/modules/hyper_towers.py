@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from msr_models.modules.dense import Dense
+from msr_models.modules.module_list import ModuleList
 from msr_models.modules.routing import Routing
 from msr_models.modules.stacked import stacked_layers
 
@@ -60,7 +61,7 @@ class Hypernetwork(nn.Module):
         super().__init__()
         scaled = widths[:-1]
         self.first = Dense(in_width, hidden * len(scaled), generator, parts=len(scaled))
-        self.second = nn.ModuleList(Dense(hidden, width, generator) for width in scaled)
+        self.second = ModuleList(Dense(hidden, width, generator) for width in scaled)
 
     def forward(self, x_VI: Tensor) -> list[Tensor]:
         """One [V, width of layer l's input] for each layer l."""

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from msr_models.modules.dense import xavier_parameter, xavier_uniform_
+from msr_models.modules.module_list import ModuleList
 from msr_models.modules.routing import Routing
 from msr_models.modules.stacked import routed_product, rows_of, stacked_layers, through_all
 
@@ -133,7 +134,7 @@ class ProgressiveLevel(nn.Module):
         return torch.einsum("bx,bxh->bh", gate_BX, torch.cat([own_BKXH.flatten(1, 2), shared_BSH], dim=1))
 
     def _shared_experts(self, shared_BC: Tensor) -> Tensor:
-        return through_all(self.shared, shared_BC, self.dropout if self.training else 0.0).transpose(0, 1)
+        return through_all(self.shared, shared_BC, self.dropout, self.training).transpose(0, 1)
 
 
 class ProgressiveExperts(nn.Module):
@@ -152,7 +153,7 @@ class ProgressiveExperts(nn.Module):
     ) -> None:
         super().__init__()
         widths = [in_width, *[hidden[-1]] * (levels - 1)]
-        self.levels = nn.ModuleList(
+        self.levels = ModuleList(
             ProgressiveLevel(
                 num_scenarios, width, num_specific, num_shared, hidden, dropout, n == levels - 1, generator
             )
@@ -161,7 +162,7 @@ class ProgressiveExperts(nn.Module):
 
     def forward(self, x_BE: Tensor, routing: Routing) -> Tensor:
         """[V, H]. All levels but the last run once per row and scenario, the last one once per visit."""
-        *levels, last = [level for level in self.levels if isinstance(level, ProgressiveLevel)]
+        *levels, last = self.levels
         x, shared_BC = x_BE, x_BE
         for level in levels[:-1]:
             x, shared_BC = level.everywhere(x, shared_BC)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from msr_models.modules.dense import xavier_uniform_
+from msr_models.modules.module_list import ModuleList
 from msr_models.modules.routing import Routing
 
 # The grouped product requires rows of a multiple of 16 bytes
@@ -111,16 +112,15 @@ class StackedLinear(nn.Module):
         return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight)
 
 
-def stacked_layers(stacks: int, widths: Sequence[int], generator: torch.Generator) -> nn.ModuleList:
+def stacked_layers(stacks: int, widths: Sequence[int], generator: torch.Generator) -> ModuleList[StackedLinear]:
     """The layers of `stacks` MLPs side by side; widths: of the input and of every layer."""
-    return nn.ModuleList(StackedLinear(stacks, i, o, generator) for i, o in pairwise(widths))
+    return ModuleList(StackedLinear(stacks, i, o, generator) for i, o in pairwise(widths))
 
 
-def through_all(layers: Iterable[nn.Module], x: Tensor, dropout: float) -> Tensor:
+def through_all(layers: Iterable[StackedLinear], x: Tensor, dropout: float, training: bool) -> Tensor:
     """x [B, in] through all of K MLPs, [K, B, out]: ReLU and dropout after every layer; x itself without layers."""
     for layer in layers:
-        assert isinstance(layer, StackedLinear)
-        x = F.dropout(F.relu(layer.every(x), inplace=True), dropout)
+        x = F.dropout(F.relu(layer.every(x), inplace=True), dropout, training)
     return x
 
 
@@ -144,8 +144,6 @@ class StackedTowers(nn.Module):
 
     def every(self, x_BI: Tensor) -> Tensor:
         """Logits [B, K] of every row in every tower."""
-        h = through_all(self.layers[:-1], x_BI, self.dropout if self.training else 0.0)
-        last = self.layers[-1]
-        assert isinstance(last, StackedLinear)
+        h = through_all(self.layers[:-1], x_BI, self.dropout, self.training)
         with torch.autocast(h.device.type, enabled=False):
-            return last.every(h.float()).squeeze(2).t()
+            return self.layers[-1].every(h.float()).squeeze(2).t()

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from msr_models.modules.dense import xavier_uniform_
+from msr_models.modules.module_list import ModuleList
 from msr_models.modules.routing import Routing
 from msr_models.modules.stacked import routed_product, rows_of
 
@@ -49,7 +50,7 @@ class StarTowers(nn.Module):
     ) -> None:
         super().__init__()
         widths = [in_width, *hidden, 1]
-        self.layers = nn.ModuleList(StarLinear(num_scenarios, i, o, generator) for i, o in pairwise(widths))
+        self.layers = ModuleList(StarLinear(num_scenarios, i, o, generator) for i, o in pairwise(widths))
         self.dropout = dropout
 
     def forward(self, x_VI: Tensor, routing: Routing) -> Tensor:
@@ -57,6 +58,4 @@ class StarTowers(nn.Module):
         h = x_VI
         for layer in self.layers[:-1]:
             h = F.dropout(F.relu(layer(h, routing)), self.dropout, self.training)
-        last = self.layers[-1]
-        assert isinstance(last, StarLinear)
-        return last.logits(h, routing)
+        return self.layers[-1].logits(h, routing)

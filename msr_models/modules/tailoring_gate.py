@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from msr_models.modules.dense import Dense, xavier_parameter
+from msr_models.modules.module_list import ModuleList
 from msr_models.modules.split_linear import SplitLinear
 from msr_models.modules.stacked import rows_of
 
@@ -75,10 +76,10 @@ class ScenarioAwareDNN(nn.Module):
     ) -> None:
         super().__init__()
         widths = [in_width, *hidden]
-        self.layers = nn.ModuleList(Dense(i, o, generator) for i, o in pairwise(widths))
-        self.gates: nn.ModuleList | None = None
+        self.layers = ModuleList(Dense(i, o, generator) for i, o in pairwise(widths))
+        self.gates: ModuleList[ScenarioGate] | None = None
         if gate_hidden is not None:
-            self.gates = nn.ModuleList(ScenarioGate(i, scenario_width, gate_hidden, i, generator) for i in widths[:-1])
+            self.gates = ModuleList(ScenarioGate(i, scenario_width, gate_hidden, i, generator) for i in widths[:-1])
         self.head_H = xavier_parameter((widths[-1],), widths[-1] + 1, generator)
         self.head_bias = nn.Parameter(torch.zeros(1))
         self.dropout = dropout

@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from msr_models.modules.dense import xavier_parameter
+from msr_models.modules.module_list import ModuleList
 from msr_models.modules.progressive import ScenarioExperts
 from msr_models.modules.routing import Routing
-from msr_models.modules.stacked import routed_product, stacked_layers, through_all
+from msr_models.modules.stacked import StackedLinear, routed_product, stacked_layers, through_all
 from msr_models.modules.star_towers import StarLinear
 
 
@@ -32,9 +33,9 @@ class Transfer(nn.Module, ABC):
     def forward(self, x_VE: Tensor, routing: Routing) -> Tensor:
         """r_VH."""
 
-    def _shared_experts(self, layers: nn.ModuleList, x_VE: Tensor) -> Tensor:
+    def _shared_experts(self, layers: ModuleList[StackedLinear], x_VE: Tensor) -> Tensor:
         """[V, X, H]: every expert on every visit."""
-        return through_all(layers, x_VE, self.dropout if self.training else 0.0).transpose(0, 1)
+        return through_all(layers, x_VE, self.dropout, self.training).transpose(0, 1)
 
 
 class StarTransfer(Transfer):
@@ -45,7 +46,7 @@ class StarTransfer(Transfer):
     ) -> None:
         super().__init__(hidden, dropout)
         widths = pairwise([in_width, *hidden])
-        self.layers = nn.ModuleList(StarLinear(num_scenarios, i, o, generator) for i, o in widths)
+        self.layers = ModuleList(StarLinear(num_scenarios, i, o, generator) for i, o in widths)
 
     def forward(self, x_VE: Tensor, routing: Routing) -> Tensor:
         """r_VH."""
