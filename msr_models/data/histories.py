@@ -23,7 +23,7 @@ ITEMS = "hist_item_ids"
 class Sessions:
     """One day's S sessions by ascending user_key: behaviours are items[start : start + length] of the window.
 
-    start_T and length_T have one place more, for rows without a session: nothing, behind the 0 that nobody owns.
+    start_T and length_T have one place more, for rows without a session: an empty span behind that 0.
     """
 
     user_key_S: Array
@@ -41,7 +41,7 @@ class Sessions:
 
 
 class Histories:
-    """Items of all sessions' behaviours, day after day, sessions by user_key; items[0] is a 0 that nobody owns.
+    """Items of all sessions' behaviours, day after day, sessions by user_key; items[0] is a 0 of no session.
 
     `allocate` makes the int32 array for a number of items that is known from the files' footers; pages that are not
     filled are never touched.

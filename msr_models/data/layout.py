@@ -54,7 +54,7 @@ class FieldLayout:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> FieldLayout:
-        """Inverse of `to_dict`, also after a way through JSON."""
+        """Inverse of `to_dict`, also after a JSON round trip."""
         return cls(
             names=tuple(raw["names"]),
             num_slots=tuple(raw["num_slots"]),

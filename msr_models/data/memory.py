@@ -1,4 +1,4 @@
-"""Whether a window fits into memory, before it is read; which way of loading follows."""
+"""Whether a window fits into memory, known before it is read: it decides how the window is loaded."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def available_memory(memory_gb: float | None = None, *, root: Path = Path("/")) 
     if memory_gb is not None:
         left.append(int(memory_gb * GB))
     if not left:
-        raise TrainingError("the free memory of this machine cannot be told; set training.memory_gb of the data set")
+        raise TrainingError("this machine's free memory cannot be determined; set training.memory_gb of the data set")
     return max(0, min(left))
 
 

@@ -1,4 +1,4 @@
-"""Batches on their way to a device: copied two ahead of their consumer, and the time it waits for them."""
+"""Copies batches to a device, two ahead of their consumer."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class TrainingData(Protocol):
         ...
 
 
-class ResidentRows:
+class ResidentRows(TrainingData):
     """Some rows of a window in memory, on the window's device."""
 
     def __init__(self, window: Window, rows: Tensor) -> None:
@@ -56,23 +56,19 @@ class ResidentRows:
 
     @property
     def num_rows(self) -> int:
-        """Rows of one epoch, over all processes."""
         return len(self.rows)
 
     @property
     def num_scenarios(self) -> int:
-        """K."""
         return self.window.num_scenarios
 
     @property
     def device(self) -> torch.device:
-        """Where the batches are made."""
         return self.rows.device
 
     def batches(
         self, batch_size: int, seed: int, epoch: int, *, first_batch: int = 0, rank: int = 0, world: int = 1
     ) -> Iterator[Batch]:
-        """See `TrainingData.batches`."""
         ordered = self.rows.index_select(0, epoch_order(self.num_rows, seed, epoch).to(self.rows.device))
         counts = self._shared_counts(ordered, batch_size) if world == 1 else None
         for number in range(first_batch, num_batches(self.num_rows, batch_size)):
@@ -81,7 +77,7 @@ class ResidentRows:
             yield batch if counts is None else replace(batch, num_shared=counts[number])
 
     def _shared_counts(self, ordered: Tensor, batch_size: int) -> list[int] | None:
-        """Shared rows of every batch, asked of a GPU once per epoch instead of once per step."""
+        """Shared rows of every batch, read from the GPU once per epoch instead of once per step."""
         if ordered.device.type == "cpu":
             return None
         shared = F.pad(self.window.shared_N.index_select(0, ordered), (0, -len(ordered) % batch_size))
@@ -93,5 +89,4 @@ class ResidentRows:
         return ResidentRows(self.window.with_ratio(ratio), self.rows)
 
     def require_both_labels(self) -> None:
-        """Raises TrainingError where all labels are of one class."""
         self.window.require_both_labels(self.rows)

@@ -28,6 +28,7 @@ from msr_models.data.digest import mix, mix_int
 from msr_models.data.gather import gather_items, take
 from msr_models.data.memory import require_streamable
 from msr_models.data.reader import Rows, WindowFacts, WindowReader
+from msr_models.data.source import TrainingData
 from msr_models.sets.masks import at_ratio
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
@@ -36,7 +37,7 @@ from schemas.pipeline_spec import RankScope
 # Rows of a bucket, on average. It decides the order of rows, so it must not depend on the machine's memory.
 BUCKET_ROWS = 1_000_000
 WORD = np.dtype(np.int32).itemsize
-# The "epoch" that draws buckets, which no epoch is.
+# The epoch number that draws buckets; no training epoch has it.
 SPILLING = 2**64 - 1
 # Words behind the slots, where each begins and how many there are of all.
 SCENARIO, LABEL, START, END, RANK, KEY, TAIL_WORDS = 0, 1, 2, 4, 6, 8, 10
@@ -62,7 +63,7 @@ class Spill:
         return torch.from_numpy(words.reshape(-1, self.num_slots + TAIL_WORDS))
 
 
-class StreamedRows:
+class StreamedRows(TrainingData):
     """All rows of some days, in batches on the CPU. A context manager: leaving it removes the buckets."""
 
     def __init__(self, spill: Spill, ratio: float | None = None) -> None:
@@ -88,17 +89,14 @@ class StreamedRows:
 
     @property
     def num_rows(self) -> int:
-        """Rows of one epoch, over all processes."""
         return sum(self.spill.rows_P)
 
     @property
     def num_scenarios(self) -> int:
-        """K."""
         return len(self.spill.scenario_names)
 
     @property
     def device(self) -> torch.device:
-        """Where the batches are made: always the CPU."""
         return torch.device("cpu")
 
     def with_ratio(self, ratio: float) -> StreamedRows:
@@ -106,7 +104,6 @@ class StreamedRows:
         return StreamedRows(self.spill, ratio)
 
     def require_both_labels(self) -> None:
-        """Raises TrainingError where all labels are of one class."""
         if self.spill.positives in (0, self.num_rows):
             raise TrainingError(
                 f"all {self.num_rows} labels of {self.spill.place} are {0 if self.spill.positives == 0 else 1}: "
@@ -116,7 +113,7 @@ class StreamedRows:
     def batches(
         self, batch_size: int, seed: int, epoch: int, *, first_batch: int = 0, rank: int = 0, world: int = 1
     ) -> Iterator[Batch]:
-        """See `TrainingData.batches`; buckets before `first_batch` are not read."""
+        """Buckets before `first_batch` are not read."""
         pieces: list[Tensor] = []
         filled = 0
         for rows_NW, order_N in self._buckets(seed, epoch, first_batch * batch_size):

@@ -180,7 +180,7 @@ class _Columns:
         self._filled = 0
 
     def append_day(self, reader: WindowReader, ds: date) -> None:
-        """Read `ds` twice, its instance ids first: they say where each row belongs."""
+        """Read `ds` twice, its instance ids first: they give each row its place."""
         start, self._filled = self._filled, self._filled + reader.rows_D[ds]
         instance_D = self.instance_id_N[start : self._filled]
         instance_D[:] = reader.sorted_instances(ds)

@@ -38,7 +38,7 @@ class ScoreSample:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoreShift:
-    """What became of a day against the window; None where a side has no rows."""
+    """A day's scores compared with the window's; None where a side has no rows."""
 
     share_rate: float | None
     window_share_rate: float | None

@@ -16,7 +16,7 @@ class WideCorrections:
     h_i = p_i (1 - p_i) of the rows with id v in scenario k, summed to R and H, the weight is R / (H + 1 / t): a Newton
     step under the prior N(0, t). t is the variance that such effects have among the ids of the field (method of
     moments, t = (Σ R² - Σ H) / Σ H², empirical Bayes); where residuals scatter no more than labels do it is 0 and
-    nothing is corrected. So a sparse scenario's rare ids are not believed, and its frequent ones are.
+    nothing is corrected. So a sparse scenario's rare ids are hardly corrected, and its frequent ones are.
     """
 
     def __init__(self, layout: FieldLayout, num_scenarios: int, device: torch.device) -> None:
@@ -30,7 +30,7 @@ class WideCorrections:
         self.weight_RK = torch.zeros(layout.total_rows, num_scenarios, device=device)
 
     def fit(self, own_logits_N: Tensor, label_N: Tensor, scenario_N: Tensor, slot_ids_NS: Tensor) -> None:
-        """From every row's logit in its own tower; field after field, each seeing what those before it corrected."""
+        """Fit from each row's logit in its own tower [N], field after field on what residuals are left."""
         logits_N, num_scenarios = own_logits_N.double(), self.weight_RK.shape[1]
         for slot, start, rows in self.slots:
             ids_N = _known(slot_ids_NS[:, slot], rows)

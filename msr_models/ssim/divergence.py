@@ -1,4 +1,4 @@
-"""D_KL(1 || G) of SSIM eq. 14: the pull towards sharing. For a hard gate of 0 it is infinite, so it has a form."""
+"""D_KL(1 || G) of SSIM eq. 14, which pulls towards sharing, in two finite forms: of a hard gate of 0 it is infinite."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Do what the sets that a day relies on still lack: scheduled searches, and those that drift makes due."""
+"""Run the searches and scorings that a day still needs: scheduled searches, and those that drift makes due."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ log = logging.getLogger(__name__)
 
 
 def do_due_searches(dataset: DatasetSpec, ds: date, spec: SearchSpec, search: Callable[[date], object]) -> None:
-    """Search and score, oldest first, until `ds` may be trained; then jobs.needs_search answers no.
+    """Search and score, oldest first, until nothing is due before `ds` is trained (`schedule.needs_search` is false).
 
-    search: searches the days before a day with the settings `spec` and stores the set, accepted or not.
+    search(day): searches the window before `day` with the settings `spec` and publishes the set, accepted or not.
     """
     done: set[Todo] = set()
     while (decision := next_todo(dataset, ds, spec)).todo is not None:

@@ -31,7 +31,7 @@ def temperature_at(step: int, num_steps: int, first: float, last: float) -> floa
 
 
 class _Joint:
-    """The phase's steps, with what they need to know of each other: their number and the draws of towers."""
+    """The steps of the phase; keeps their number and the generator that draws towers."""
 
     def __init__(self, state: SearchState) -> None:
         self.state = state

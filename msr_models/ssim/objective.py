@@ -25,7 +25,7 @@ def gated_logits(model: MultiScenarioModel, batch: Batch, gate_B: Tensor) -> tup
     """
     e_BE = model.embed(batch)
     if model.visits_are_independent and e_BE.device.type != "cpu" and not has_penalty(model):
-        # There all towers at once cost less than the launches, and the waiting, of two routed passes.
+        # On a GPU all towers at once cost less than the launches, and the waiting, of two routed passes.
         return model.scenario_logits(e_BE, batch), None
     trained_KB = own_mask(batch.scenario_B, model.num_scenarios) | (gate_B.detach() > 0)
     trained, rest = Routing.of_mask(trained_KB), Routing.of_mask(~trained_KB)
@@ -66,7 +66,7 @@ def shared_instance_loss(
 
 
 def pair_weights(rows_K: Tensor) -> Tensor:
-    """How far the disagreement of two towers can be believed, [K, K] float64, zero diagonal, sum 1 (0 without pairs).
+    """Precision of the disagreement of two towers, [K, K] float64, zero diagonal, sum 1 (0 without pairs).
 
     n_j n_k / (n_j + n_k) of the rows they were trained on: the inverse variance of a difference of two means.
     """

@@ -64,7 +64,7 @@ def share_rates(window: Window, result: SearchResult) -> dict[str, dict[str, flo
 
 
 def selector_record(window: Window, result: SearchResult) -> dict[str, Any]:
-    """What is stored beside the selector for people: learning curves, share rates, status."""
+    """What the JSON beside the selector records: learning curves, share rates, status and its reason."""
     return {
         "curves": result.curves,
         "share_rates": share_rates(window, result),

@@ -11,6 +11,7 @@ def rank_pct(scores_N: NDArray[np.float32], sorted_reference_M: NDArray[np.float
 
     An empty reference (a scenario without window rows) ranks everything at 1/2.
     """
+    # By hand: scipy ranks a sample within itself, not scores within another sample
     lower_N = np.searchsorted(sorted_reference_M, scores_N, side="left")
     not_higher_N = np.searchsorted(sorted_reference_M, scores_N, side="right")
     return ((lower_N + not_higher_N) / 2 + 0.5) / (len(sorted_reference_M) + 1)

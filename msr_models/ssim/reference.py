@@ -6,7 +6,7 @@ What it minimises over the selector (trunk, heads and its embedding table), the 
 
     g_i   = 1[p_i > ε], p_i = σ(selector(row i)); backward dg/dp = 1 (see `gate`)
     D     = mean_i -log p_i, or 1 - mean_i g_i (see `divergence`)
-    e_i   = x_i / (s_i + mean(s)): the towers' disagreement over row i as a part of what they say about it
+    e_i   = x_i / (s_i + mean(s)): the towers' disagreement over row i relative to their signal
     x_i   = Σ_jk w_jk (q_ij - q_ik)(z_ij - z_ik) / 2: mean KL of two towers, both ways (`objective.expected_excess`)
     s_i   = Σ_k W_k (q_ik - σ(b))(z_ik - b) / 2: the same of each tower from the base rate (`yardstick.signal`)
     z_ik  = t_ik - mean_i(t_ik) + b, q_ik = σ(z_ik): tower k on the common base rate, b = Σ_k W_k mean_i(t_ik)
@@ -39,7 +39,7 @@ from msr_models.ssim.yardstick import CommonScale, relative_excess, relative_exc
 log = logging.getLogger(__name__)
 
 EVAL_ROWS = 8192
-# With sampled towers: rows of which all towers are asked, to know what is common to all rows.
+# With sampled towers: rows on which all towers are computed, to estimate what all rows have in common.
 SCALE_ROWS = 4096
 
 
@@ -92,8 +92,8 @@ def _excess(state: SearchState) -> Tensor:
     own_N = torch.cat([state.model(batch).float() for batch in _parts(state, every)])
     _fit(corrections, state, own_N)
     sample = every[:: -(-len(every) // SCALE_ROWS)]
-    asked = [_every_tower(state, batch) + corrections.of_batch(batch) for batch in _parts(state, sample)]
-    estimate = _estimate(state, corrections, CommonScale.of(torch.cat(asked), weights_KK), weights_KK)
+    sampled = [_every_tower(state, batch) + corrections.of_batch(batch) for batch in _parts(state, sample)]
+    estimate = _estimate(state, corrections, CommonScale.of(torch.cat(sampled), weights_KK), weights_KK)
     return torch.cat([estimate(batch) for batch in _parts(state, every)])
 
 

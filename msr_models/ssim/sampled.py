@@ -1,4 +1,4 @@
-"""Eq. 13, and the towers that an excess is taken from, with a few towers per row: costs that do not grow with K.
+"""Sampled towers: eq. 13 and the excess from a few towers per row, at costs that do not grow with K.
 
 Suffixes here: M other towers drawn per row, T towers drawn per row.
 """
@@ -116,7 +116,7 @@ def draw_tower_sets(weights_KK: Tensor, num_rows: int, num_drawn: int, generator
 def drawn_logits(model: MultiScenarioModel, batch: Batch, towers_BT: Tensor) -> Tensor:
     """Logits [B, T] of each row's drawn towers: T visits per row, whatever K.
 
-    In the model's present mode (a yardstick is asked in eval mode).
+    In the model's present mode: reference towers are in eval mode.
     """
     visit_KB = torch.zeros(model.num_scenarios, len(batch), dtype=torch.bool, device=towers_BT.device)
     routing = Routing.of_mask(visit_KB.scatter_(0, towers_BT.t(), True))

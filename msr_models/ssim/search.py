@@ -92,7 +92,7 @@ def _search(state: SearchState) -> SearchResult:
 def _warm_up(state: SearchState) -> None:
     """All epochs without sharing; a model's pretraining epochs come first, and end before the last of them.
 
-    Raises TrainingError where no epoch is left behind those: towers that are still one would be no yardstick.
+    Raises TrainingError where no epoch is left after those: identical towers would have no disagreement.
     """
     epochs, pretraining = state.spec.warmup_epochs, state.model.pretraining_epochs
     if pretraining and epochs <= pretraining:
@@ -134,7 +134,7 @@ def _threshold_of_scores(state: SearchState) -> float:
 
 
 def _fault(state: SearchState, result: SearchResult) -> str:
-    """Why the result is of no use; empty when it is."""
+    """Why the result is unusable; empty where it is usable."""
     rate = float(result.shared_N.mean())
     if state.window.num_scenarios == 1:
         return "one scenario only: there is none to share with"
@@ -154,11 +154,11 @@ def _fault(state: SearchState, result: SearchResult) -> str:
 
 
 def _oddities(window: Window, shared_N: NDArray[np.bool_]) -> str:
-    """What an accepted search should be looked at for: scenarios that share none or all of their rows."""
+    """What to check in an accepted search: scenarios that share none or all of their rows."""
     scenario_N = window.scenario_N.cpu().numpy()
-    said = []
+    found = []
     for k, name in enumerate(window.scenario_names):
         own = shared_N[scenario_N == k]
         if len(own) and (own.all() or not own.any()):
-            said.append(f"scenario {name} shares {float(own[0]):.0%} of its {len(own):,} rows")
-    return ", ".join(said)
+            found.append(f"scenario {name} shares {float(own[0]):.0%} of its {len(own):,} rows")
+    return ", ".join(found)

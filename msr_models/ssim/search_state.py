@@ -24,7 +24,7 @@ from schemas.pipeline_spec import SearchSpec
 
 log = logging.getLogger(__name__)
 
-# One row in this many is kept from the backbone, so that what is reported of it was not learned by heart.
+# One row in this many does not train the backbone: its reported metrics are of these.
 HOLD_OUT_EVERY = 20
 # Step of log lambda per batch and unit of missing share rate.
 KL_WEIGHT_STEP = 0.05
@@ -34,7 +34,7 @@ KL_WEIGHT_RANGE = (1e-4, 1e4)
 class SearchState:
     """State of one search; its phases (`search`, `joint`, `reference`) advance it.
 
-    rows: window rows that train the backbone; held_out: the others. temperature: present factor on the share logits.
+    rows: window rows that train the backbone; held_out: the others. temperature: current factor on the share logits.
     """
 
     def __init__(self, window: Window, spec: SearchSpec) -> None:
@@ -62,12 +62,12 @@ class SearchState:
         self.rows = (~held_out_N).nonzero().squeeze(1)
 
     def make_optimiser(self) -> None:
-        """Optimiser of the backbone, without a past."""
+        """A fresh optimiser of the backbone."""
         rate = self.spec.learning_rate * self.model.learning_rate_scale
         self.optimiser = Optimiser(self.model, OptimiserConfig(learning_rate=rate, weight_decay=self.spec.weight_decay))
 
     def make_selector_optimiser(self) -> None:
-        """Optimisers of what the selector trains now, and of the threshold, without a past."""
+        """Fresh optimisers of the selector's trainable parameters and of the threshold."""
         spec = self.spec
         self.selector_optimiser = Optimiser(
             self.selector,

@@ -29,11 +29,11 @@ class Selector(nn.Module):
 
     The table is made without gradient and filled by `adopt_embeddings`. In phase `joint` it is used only afterwards, as
     a frozen copy of the backbone's; phase `reference` lets it train with trunk and heads while the gate learns. A
-    selector that is done is frozen as a whole.
+    finished selector is frozen as a whole.
 
     trunk `dense`: eq. 8, an MLP over the concatenation. `field_wise`: the same with block-diagonal weights, an MLP per
-    field; the heads then add up what each field says, so that a row's score pools over all rows that share a field's
-    value with it instead of following one row's noise.
+    field; the heads then add up the fields, so that a row's score pools over all rows that share a field's value with
+    it instead of following one row's noise.
     scenario_heads False: one head for the rows of all scenarios (the paper's ablation SSIM-ND).
     Ids beyond the table (a newer vocabulary) count as out of vocabulary. No dropout: a score depends on the row alone.
     """

@@ -2,7 +2,7 @@
 
 The predecessor of a day is the newest trainable day before it; the first trainable day of a data set starts from
 scratch. A predecessor must have been trained with today's settings, so that a day's weights are a function of the day
-and not of the order in which days were trained. By which machine or code it was made does not matter.
+and not of the order in which days were trained. The machine and the code that trained it do not matter.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SAME = ("dataset", "lineage", "num_scenarios", "model", "options", "rank_scope"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DayPlan:
-    """predecessor: the day to start from, None for fresh weights. train_days: without those it trained on."""
+    """predecessor: the day whose run to start from, None for fresh weights. train_days: without those of its run."""
 
     ds: date
     train_days: list[date]
@@ -36,7 +36,6 @@ class DayPlan:
 
     @property
     def start(self) -> Start:
-        """As in a manifest."""
         return "scratch" if self.predecessor is None else "previous_day"
 
 
@@ -90,7 +89,7 @@ def _is_trainable(dataset: DatasetSpec, ds: date) -> bool:
 def days_to_make_first(
     dataset: DatasetSpec, plan: DayPlan, choices: Sequence[ModelChoice]
 ) -> list[tuple[date, list[ModelChoice]]]:
-    """Days that `plan` builds on and models without runs of them (or with files gone), the oldest first."""
+    """Earlier days in the chain of `plan` and the models whose runs or files they lack, the oldest day first."""
     missing: dict[date, list[ModelChoice]] = {}
     for choice in choices:
         day = plan.predecessor
@@ -163,7 +162,7 @@ def _again(dataset: DatasetSpec, planned: RunManifest) -> str:
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Name -> JSON; what a mapping holds by itself, as trainer.seed."""
+    """Name -> JSON; entries of mappings each under their own name (trainer.seed)."""
     flat: dict[str, str] = {}
     for name, value in settings.items():
         parts = {f"{name}.{k}": v for k, v in value.items()} if isinstance(value, Mapping) else {name: value}

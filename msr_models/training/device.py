@@ -1,4 +1,4 @@
-"""The device that a command line asks for."""
+"""The device that --device names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from schemas.errors import TrainingError
 
 
 def usable_device(device: str) -> str:
-    """The device meant by --device. Raises TrainingError where it cannot be had."""
+    """The torch device of --device; `auto`: a GPU where there is one. Raises TrainingError where it cannot be used."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:

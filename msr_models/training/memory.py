@@ -1,4 +1,4 @@
-"""Let the process keep the memory that tensors give back."""
+"""Keep the memory of freed tensors in the process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ def keep_freed_memory() -> bool:
     """Tell glibc never to return freed memory to the system and never to map a block of its own for a large tensor.
 
     By default every activation above 32 MB is mapped anew in each step, and touching its fresh pages costs more than
-    the arithmetic on them. For a whole process, so only command lines call it. False where the C library is another.
+    the arithmetic on them. It applies to the whole process, so only commands call it. Returns False where the C
+    library is not glibc.
     """
     if not sys.platform.startswith("linux"):
         return False

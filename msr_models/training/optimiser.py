@@ -80,7 +80,7 @@ class RowOptimiser:
 
 
 class Optimiser:
-    """All parameters of a model. Use: backward, then `step`; it clips, steps and forgets the gradients.
+    """All parameters of a model. Use: backward, then `step`, which clips, steps and clears the gradients.
 
     On a GPU nothing in `step` waits for the device.
     """

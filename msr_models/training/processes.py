@@ -19,14 +19,14 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """Who this process is among `world`."""
+    """The rank of this process among `world` processes."""
 
     rank: int = 0
     world: int = 1
 
     @property
     def is_main(self) -> bool:
-        """Only the main process writes tables and files."""
+        """Whether this is the process that logs and writes tables and files."""
         return self.rank == 0
 
     def shard(self, rows: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ def join_processes() -> Iterator[Processes]:
 
 
 def _log_warnings_only() -> None:
-    """Processes do the same work, so one of them reports it."""
+    """The processes do the same work, and the main one reports it."""
     for name in ("jobs", "lake", "msr_models", "__main__"):
         logging.getLogger(name).setLevel(logging.WARNING)
 

@@ -14,12 +14,12 @@ LINE_EVERY_SECONDS = 30.0
 
 
 class EpochProgress:
-    """Rows done of one epoch; logged every LINE_EVERY_SECONDS where stderr is no terminal."""
+    """Rows done of one epoch; logged every LINE_EVERY_SECONDS where stderr is no terminal; nothing below level INFO."""
 
     def __init__(self, title: str, num_rows: int, done_rows: int) -> None:
         self.title, self.num_rows, self.done = title, num_rows, done_rows
         self._started, self._started_at, self._logged = time.perf_counter(), done_rows, time.perf_counter()
-        is_log = not sys.stderr.isatty()
+        is_log = not sys.stderr.isatty() or not log.isEnabledFor(logging.INFO)
         self._bar = tqdm(total=num_rows, initial=done_rows, desc=title, unit="row", leave=False, disable=is_log)
 
     def advance(self, rows: int) -> None:
@@ -34,5 +34,4 @@ class EpochProgress:
             log.info(f"{self.title}: {self.done / self.num_rows:.0%}, {rate:,.0f} rows/s, {left:,.0f} s left")
 
     def close(self) -> None:
-        """Remove the bar."""
         self._bar.close()

@@ -180,7 +180,7 @@ def _first_weights(dataset: DatasetSpec, card: ModelCard, planned: RunManifest) 
 
 
 def _kept(model: MultiScenarioModel, validation: ResidentRows) -> TrainResult:
-    """The result of a day without new rows."""
+    """The result on a day without new rows: the weights as they are, validated."""
     auc, cross_entropy = validate(model, validation.window, validation.rows)
     return TrainResult(epochs=0, validation_auc=auc, validation_logloss=cross_entropy, train_rows=0, train_seconds=0.0)
 
@@ -194,12 +194,12 @@ def _test_metrics(test: Window, probs: Any) -> dict[str, float | None]:
 
 
 def run_folder(artifacts: Path, run_id: str) -> Path:
-    """Where a run's files lie."""
+    """Folder of a run's files."""
     return artifacts / "runs" / run_id
 
 
 def resume_of(dataset: DatasetSpec, planned: RunManifest) -> Resume:
-    """Where an arm keeps its state while it trains, beside the runs: of this run, code, libraries and device alone."""
+    """The resumable state of an arm in training, valid only for this run, code, libraries and device."""
     made_by = [planned.code_version, dict(planned.package_versions), planned.device]
     path = artifacts_dir(dataset) / "resume" / f"{planned.run_id}.pt"
     return Resume(path, f"{planned.run_id} {json.dumps(made_by, sort_keys=True)}", dataset.training.checkpoint_steps)

@@ -31,7 +31,7 @@ from schemas.pipeline_spec import TrainerConfig
 
 log = logging.getLogger(__name__)
 
-# Steps between two looks at the loss: each look waits for the device.
+# Steps between two checks of the loss: a check waits for the device.
 CHECK_EVERY = 50
 PREDICT_ROWS = 8192
 
@@ -70,7 +70,7 @@ def train(
     data.require_both_labels()
     if config.max_epochs <= model.pretraining_epochs:
         raise TrainingError(
-            f"training.max_epochs {config.max_epochs} leaves nothing behind the model's pretraining_epochs "
+            f"training.max_epochs {config.max_epochs} leaves no epoch after the model's pretraining_epochs "
             f"{model.pretraining_epochs}; raise max_epochs of the data set or lower the model's option"
         )
     with torch.random.fork_rng():
@@ -78,7 +78,7 @@ def train(
 
 
 class _Training:
-    """One run: the model, its optimiser and the state that says how far it is."""
+    """One run: the model, its optimiser and the training state."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class _Training:
         self.model, self.data, self.validation = model, data, validation
         self.config, self.processes, self.resume, self.name = config, processes, resume, name
         self.device = next(model.parameters()).device
-        # Asked before a state is loaded: that of a later epoch is past its pretraining.
+        # Read before a state is loaded: the model of a later epoch is past its pretraining.
         self.pretraining_epochs = model.pretraining_epochs
         self._start_optimiser()
         self.batches_per_epoch = num_batches(data.num_rows, config.batch_size)
@@ -184,12 +184,12 @@ class _Training:
             rank=processes.rank,
             world=processes.world,
         )
-        # Batches made where the model is need no way there; others are copied while the step before them runs.
+        # Batches made on the model's device need no copy; others are copied while the step before them runs.
         coming: Iterator[Batch] = source if self.data.device.type == self.device.type else Prefetch(source, self.device)
         while True:
-            asked = time.perf_counter()
+            waiting_since = time.perf_counter()
             batch = next(coming, None)
-            state.waiting_seconds += time.perf_counter() - asked
+            state.waiting_seconds += time.perf_counter() - waiting_since
             if batch is None:
                 return
             yield batch

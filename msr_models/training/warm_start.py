@@ -19,7 +19,7 @@ REMEDY = "or set training.start: scratch"
 def build_from_checkpoint(card: ModelCard, path: Path, sha256: str) -> MultiScenarioModel:
     """The model of `card` with the weights of the checkpoint at `path`.
 
-    Raises TrainingError where the file is gone or not the one of `sha256`, or its model cannot go on as `card`'s.
+    Raises TrainingError where the file is missing or not the one of `sha256`, or its model does not fit `card`.
     """
     before, card_before = load_checkpoint(path, sha256)
     model = build_model(card.model, card.options, card.layout, card.num_scenarios, card.seed)
@@ -45,7 +45,7 @@ def carry_over(model: MultiScenarioModel, card: ModelCard, before: MultiScenario
         if name not in weights or weights[name].shape != weight.shape:
             here = f"shape {list(weights[name].shape)}" if name in weights else "no such weight"
             raise TrainingError(
-                f"weight {name} of the {card_before.model!r} to start from has shape {list(weight.shape)}, the new "
+                f"weight {name} of the checkpoint's {card_before.model!r} has shape {list(weight.shape)}, the new "
                 f"model has {here}: it depends on the vocabulary and cannot be carried over; {_scratch()}"
             )
         weights[name].copy_(weight)

@@ -152,7 +152,7 @@ def test_an_interruption_in_any_phase_changes_nothing(
 
 def test_epochs_that_are_all_pretraining_are_refused(window: Window) -> None:
     model = build(window.layout, window.num_scenarios)
-    with pytest.raises(TrainingError, match=r"max_epochs 2 leaves nothing behind .*pretraining_epochs 2; raise"):
+    with pytest.raises(TrainingError, match=r"max_epochs 2 leaves no epoch after .*pretraining_epochs 2; raise"):
         fit(window, model, config=CONFIG.model_copy(update={"max_epochs": 2}))
 
 
