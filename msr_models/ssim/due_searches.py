@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def do_due_searches(dataset: DatasetSpec, ds: date, spec: SearchSpec, search: Callable[[date], object]) -> None:
-    """Search and score, oldest first, until nothing is due before `ds` is trained (`schedule.needs_search` is false).
+    """Search and score, oldest first, until nothing is due before `ds` is trained (`schedule.needs_search` answers no).
 
     search(day): searches the window before `day` with the settings `spec` and publishes the set, accepted or not.
     """

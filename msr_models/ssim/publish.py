@@ -30,7 +30,7 @@ from schemas.text import short_digest
 
 log = logging.getLogger(__name__)
 
-# Settings that say when a search is due or which days it takes, not what it does with them
+# Settings that decide when a search is due and on which days, not what it does with them
 _NOT_IN_ID = {"every_days", "window_days"}
 
 
