@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import socket
@@ -30,14 +31,17 @@ def main(out: str) -> None:
     window = load_window(tiny_dataset(), DAYS, shared_set_id="set").with_ratio(0.5)
     config = TrainerConfig(batch_size=66, max_epochs=2, patience=9, learning_rate=0.01, weight_decay=0.0, seed=3)
     model = build_model("shared_bottom", {"embedding_dim": 4, "hidden": [8]}, window.layout, 3, 1)
+    logging.getLogger("msr_models").setLevel(logging.INFO)
     with join_processes() as processes:
+        reports = logging.getLogger("msr_models.training.trainer").isEnabledFor(logging.INFO)
         # 199 rows in batches of 66: the last batch has one row, so that one of two processes has none
         training = ResidentRows(window, window.rows_of(DAYS[:1])[:199])
         validation = ResidentRows(window, window.rows_of(DAYS[1:]))
         with log_lines("msr_models.training.trainer") as lines:
             train(model, training, validation, config, processes=processes)
         losses = [float(re.findall(r"train loss ([\d.]+)", line)[0]) for line in lines]
-        torch.save(model.state_dict() | {"losses": torch.tensor(losses)}, f"{out}.{processes.rank}")
+        found = {"losses": torch.tensor(losses), "reports": torch.tensor(reports)}
+        torch.save(model.state_dict() | found, f"{out}.{processes.rank}")
 
 
 @pytest.mark.slow
@@ -69,6 +73,7 @@ def test_two_processes_give_the_same_model_as_one(lake: Path, tmp_path: Path) ->
     assert [p.wait(timeout=120) for p in started] == [0, 0]
     one, first, second = (torch.load(tmp_path / name) for name in ("one.0", "two.0", "two.1"))
     assert len(one["losses"]) == 2
+    assert [bool(found.pop("reports")) for found in (one, first, second)] == [True, True, False], "one process reports"
     for key, value in one.items():
         assert torch.equal(first[key], second[key]), key
         torch.testing.assert_close(first[key], value, atol=1e-4, rtol=1e-3)
