@@ -12,6 +12,7 @@ import pytest
 from jobs import train_target_model
 from lake import reader as lake_reader
 from lake.locations import artifact_path, artifacts_dir
+from msr_models.sets.catalogue import Catalogue
 from msr_models.sets.pins import retire
 from msr_models.training import target
 from msr_models.training.state import Resume, TrainingState
@@ -145,7 +146,7 @@ def test_r_0_is_the_same_run_with_and_without_a_set_also_when_streamed(spec: Dat
     run(streamed)
     with_set = next(r for r in results(spec) if r[1] == 0.0)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(train_target_model, "find_shared_set", lambda *_: None)
+        patched.setattr(Catalogue, "find", lambda *_: None)
         run(streamed, retrain=True)
     (without,) = results(spec)
     assert (without[0], without[3], without[5]) == (with_set[0], with_set[3], with_set[5])
