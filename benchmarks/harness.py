@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
+import logging
 import os
 import platform
 import statistics
@@ -61,6 +62,7 @@ class Target:
 def parser(doc: str) -> argparse.ArgumentParser:
     """A parser with --quick, --threads and --out. Sets up logging too."""
     configure_logging()
+    logging.getLogger("msr_models").setLevel(logging.WARNING)  # a benchmark logs its own rows, not every epoch
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--quick", action="store_true", help="small sizes, at most 60 s; does not check targets")
     made.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads (default: all)")
