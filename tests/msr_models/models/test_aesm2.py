@@ -10,7 +10,7 @@ from torch import Tensor
 
 from msr_models.models.aesm2 import AESM2
 from msr_models.models.registry import build_model
-from msr_models.modules.stacked import StackedLinear
+from msr_models.modules.expert_selection import SelectedExperts
 from schemas.errors import TrainingError
 from tests.support.batches import LAYOUT, random_batch
 
@@ -37,7 +37,7 @@ def nearest(values: list[float], k: int) -> list[int]:
 
 
 def transcribed_layer(
-    model: AESM2, layer: torch.nn.Module, x: Tensor, s: int, noise: Tensor | None
+    model: AESM2, layer: SelectedExperts, x: Tensor, s: int, noise: Tensor | None
 ) -> tuple[Tensor, float]:
     """(z, divergence) of one row at scenario s."""
     scenarios, top_k = model.num_scenarios, model.config.top_k
@@ -68,10 +68,9 @@ def transcribed(model: AESM2, e: Tensor, s: int, noises: list[Tensor] | None) ->
     for number, layer in enumerate(model.layers):
         z, added = transcribed_layer(model, layer, z, s, None if noises is None else noises[number])
         divergence += added
-    for layer in model.tower.layers[:-1]:
-        assert isinstance(layer, StackedLinear)
-        z = (z @ layer.weight[0] + layer.bias[0]).relu()
-    last = model.tower.layers[-1]
+    *hidden, last = model.tower.layers
+    for dense in hidden:
+        z = (z @ dense.weight[0] + dense.bias[0]).relu()
     return (z @ last.weight[0, :, 0] + last.bias[0, 0]).item(), divergence
 
 

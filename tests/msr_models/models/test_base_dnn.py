@@ -26,6 +26,7 @@ def transcribed(model: BaseDNN, e: torch.Tensor, k: int) -> torch.Tensor:
     if net.scenario_KD is None:
         h = (e @ net.weight_EH + net.bias_H).relu()
     else:
+        assert net.scenario_weight_DH is not None
         h = (torch.cat([e, net.scenario_KD[k]]) @ torch.cat([net.weight_EH, net.scenario_weight_DH])).add(net.bias_H)
         h = h.relu()
     for layer in net.layers:

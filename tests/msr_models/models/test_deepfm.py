@@ -30,7 +30,7 @@ def vectors_of_row(table: FieldEmbedding, slots: list[int], behaviours: list[int
 
     def mean(ids: list[int], field: int) -> torch.Tensor:
         real = [table.weight[start[field] + i] for i in ids if i > 0]
-        return sum(real) / len(real) if real else torch.zeros_like(table.weight[0])
+        return torch.stack(real).sum(0) / len(real) if real else torch.zeros_like(table.weight[0])
 
     user, item, *tags, price = slots
     single = [table.weight[start[0] + user], table.weight[start[1] + item]]

@@ -106,7 +106,8 @@ def test_a_row_without_behaviours_has_finite_gradients() -> None:
     assert model.attention is not None
     for parameter in model.parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all()
-    assert model.attention.behaviour.scenario_KE.grad.abs().max() == 0
+    grad = model.attention.behaviour.scenario_KE.grad
+    assert grad is not None and grad.abs().max() == 0
 
 
 def test_a_data_set_without_behaviours_says_so() -> None:

@@ -88,7 +88,7 @@ def test_every_scenario_starts_from_what_all_rows_trained_and_goes_its_own_way()
     torch.testing.assert_close(model.scenario_logits(model.embed(batch), batch), before)
     assert len({p.data_ptr() for p in model.parameters()}) == len(list(model.parameters()))
     with torch.no_grad():
-        model.copies[1].network.head_bias += 1.0
+        model.get_parameter("copies.1.network.head_bias").add_(1.0)
     after = model.scenario_logits(model.embed(batch), batch)
     torch.testing.assert_close(after - before, torch.tensor([0.0, 1.0, 0.0]).expand(40, 3), atol=1e-6, rtol=0)
 

@@ -42,7 +42,7 @@ def transcribed(model: HMoE, h: torch.Tensor, i: int) -> torch.Tensor:
     """Probability y_i of one row, scores of other scenarios as constants."""
     mixing = torch.softmax(h @ model.score_gate_KEK[i], 0)
     scores = [score(model, h, j) for j in range(model.num_scenarios)]
-    return sum(mixing[j] * (s if j == i else s.detach()) for j, s in enumerate(scores))
+    return torch.stack([mixing[j] * (s if j == i else s.detach()) for j, s in enumerate(scores)]).sum(0)
 
 
 @pytest.mark.parametrize("num_scenarios", [1, 3])

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from msr_models.models.maria import Maria
 from msr_models.models.registry import build_model
+from msr_models.modules.stacked import StackedTowers
 from tests.support.batches import LAYOUT, random_batch
 
 WIDTH, REFINERS, EXPERTS = 4, 3, 2
@@ -47,7 +48,7 @@ def refined(model: Maria, x: Tensor, k: int) -> list[Tensor]:
     return fields
 
 
-def through(stacked: torch.nn.Module, x: Tensor, k: int) -> Tensor:
+def through(stacked: StackedTowers, x: Tensor, k: int) -> Tensor:
     *layers, last = stacked.layers
     for layer in layers:
         x = (x @ layer.weight[k] + layer.bias[k]).relu()

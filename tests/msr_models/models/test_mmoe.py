@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from msr_models.models.mmoe import MMoE
 from msr_models.models.registry import build_model
+from msr_models.modules.stacked import StackedLinear
 from tests.support.batches import LAYOUT, random_batch
 
 
@@ -42,12 +44,18 @@ def test_logit_is_the_tower_on_the_mixture_of_the_scenarios_gate() -> None:
     torch.testing.assert_close(visits.logits_V, want, atol=1e-4, rtol=1e-4)
 
 
-def test_experts_run_once_per_row_however_many_visits() -> None:
+def test_experts_run_once_per_row_however_many_visits(monkeypatch: pytest.MonkeyPatch) -> None:
     model, batch = build(), random_batch(25, 3, share=2.0)
     seen: list[int] = []
-    model.mixtures.layers[0].every = lambda x: seen.append(len(x)) or x.new_zeros(3, len(x), 8)
+    every = StackedLinear.every
+
+    def counted(layer: StackedLinear, x: torch.Tensor) -> torch.Tensor:
+        seen.append(x.shape[-2])
+        return every(layer, x)
+
+    monkeypatch.setattr(StackedLinear, "every", counted)
     assert len(model.visit(batch).logits_V) == 75
-    assert seen == [25]
+    assert seen == [25] * len(model.mixtures.layers)
 
 
 def test_without_pooling_the_input_is_the_fields() -> None:

@@ -27,7 +27,7 @@ from msr_models.training.processes import Processes
 from msr_models.training.state import Resume
 from msr_models.training.step import GraphedStep, TrainStep, make_step, reuse_loss
 from msr_models.training.trainer import train
-from schemas.pipeline_spec import TrainerConfig
+from schemas.pipeline_spec import Precision, TrainerConfig
 from tests.support.batches import LAYOUT, random_batch
 from tests.support.models import SCENARIOS, build
 from tests.support.tiny_lake import tiny_dataset, write_masks, write_tiny_lake
@@ -243,7 +243,7 @@ def test_a_replayed_step_is_an_eager_step(name: str, caplog: pytest.LogCaptureFi
     for kind in ("cpu", "eager", "replayed"):
         model = copy.deepcopy(fresh) if kind == "cpu" else copy.deepcopy(fresh).cuda()
         optimiser = Optimiser(model, config)
-        precision = "fp32" if kind == "cpu" else "bf16"
+        precision: Precision = "fp32" if kind == "cpu" else "bf16"
         step = TrainStep(model, optimiser, precision, Processes())
         if kind == "replayed":
             step = make_step(model, optimiser, precision, 4096, Processes())

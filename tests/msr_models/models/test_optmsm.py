@@ -5,14 +5,17 @@ from __future__ import annotations
 import copy
 import dataclasses
 from itertools import combinations
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from msr_models.data.batch import Batch
 from msr_models.models.optmsm import OptMSM
 from msr_models.models.registry import build_model
 from msr_models.modules.routing import Routing
+from msr_models.modules.transfer import CustomisedTransfer, MixtureTransfer, StarTransfer
 from msr_models.training.optimiser import Optimiser, OptimiserConfig
 from msr_models.training.processes import Processes
 from msr_models.training.step import TrainStep, reuse_loss
@@ -21,7 +24,7 @@ from tests.support.batches import LAYOUT, random_batch, take
 
 TRANSFERS = ("optmsm", "optmsm_moe", "optmsm_cgc")
 SMALL = {"embedding_dim": 4, "transfer_hidden": [7, 6], "hidden": [5, 3], "hyper_hidden": 4}
-OPTIONS: list[dict[str, object]] = [
+OPTIONS: list[dict[str, Any]] = [
     {},
     {"specific_fields": ["price", "user"]},
     {"priors": False},
@@ -32,7 +35,7 @@ OPTIONS: list[dict[str, object]] = [
 ]
 
 
-def build(name: str = "optmsm", num_scenarios: int = 3, **options: object) -> OptMSM:
+def build(name: str = "optmsm", num_scenarios: int = 3, **options: Any) -> OptMSM[Any]:
     model = build_model(name, SMALL | options, LAYOUT, num_scenarios, 1)
     assert isinstance(model, OptMSM)
     generator = torch.Generator().manual_seed(2)
@@ -42,18 +45,19 @@ def build(name: str = "optmsm", num_scenarios: int = 3, **options: object) -> Op
     return model
 
 
-def representation(model: OptMSM, e_c: list[Tensor], m: int) -> Tensor:
+def representation(model: OptMSM[Any], e_c: list[Tensor], m: int) -> Tensor:
     """r^m of one row's common vectors, eq. 5-8."""
     excite = model.gate.excite
     z = torch.sigmoid(torch.stack([e.mean() for e in e_c]) @ excite.weight[m] + excite.bias[m])
     x = torch.cat([z_i * e for z_i, e in zip(z, e_c, strict=True)])
     transfer = model.transfer
-    if hasattr(transfer, "layers"):
+    if isinstance(transfer, StarTransfer):
         for layer in transfer.layers:
             x = ((layer.weight_IO * layer.own_weight_KIO[m]).T @ x + layer.bias_O + layer.own_bias_KO[m]).relu()
         return x
     experts = []
-    if hasattr(transfer, "own"):
+    assert isinstance(transfer, MixtureTransfer | CustomisedTransfer)
+    if isinstance(transfer, CustomisedTransfer):
         for number in range(transfer.own.weights[0].shape[2]):
             h = x
             for weight, bias in zip(transfer.own.weights, transfer.own.biases, strict=True):
@@ -61,22 +65,22 @@ def representation(model: OptMSM, e_c: list[Tensor], m: int) -> Tensor:
             experts.append(h)
     for number in range(len(transfer.shared[0].weight)):
         h = x
-        for layer in transfer.shared:
-            h = (layer.weight[number].T @ h + layer.bias[number]).relu()
+        for shared in transfer.shared:
+            h = (shared.weight[number].T @ h + shared.bias[number]).relu()
         experts.append(h)
     scores = torch.exp(transfer.gate_KEX[m].T @ x)
     assert len(scores) == len(experts)
-    return sum(score / scores.sum() * expert for score, expert in zip(scores, experts, strict=True))
+    return torch.stack([s / scores.sum() * expert for s, expert in zip(scores, experts, strict=True)]).sum(0)
 
 
-def predicted(model: OptMSM, r: Tensor, priors: list[Tensor], m: int) -> Tensor:
+def predicted(model: OptMSM[Any], r: Tensor, priors: list[Tensor], m: int) -> Tensor:
     """The logit of eq. 10-13."""
     start = state = torch.cat([r, *priors])
     network = model.predictor.hypernetwork
     for number, layer in enumerate(model.predictor.layers):
         if number:
             state = state.relu()
-        if model.config.hypernetwork:
+        if network is not None:
             width = model.config.hyper_hidden
             own = slice(number * width, (number + 1) * width)
             first = (network.first.weight_IO[:, own].T @ start + network.first.bias_O[own]).relu()
@@ -86,7 +90,7 @@ def predicted(model: OptMSM, r: Tensor, priors: list[Tensor], m: int) -> Tensor:
     return state[0]
 
 
-def parted(model: OptMSM, x_FD: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+def parted(model: OptMSM[Any], x_FD: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     """(common, specific) vectors of one row, in the order of its fields; behaviours are common."""
     names = (*LAYOUT.names, "behaviours")
     chosen = (model.config.specific_fields or ()) if model.config.priors else ()
@@ -96,7 +100,7 @@ def parted(model: OptMSM, x_FD: Tensor) -> tuple[list[Tensor], list[Tensor]]:
 
 @pytest.mark.parametrize("name", TRANSFERS)
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_logits_and_penalty_are_those_of_the_equations(name: str, options: dict[str, object]) -> None:
+def test_logits_and_penalty_are_those_of_the_equations(name: str, options: dict[str, Any]) -> None:
     model = build(name, **({"constraint_weight": 0.3, "contrasts_per_row": 3.0} | options))
     batch = random_batch(8, 3, share=0.3)
     visits = model.visit(batch)
@@ -106,7 +110,7 @@ def test_logits_and_penalty_are_those_of_the_equations(name: str, options: dict[
     want = []
     for row, m in zip(visits.row_index_V.tolist(), visits.scenario_V.tolist(), strict=True):
         common, specific = parted(model, x_BFD[row])
-        priors = [model.scenario_KD[m], *specific] if model.config.priors else []
+        priors = [] if model.scenario_KD is None else [model.scenario_KD[m], *specific]
         want.append(predicted(model, representation(model, common, m), priors, m))
     torch.testing.assert_close(visits.logits_V, torch.stack(want), atol=1e-4, rtol=1e-4)
     if not model.config.constraint:
@@ -119,19 +123,27 @@ def test_logits_and_penalty_are_those_of_the_equations(name: str, options: dict[
         for i, j in combinations(range(3), 2):
             if min(r[i].norm(), r[j].norm()) > 0:
                 total = total + (r[i] @ r[j]) / (r[i].norm() * r[j].norm())
+    assert (model.scenario_KD is not None) == model.config.priors
+    assert (model.predictor.hypernetwork is not None) == model.config.hypernetwork
     assert visits.penalty is not None and total > 0
     torch.testing.assert_close(visits.penalty, 0.3 * total / len(rows), atol=1e-5, rtol=1e-4)
+
+
+def penalty_gradients(model: OptMSM[Any], batch: Batch) -> tuple[Tensor, ...]:
+    penalty = model.visit(batch).penalty
+    assert penalty is not None
+    return torch.autograd.grad(penalty, list(model.gate.parameters()))
 
 
 def test_the_constraint_on_some_rows_is_that_on_all_in_the_mean() -> None:
     """Over all rotations of a batch, loss and gradients."""
     all_rows, batch = build(contrasts_per_row=3.0), random_batch(40, 3)
     some_rows = build(contrasts_per_row=0.3)  # each 10th
-    exact = torch.autograd.grad(all_rows.visit(batch).penalty, list(all_rows.gate.parameters()))
+    exact = penalty_gradients(all_rows, batch)
     sampled = []
     for start in range(10):
         rotated = take(batch, torch.arange(40).roll(-start))
-        sampled.append(torch.autograd.grad(some_rows.visit(rotated).penalty, list(some_rows.gate.parameters())))
+        sampled.append(penalty_gradients(some_rows, rotated))
     for want, *found in zip(exact, *sampled, strict=True):
         torch.testing.assert_close(torch.stack(found).mean(0), want, atol=1e-6, rtol=1e-4)
         assert (found[0] - want).norm() > 0.05 * want.norm()
@@ -159,6 +171,7 @@ def test_there_is_no_constraint_where_nothing_is_trained_or_compared() -> None:
 def test_the_step_adds_the_constraint_to_the_loss() -> None:
     model, batch = build(constraint_weight=3.0), random_batch(30, 3)
     visits = model.visit(batch)
+    assert visits.penalty is not None
     want = reuse_loss(visits, batch.label_B, batch.shared_B, 3).mean() + visits.penalty
     step = TrainStep(copy.deepcopy(model), Optimiser(model, OptimiserConfig()), "fp32", Processes())
     torch.testing.assert_close(step(batch, 30), want.detach())
@@ -224,8 +237,11 @@ def test_bad_options_say_what_is_allowed(options: dict[str, object], pattern: st
 def test_experts_are_as_many_as_in_the_paper() -> None:
     for num_scenarios in (2, 4):
         mixture = build("optmsm_moe", num_scenarios).transfer
+        assert isinstance(mixture, MixtureTransfer)
         assert len(mixture.shared[0].weight) == 2 * num_scenarios
         customised = build("optmsm_cgc", num_scenarios).transfer
+        assert isinstance(customised, CustomisedTransfer)
         assert len(customised.shared[0].weight) == 2
         assert customised.own.weights[0].shape[::2] == (num_scenarios, 2)
-    assert len(build("optmsm_moe", num_experts=5).transfer.shared[0].weight) == 5
+    bounded = build("optmsm_moe", num_experts=5).transfer
+    assert isinstance(bounded, MixtureTransfer) and len(bounded.shared[0].weight) == 5

@@ -36,14 +36,14 @@ def build(**options: object) -> PLE:
 def weighted(scores: torch.Tensor, experts: list[torch.Tensor]) -> torch.Tensor:
     powers = [torch.exp(score) for score in scores]
     assert len(powers) == len(experts)
-    return sum(power / sum(powers) * expert for power, expert in zip(powers, experts, strict=True))
+    return torch.stack([power / sum(powers) * expert for power, expert in zip(powers, experts, strict=True)]).sum(0)
 
 
 def transcribed(model: PLE, x: torch.Tensor, k: int) -> torch.Tensor:
     """Logit of one row in scenario k, in the words of the paper: all streams of all levels, one after another."""
     streams, shared = [x] * K, x
     for level in model.experts.levels:
-        specific = []
+        specific: list[list[torch.Tensor]] = []
         for j in range(K):
             specific.append([])
             for e in range(model.config.num_specific_experts):

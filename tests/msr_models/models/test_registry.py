@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-import pytest
+import dataclasses
 
-from msr_models.models.registry import build_model, parse_options
+import pytest
+import torch
+
+from msr_models.models.logistic_regression import LogisticRegression
+from msr_models.models.registry import build_model, known_models, parse_options
 from msr_models.models.shared_bottom import SharedBottomConfig
 from schemas.errors import TrainingError
+from schemas.models import MODELS
 from tests.support.batches import LAYOUT, random_batch
+
+
+def test_the_names_that_are_read_without_torch_are_those_of_the_registry() -> None:
+    assert list(MODELS) == known_models()
 
 
 def test_an_unknown_model_names_the_nearest_and_all_known() -> None:
@@ -25,6 +34,8 @@ def test_an_unknown_model_names_the_nearest_and_all_known() -> None:
         ({"hidden": []}, r"option hidden: \[\].*at least 1"),
         ({"embedding_dim": True}, r"option embedding_dim: True.*integer"),
         ({"embedding_dim": 2.5}, r"option embedding_dim: 2.5.*integer"),
+        ({"auxiliary": 1}, r"option auxiliary: 1.*boolean"),
+        ({"dropout": float("nan")}, r"option dropout: nan.*finite"),
         ({"dropout": 1.0}, r"option dropout: 1.0.*less than 1"),
         ({"sequence_pooling": "max"}, r"option sequence_pooling: 'max'.*'mean', 'din' or 'none'"),
     ],
@@ -41,10 +52,6 @@ def test_options_reach_the_config() -> None:
 
 
 def test_without_pooling_the_history_does_not_count() -> None:
-    import dataclasses
-
-    import torch
-
     batch = random_batch(10, 3)
     other = dataclasses.replace(batch, hist_item_ids_BL=torch.zeros_like(batch.hist_item_ids_BL))
     for pooling, same in (("none", True), ("mean", False)):
@@ -53,10 +60,9 @@ def test_without_pooling_the_history_does_not_count() -> None:
 
 
 def test_logistic_regression_is_a_sum_of_weights() -> None:
-    import torch
-
     model = build_model("logistic_regression", {"sequence_pooling": "none"}, LAYOUT, 3, 1)
     batch = random_batch(10, 3)
+    assert isinstance(model, LogisticRegression)
     assert model(batch).abs().max() == 0 and not model.has_towers
     with torch.no_grad():
         model.embedding.weight.copy_(torch.arange(LAYOUT.total_rows)[:, None].float())

@@ -10,6 +10,9 @@ import torch
 from msr_models.data.batch import Batch
 from msr_models.models.registry import build_model
 from msr_models.models.sfpnet import SFPNet
+from msr_models.modules.dense import Dense
+from msr_models.modules.tailoring_block import ScenarioTailoringBlock
+from msr_models.modules.tailoring_gate import ScenarioGate
 from schemas.errors import TrainingError
 from tests.support.batches import LAYOUT, random_batch
 
@@ -27,11 +30,11 @@ def build(**options: object) -> SFPNet:
     return model
 
 
-def layer(dense: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+def layer(dense: Dense, x: torch.Tensor) -> torch.Tensor:
     return dense.weight_IO.T @ x + dense.bias_O
 
 
-def opening(gate: torch.nn.Module, x: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
+def opening(gate: ScenarioGate, x: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
     """Eq. 3 and eq. 10."""
     weight = torch.cat([gate.joined.first_weight_IO, gate.joined.second_weight_JO])
     h = (weight.T @ torch.cat([x, s]) + gate.joined.bias_O).relu()
@@ -40,7 +43,7 @@ def opening(gate: torch.nn.Module, x: torch.Tensor, s: torch.Tensor) -> torch.Te
 
 
 def tailored(
-    block: torch.nn.Module, x: list[torch.Tensor], v: list[torch.Tensor], s: torch.Tensor, without: str | None
+    block: ScenarioTailoringBlock, x: list[torch.Tensor], v: list[torch.Tensor], s: torch.Tensor, without: str | None
 ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """Eq. 2-7 for one row and one scenario."""
     n, d = max(len(v), 1), len(s)
@@ -48,9 +51,11 @@ def tailored(
     std = torch.sqrt((sum((b * b for b in v), torch.zeros(d)) / n - mean * mean).clamp(min=0))
     fields = torch.cat(x)
     joined = torch.cat([fields, mean] if without == "dap" else [fields, mean, std])
+    gate = block.gate
     if without == "rtm":
-        return list((fields * opening(block.gate, joined, s)).split(d)), v
-    context = joined if without == "sam" else joined * opening(block.gate, joined, s)
+        assert gate is not None
+        return list((fields * opening(gate, joined, s)).split(d)), v
+    context = joined if gate is None else joined * opening(gate, joined, s)
     *c, c_b = layer(block.signals, layer(block.context, context).relu()).split(d)
     new_x = []
     for i, x_i in enumerate(x):
@@ -79,7 +84,7 @@ def transcribed(model: SFPNet, batch: Batch, row: int, k: int) -> torch.Tensor:
         pooled = pooled + (unit.head_H @ h + unit.head_bias[0]) * v_i
     h = torch.cat([*x, pooled])
     for j, dense in enumerate(model.head.layers):
-        gated = h if without == "s_dnn" else h * opening(model.head.gates[j], h, s)
+        gated = h if model.head.gates is None else h * opening(model.head.gates[j], h, s)
         h = layer(dense, gated).relu()
     return model.head.head_H @ h + model.head.head_bias[0]
 
@@ -134,7 +139,7 @@ def test_behaviours_without_variance_have_finite_gradients(items: tuple[int, ...
     model, batch = build(), random_batch(30, 3)
     same = dataclasses.replace(batch, hist_item_ids_BL=torch.tensor([items] * 30, dtype=torch.int32))
     model(same).sum().backward()
-    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
 @pytest.mark.parametrize(

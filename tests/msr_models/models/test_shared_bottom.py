@@ -30,6 +30,7 @@ def transcribed(model: SharedBottom, e: torch.Tensor, k: int) -> torch.Tensor:
     aux = model.auxiliary
     if aux is None:
         return logit
+    assert aux.scenario_KD is not None and aux.scenario_weight_DH is not None
     joined = torch.cat([e, aux.scenario_KD[k]]) @ torch.cat([aux.weight_EH, aux.scenario_weight_DH])
     return logit + (joined + aux.bias_H).relu() @ aux.head_H + aux.head_bias[0]
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from msr_models.models.base import MultiScenarioModel
+from msr_models.models.base_dnn import BaseDNN
+from msr_models.models.mmoe import MMoE
 from msr_models.models.registry import build_model
 from msr_models.models.single_task import SingleTask
 from msr_models.training.step import reuse_loss
@@ -16,18 +18,19 @@ from schemas.errors import TrainingError
 from tests.support.batches import LAYOUT, random_batch, take
 
 
-def build(backbone: str = "base_dnn", **options: object) -> SingleTask:
+def build(backbone: str = "base_dnn", **options: Any) -> SingleTask:
     small = {"embedding_dim": 4, "hidden": [6, 5]}
     model = build_model("single_task", {"backbone": backbone} | small | options, LAYOUT, 3, 1)
     assert isinstance(model, SingleTask)
     return model
 
 
-def alone(rows: torch.Tensor, model: MultiScenarioModel, k: int) -> torch.Tensor:
+def alone(rows: torch.Tensor, model: SingleTask, k: int) -> torch.Tensor:
     """Logits of rows by a deep copy of scenario k's model, as a data set of one scenario would ask for them."""
     batch = take(random_batch(40, 3, share=0.3), rows)
     batch.scenario_B.zero_()
-    return copy.deepcopy(model.copies[k])(batch)
+    logits: torch.Tensor = copy.deepcopy(model.copies[k])(batch)
+    return logits
 
 
 @pytest.mark.parametrize("backbone", ["base_dnn", "shared_bottom", "deepfm", "dcn", "hmoe", "mmoe", "star", "sfpnet"])
@@ -61,23 +64,30 @@ def test_the_copies_share_no_weight_and_start_apart() -> None:
     assert not torch.equal(model.copies[0].embedding.weight, model.copies[1].embedding.weight)
 
 
-def test_a_copys_penalty_counts_with_the_share_of_its_visits() -> None:
+def test_a_copys_penalty_counts_with_the_share_of_its_visits(monkeypatch: pytest.MonkeyPatch) -> None:
     model, batch = build(), random_batch(40, 3, scenarios=[0, 0, 0, 1])
-    for k, single in enumerate(model.copies):
-        inner = single.routed_logits
-        single.penalised_logits = lambda e, b, r, inner=inner, k=k: (inner(e, b, r), torch.tensor(10.0 ** (k + 1)))
+    numbers = {copy: k for k, copy in enumerate(model.copies)}
+
+    def penalised(self: BaseDNN, *args: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.routed_logits(*args), torch.tensor(10.0 ** (numbers[self] + 1))
+
+    monkeypatch.setattr(BaseDNN, "penalised_logits", penalised)
     penalty = model.visit(batch).penalty
     assert penalty is not None
     assert float(penalty) == pytest.approx(0.75 * 10 + 0.25 * 100)
-    assert build().visit(batch).penalty is None
+    monkeypatch.undo()
+    assert model.visit(batch).penalty is None
 
 
 def test_options_reach_the_backbone() -> None:
     model = build("mmoe", dropout=0.5, sequence_pooling="none", backbone_options='{"num_experts": 7}')
-    config = model.copies[2].config
+    last = model.copies[2]
+    assert isinstance(last, MMoE)
+    config = last.config
     assert (config.embedding_dim, config.hidden, config.num_experts) == (4, (6, 5), 7)
     assert (config.dropout, config.sequence_pooling) == (0.5, "none")
-    assert build_model("single_task", {}, LAYOUT, 2, 1).copies[0].config.hidden == (128, 64)
+    default = build(embedding_dim=None, hidden=None).copies[0]
+    assert isinstance(default, BaseDNN) and default.config.hidden == (128, 64)
     assert build("logistic_regression", embedding_dim=None, hidden=None).learning_rate_scale == 10
 
 
@@ -92,6 +102,6 @@ def test_options_reach_the_backbone() -> None:
         ({"backbone_options": '{"colour": 8}'}, "'base_dnn': no option 'colour'"),
     ],
 )
-def test_a_bad_option_names_itself_and_the_remedy(options: dict[str, object], pattern: str) -> None:
+def test_a_bad_option_names_itself_and_the_remedy(options: dict[str, Any], pattern: str) -> None:
     with pytest.raises(TrainingError, match=pattern):
         build(**options)

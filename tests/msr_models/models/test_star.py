@@ -35,6 +35,7 @@ def build(num_scenarios: int = 3, **options: object) -> Star:
 def transcribed(model: Star, e: torch.Tensor, k: int, mean: torch.Tensor, var: torch.Tensor) -> torch.Tensor:
     """Logit of one row for scenario k, given the moments that count."""
     norm, aux = model.norm, model.auxiliary
+    assert aux.scenario_KD is not None and aux.scenario_weight_DH is not None
     z = (norm.scale_E * norm.own_scale_KE[k]) * (e - mean) / torch.sqrt(var + 1e-5)
     z = z + norm.shift_E + norm.own_shift_KE[k]
     *layers, last = model.towers.layers
@@ -130,4 +131,4 @@ def test_two_processes_have_the_moments_and_gradients_of_one(tmp_path: Path) -> 
     one, first, second = (torch.load(tmp_path / name) for name in ("one.0", "two.0", "two.1"))
     for key, value in one.items():
         assert torch.equal(first[key], second[key]), key
-        torch.testing.assert_close(first[key], value, atol=1e-5, rtol=1e-4, msg=lambda text, key=key: f"{key}: {text}")
+        torch.testing.assert_close(first[key], value, atol=1e-5, rtol=1e-4, msg=key)

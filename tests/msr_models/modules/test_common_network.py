@@ -18,6 +18,7 @@ def test_initial_weights_are_xavier() -> None:
         (network.layers[0].weight, 24 + 16),
         (network.head_H, 16 + 1),
     ):
+        assert parameter is not None
         bound = math.sqrt(6 / fans)
         assert 0.8 * bound < parameter.abs().max() <= bound
     assert network.bias_H.abs().max() == network.head_bias.abs().max() == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from msr_models.modules.neuron_weights import neuron_weights, sparsity_excess
+from msr_models.modules.neuron_weights import NeuronForm, neuron_weights, sparsity_excess
 
 V = torch.tensor([[-40.0, -2.0, -0.5, 0.0, 0.5, 40.0]])
 ALPHA = torch.tensor(2.0)
@@ -32,7 +32,7 @@ def test_scaling_cuts_nothing_and_does_not_grow() -> None:
 
 
 @pytest.mark.parametrize("form", ["binarisation", "fusion"])
-def test_a_step_has_the_gradient_of_the_sigmoid(form: str) -> None:
+def test_a_step_has_the_gradient_of_the_sigmoid(form: NeuronForm) -> None:
     v = V.clone().requires_grad_()
     weight, kept = neuron_weights(v, ALPHA, form, 2.0, 0.25)
     assert kept is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from msr_models.modules.progressive import ScenarioExperts
 from msr_models.modules.routing import Routing
 from msr_models.modules.transfer import CustomisedTransfer, MixtureTransfer, StarTransfer, Transfer
 
@@ -34,9 +35,8 @@ def test_a_representation_is_that_of_its_visits_scenario_and_never_negative(tran
 
 @pytest.mark.parametrize("transfer", transfers(), ids=lambda t: type(t).__name__)
 def test_dropout_is_for_training_alone(transfer: Transfer) -> None:
-    transfer.dropout = 0.5
     for part in transfer.modules():
-        if hasattr(part, "dropout"):
+        if isinstance(part, Transfer | ScenarioExperts):
             part.dropout = 0.5
     x_VE, own = torch.randn(90, 6), Routing.own(torch.arange(90) % 3, 3)
     assert not torch.equal(transfer.train()(x_VE, own), transfer(x_VE, own))
