@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +21,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Distinct per process and call, so that two writers of one path never share a half-written file
-    aside = Path(tempfile.mktemp(dir=path.parent, prefix=f".{path.name}."))
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         yield aside
         os.replace(aside, path)
