@@ -14,6 +14,7 @@ those days would use; existing runs stay as they are, and the command names the 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Annotated
 
@@ -32,12 +33,12 @@ GROUP = "operators"
 SetId = Annotated[str, POSITIONAL, Field(title="ID", description="a set's id, see list")]
 
 
-class Command(DatasetOptions):
+class Command(DatasetOptions, ABC):
     """A command and its options."""
 
+    @abstractmethod
     def lines(self, dataset: DatasetSpec) -> list[str]:
         """Do the work; the lines to print. Raises SharedSetError for unknown ids and for what the command refuses."""
-        raise NotImplementedError
 
 
 class List(Command):
