@@ -45,13 +45,11 @@ class UserBootstrap:
         self.scenario_N = np.asarray(scenario_N, dtype=np.int64)
         self.num_scenarios, self.resamples, self.seed = num_scenarios, resamples, seed
 
-    @property
-    def quantities(self) -> list[str]:
-        """Names of the columns of `replicates`: scenario numbers, then mean, all and s_gauc."""
-        return [*(str(k) for k in range(self.num_scenarios)), "mean", "all", "s_gauc"]
-
     def replicates(self, score_N: Array) -> Floats:
-        """[R, Q]; NaN where a resample leaves a class without rows (the mean is over the scenarios that have one)."""
+        """[R, Q]: AUC of each scenario, their mean, AUC of all rows, S-GAUC.
+
+        NaN where a resample leaves a class without rows (the mean is over the scenarios that have an AUC).
+        """
         score_N = np.asarray(score_N, dtype=np.float64)
         by_scenario = self._order(score_N, self.scenario_N, self.num_scenarios)
         together = self._order(score_N, np.zeros_like(self.scenario_N), 1)

@@ -29,10 +29,6 @@ class Processes:
         """Whether this is the process that logs and writes tables and files."""
         return self.rank == 0
 
-    def shard(self, rows: Tensor) -> Tensor:
-        """This process's part of a global batch."""
-        return rows if self.world == 1 else rows[self.rank :: self.world]
-
     def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Add up the (dense) gradients of all processes in place; no-op for one."""
         if self.world == 1 or not parameters:

@@ -98,7 +98,7 @@ def learn(out: str) -> None:
         assert isinstance(processes, Processes)
         for seed, rows in enumerate((31, 40, 1)):
             batch = random_batch(rows, 3, seed=seed, share=0.3)
-            mine = take(batch, processes.shard(torch.arange(rows)))
+            mine = take(batch, torch.arange(rows)[processes.rank :: processes.world])
             loss_B = reuse_loss(model.visit(mine), mine.label_B, mine.shared_B, 3)
             (loss_B.sum() / rows).backward()
         parameters = list(model.parameters())
