@@ -29,7 +29,7 @@ test-unit: lint ## the quick tests: no JVM, nothing slow
 test: test-unit docs ## everything that needs neither a GPU nor the MovieLens files
 	@$(BIN)/python -m pytest -m "(slow or spark) and not gpu and not real" --durations=10
 
-# Not --quiet: it hides warnings from --strict, and a broken link would pass
+# Not --quiet: it hides warnings from --strict, and a broken link would pass. The variable only hides a banner about MkDocs 2
 docs: setup ## build the documentation site in site/; fails on a broken link
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 

@@ -50,7 +50,7 @@ def _fit(rows: pa.Table, spec: TableSpec) -> pa.Table:
             raise TableError(f"table {spec.name}: column {column.name} must not be null, but {nulls} rows are")
     try:
         return rows.select(spec.column_names).cast(spec.arrow_schema())
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
+    except pa.ArrowException as error:
         raise TableError(f"table {spec.name}: rows do not fit the spec: {error}") from error
 
 

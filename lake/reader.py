@@ -12,7 +12,7 @@ import pyarrow.dataset as pds
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
-from deltalake.exceptions import TableNotFoundError
+from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from lake.locations import table_uri
 from schemas.commands import command
@@ -45,7 +45,7 @@ def open_table(dataset: DatasetSpec, table: str, version: int | None = None) -> 
             f"table {table} does not exist at {uri}; make it with "
             f"'{command(spec.written_by, dataset, '--ds DAY')}', or check MSR_LAKE_ROOT"
         ) from error
-    except Exception as error:
+    except DeltaError as error:
         if version is None:
             raise
         raise TableError(f"version {version} of {uri} cannot be opened ({error}); it may have been vacuumed") from error

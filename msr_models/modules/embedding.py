@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -93,15 +95,15 @@ class _LookUp(torch.autograd.Function):
     """weight[rows] whose gradient is a sparse tensor of the rows looked up."""
 
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, weight: Tensor, rows: Tensor) -> Tensor:
+    def forward(ctx: Any, weight: Tensor, rows: Tensor) -> Tensor:
         ctx.save_for_backward(rows)
-        ctx.shape = weight.shape  # type: ignore[attr-defined]  # contexts carry what forward leaves there
+        ctx.shape = weight.shape
         return narrow_rows(weight, rows.flatten()).view(*rows.shape, weight.shape[1])
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> tuple[Tensor, None]:
-        (rows,) = ctx.saved_tensors  # type: ignore[attr-defined]  # untyped in torch
-        shape: torch.Size = ctx.shape  # type: ignore[attr-defined]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (rows,) = ctx.saved_tensors
+        shape: torch.Size = ctx.shape
         values_ND = gradients[0].reshape(-1, shape[1])
         # As PyTorch's own sparse look-up does: the public constructor warns that indices are not checked
         found: Tensor = torch.ops.aten._sparse_coo_tensor_unsafe(rows.flatten()[None], values_ND, shape)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -56,15 +57,15 @@ class _RowsOf(torch.autograd.Function):
     """values[index] with a fast gradient where thousands of visits read the same few rows."""
 
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, values_KO: Tensor, index_V: Tensor) -> Tensor:
+    def forward(ctx: Any, values_KO: Tensor, index_V: Tensor) -> Tensor:
         ctx.save_for_backward(index_V)
-        ctx.num_rows = values_KO.shape[0]  # type: ignore[attr-defined]  # contexts carry what forward leaves there
+        ctx.num_rows = values_KO.shape[0]
         return values_KO.index_select(0, index_V)
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> tuple[Tensor, None]:
-        (index_V,) = ctx.saved_tensors  # type: ignore[attr-defined]  # untyped in torch
-        num_rows: int = ctx.num_rows  # type: ignore[attr-defined]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (index_V,) = ctx.saved_tensors
+        num_rows: int = ctx.num_rows
         grad_VO = gradients[0]
         if grad_VO.device.type == "cpu":
             summed = torch.ops.aten.embedding_dense_backward(grad_VO.contiguous(), index_V, num_rows, -1, False)

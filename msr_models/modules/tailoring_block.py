@@ -5,7 +5,7 @@ Suffixes: R input rows (visits, after the first block that reads the scenario), 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -100,7 +100,7 @@ def pooled_behaviours(v_RLD: Tensor, real_RL: Tensor, *, with_std: bool) -> Tens
         weight_RL = real_RL / real_RL.sum(1, keepdim=True).clamp(min=1)
         if not with_std:
             return torch.bmm(weight_RL[:, None], v_RLD.float()).squeeze(1)
-        pooled_R2D: Tensor = _Moments.apply(v_RLD.float(), weight_RL)  # type: ignore[no-untyped-call]  # in torch
+        pooled_R2D: Tensor = _Moments.apply(v_RLD.float(), weight_RL)  # type: ignore[no-untyped-call]  # untyped
         return pooled_R2D.flatten(1)
 
 
@@ -110,7 +110,7 @@ class _Moments(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, v_RLD: Tensor, weight_RL: Tensor) -> Tensor:
+    def forward(ctx: Any, v_RLD: Tensor, weight_RL: Tensor) -> Tensor:
         mean_R1D = torch.bmm(weight_RL[:, None], v_RLD)
         centred_RLD = v_RLD - mean_R1D
         variance_R1D = torch.bmm(weight_RL[:, None], centred_RLD.square())
@@ -119,8 +119,8 @@ class _Moments(torch.autograd.Function):
         return torch.cat([mean_R1D, std_R1D], dim=1)
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> tuple[Tensor, None]:
-        centred_RLD, weight_RL, std_R1D = ctx.saved_tensors  # type: ignore[attr-defined]  # untyped in torch
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        centred_RLD, weight_RL, std_R1D = ctx.saved_tensors
         of_mean_R1D, of_std_R1D = gradients[0].chunk(2, dim=1)
         grad_RLD = torch.addcmul(of_mean_R1D, centred_RLD, of_std_R1D / std_R1D)
         return grad_RLD.mul_(weight_RL[:, :, None]), None

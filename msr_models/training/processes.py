@@ -35,8 +35,7 @@ class Processes:
             return
         flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
         dist.all_reduce(flat)  # one message per step, not one per parameter
-        # Tensor.split is untyped in torch
-        for parameter, summed in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):  # type: ignore[no-untyped-call]
+        for parameter, summed in zip(parameters, torch.split(flat, [p.numel() for p in parameters]), strict=True):
             parameter.grad = summed.view_as(parameter)
 
     def gather_rows(self, rows_N: Tensor, grad_ND: Tensor) -> tuple[Tensor, Tensor]:

@@ -239,9 +239,7 @@ def predict(model: MultiScenarioModel, window: Window, rows: Tensor) -> Floats:
     """Probability of label 1 from each row's own scenario, float64, in the order of `rows`."""
     model.eval()
     device = next(model.parameters()).device
-    # Tensor.split is untyped in torch
-    parts: tuple[Tensor, ...] = rows.split(PREDICT_ROWS)  # type: ignore[no-untyped-call]
-    probs = [model(window.batch(part).to(device)).double().sigmoid() for part in parts]
+    probs = [model(window.batch(part).to(device)).double().sigmoid() for part in torch.split(rows, PREDICT_ROWS)]
     return np.asarray(torch.cat(probs).cpu().numpy())
 
 

@@ -36,7 +36,9 @@ def test_the_lock_holds_what_the_project_requires() -> None:
     extras = [requirement for extra in project["optional-dependencies"].values() for requirement in extra]
     pins = locked()
     for requirement in [*project["dependencies"], *extras]:
-        name, exact = re.match(r"([A-Za-z0-9-]+)(?:\[.*\])?(?:==([\d.]+)$)?", requirement).groups()  # type: ignore[union-attr]
+        match = re.match(r"([A-Za-z0-9-]+)(?:\[.*\])?(?:==([\d.]+)$)?", requirement)
+        assert match, requirement
+        name, exact = match.groups()
         assert name.lower() in pins, f"{requirement}: run make lock"
         assert exact is None or pins[name.lower()] == exact, f"{requirement}: run make lock"
     assert pins["pyspark"] == pins["pyspark-client"]

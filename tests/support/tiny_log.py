@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
@@ -48,7 +49,7 @@ def _giving_labels_away(rows: pa.Table) -> pa.Table:
     return rows.set_column(rows.column_names.index("item"), "item", items)
 
 
-def _spec(base: dict) -> dict:  # type: ignore[type-arg]
+def _spec(base: dict[str, Any]) -> dict[str, Any]:
     small = {"hidden": [16], "embedding_dim": 4}
     return base | {
         "name": NAME,

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from msr_models.data.batch import Batch
+from msr_models.data.layout import FieldLayout
 from msr_models.data.source import ResidentRows
 from msr_models.data.window import Window, load_window
 from msr_models.models.finetune import Finetune
@@ -35,8 +36,8 @@ OPTIONS = {"embedding_dim": 4, "hidden": [16, 8], "dropout": 0.3, "pretraining_e
 BATCHES = 4  # 200 rows in batches of 64
 
 
-def build(layout: object = LAYOUT, num_scenarios: int = 3, **options: object) -> Finetune:
-    model = build_model("finetune", OPTIONS | options, layout, num_scenarios, CONFIG.seed)  # type: ignore[arg-type]
+def build(layout: FieldLayout = LAYOUT, num_scenarios: int = 3, **options: object) -> Finetune:
+    model = build_model("finetune", OPTIONS | options, layout, num_scenarios, CONFIG.seed)
     assert isinstance(model, Finetune)
     return model
 

@@ -55,7 +55,8 @@ def test_of_sets_of_one_window_end_the_one_that_the_yaml_describes_is_used(
     found = find_shared_set(spec, D[4])
     assert found is not None and found.shared_set_id == used["set"]
     write_pin(spec, D[4], other["set"])
-    assert find_shared_set(spec, D[4]).shared_set_id == other["set"]  # type: ignore[union-attr]
+    pinned = find_shared_set(spec, D[4])
+    assert pinned is not None and pinned.shared_set_id == other["set"]
 
 
 def test_a_pinned_set_is_used_from_its_day_on_until_the_pin_ends(lake: Path) -> None:
@@ -89,7 +90,8 @@ def test_a_pinned_set_that_cannot_be_used_stops_its_days_alone(
     write_pin(spec, D[5], "set")
     with pytest.raises(SharedSetError, match=rf"2026-01-06 cannot use .*{reason}.*unpin --from 2026-01-06"):
         find_shared_set(spec, D[5])
-    assert find_shared_set(spec, D[2]).shared_set_id == "other"  # type: ignore[union-attr]
+    earlier = find_shared_set(spec, D[2])
+    assert earlier is not None and earlier.shared_set_id == "other"
 
 
 def test_a_set_that_is_named_is_checked(lake: Path) -> None:

@@ -97,7 +97,8 @@ def test_the_set_that_drift_made_ends_it(spec: DatasetSpec) -> None:
     write_shared_set(spec, "second", (D[5], D[7]))
     assert todo(spec, 8) is None and todo(spec, 9) is None
     assert todo(spec, 10) == ("score", 8), "under the new set"
-    assert next_todo(spec, D[10]).todo.shared_set.shared_set_id == "second"  # type: ignore[union-attr]
+    waiting = next_todo(spec, D[10]).todo
+    assert waiting is not None and waiting.shared_set is not None and waiting.shared_set.shared_set_id == "second"
     write_drift(spec, "second", D[8], is_drifted=True)
     assert todo(spec, 10) == ("search", 10)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -94,8 +95,8 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_what_does_not_fit_is_refused_naming_both_sides(
-    window: Window, saved: tuple[Path, str, Scorer], change: dict[str, object], message: str
+    window: Window, saved: tuple[Path, str, Scorer], change: dict[str, Any], message: str
 ) -> None:
-    strange = replace(window, **change)  # type: ignore[arg-type]
+    strange = replace(window, **change)
     with pytest.raises(SharedSetError, match=message):
         saved[2].masks(strange)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from msr_models.data.batch import Batch
 from msr_models.models.base import MultiScenarioModel, VisitLogits
 from msr_models.models.registry import build_model
 from msr_models.training.optimiser import Optimiser, OptimiserConfig
@@ -97,8 +98,8 @@ class _Waiting(nn.Module):
         super().__init__()
         self.inner = inner
 
-    def visit(self, batch: object, capacity: int | None = None) -> VisitLogits:
-        visits = self.inner.visit(batch, capacity)  # type: ignore[arg-type]
+    def visit(self, batch: Batch, capacity: int | None = None) -> VisitLogits:
+        visits = self.inner.visit(batch, capacity)
         assert float(visits.logits_V.detach().sum()) != 0.125
         return visits
 
@@ -106,7 +107,7 @@ class _Waiting(nn.Module):
 @pytest.mark.gpu
 def test_a_model_that_cannot_be_captured_trains_eagerly(caplog: pytest.LogCaptureFixture) -> None:
     model = _Waiting(build()).cuda()
-    step = make_step(model, Optimiser(model, CONFIG), "bf16", 4096, Processes())  # type: ignore[arg-type]
+    step = make_step(model, Optimiser(model, CONFIG), "bf16", 4096, Processes())  # type: ignore[arg-type]  # a plain module around a model
     losses = _train(step, "cuda")
     assert len(caplog.messages) == 1 and "CUDA graph" in caplog.messages[0]
     plain = build().cuda()
