@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 # Settings that decide when a search is due and on which days, not what it does with them
 _NOT_IN_ID = {"every_days", "window_days"}
 
+ShareRates = dict[str, dict[str, float | None]]
+
 
 def shared_set_id(window: Window, spec: SearchSpec) -> str:
     """<backbone>-<window end>-<8 hex digits of rows and configuration>."""
@@ -46,7 +48,7 @@ def is_published(dataset: DatasetSpec, set_id: str) -> bool:
     return any(s.shared_set_id == set_id for s in read_catalogue(dataset).sets)
 
 
-def share_rates(window: Window, result: SearchResult) -> dict[str, dict[str, float | None]]:
+def share_rates(window: Window, result: SearchResult) -> ShareRates:
     """Scenario name -> {all, label_0, label_1} -> share of its rows with is_shared; None without such rows."""
     scenario_N, label_N = window.scenario_N.numpy(), window.label_N.numpy()
 
@@ -89,7 +91,8 @@ def publish_set(dataset: DatasetSpec, window: Window, spec: SearchSpec, set_id: 
             raise SharedSetError(f"shared set {set_id}: scores are not finite; lower search.selector_learning_rate")
         path = folder / "selector.pt"
         scorer = make_scorer(set_id, window, result)
-        sha256 = save_scorer(path, scorer, spec, selector_record(window, result))
+        record = selector_record(window, result)
+        sha256 = save_scorer(path, scorer, spec, record)
         masks = scorer.masks(window, result.probs_N)
         # Of the versions that were read: features that were rebuilt during the search make these masks stale
         files = feature_files(dataset, window.days, window.table_versions)
@@ -97,13 +100,20 @@ def publish_set(dataset: DatasetSpec, window: Window, spec: SearchSpec, set_id: 
             rows = masks.filter(pa.array(window.day_N.numpy() == index))
             if rows.num_rows:
                 log.info(f"{day}: {publish_masks(dataset, set_id, day, rows, files[day]):,} masks")
-        row = _catalogue_row(window, spec, set_id, result, artifact_uri(dataset, path), sha256)
+        rates = record["share_rates"]
+        row = _catalogue_row(window, spec, set_id, result, rates, artifact_uri(dataset, path), sha256)
         write_rows(dataset, [row])
-    _report(dataset, window, result, row, curves=str(curves_file(path)))
+    _report(dataset, window, result, row, rates, curves=str(curves_file(path)))
 
 
 def _catalogue_row(
-    window: Window, spec: SearchSpec, set_id: str, result: SearchResult, selector_uri: str, selector_sha256: str
+    window: Window,
+    spec: SearchSpec,
+    set_id: str,
+    result: SearchResult,
+    rates: ShareRates,
+    selector_uri: str,
+    selector_sha256: str,
 ) -> SharedSet:
     return SharedSet(
         shared_set_id=set_id,
@@ -124,7 +134,7 @@ def _catalogue_row(
         selector_uri=selector_uri,
         selector_sha256=selector_sha256,
         share_rate=float(result.shared_N.mean()),
-        share_rates=json.dumps(share_rates(window, result), sort_keys=True),
+        share_rates=json.dumps(rates, sort_keys=True),
         validation_metrics=json.dumps(result.metrics, sort_keys=True),
         code_version=code_version(),
         created_at=datetime.now(UTC),
@@ -133,8 +143,10 @@ def _catalogue_row(
     )
 
 
-def _report(dataset: DatasetSpec, window: Window, result: SearchResult, row: SharedSet, *, curves: str) -> None:
-    for name, rate in share_rates(window, result).items():
+def _report(
+    dataset: DatasetSpec, window: Window, result: SearchResult, row: SharedSet, rates: ShareRates, *, curves: str
+) -> None:
+    for name, rate in rates.items():
         parts = ", ".join(f"{key} {'no rows' if value is None else f'{value:.1%}'}" for key, value in rate.items())
         log.info(f"share rate {name}: {parts}")
     shared = f"shares {row.share_rate:.1%} of {len(window):,} rows"

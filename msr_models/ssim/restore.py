@@ -68,6 +68,7 @@ def restore_file(dataset: DatasetSpec, repeated: SearchToRepeat, scorer: Scorer,
     """
     row = repeated.row
     path = artifact_path(dataset, row.selector_uri)
+    path.parent.mkdir(parents=True, exist_ok=True)  # the whole folder may be lost
     with tempfile.TemporaryDirectory(prefix=".restore-", dir=path.parent) as folder:
         fresh = Path(folder) / path.name
         sha256 = save_scorer(fresh, scorer, repeated.spec, record)

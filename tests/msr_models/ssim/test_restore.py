@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -75,19 +76,23 @@ def damage(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1] + b"x")
 
 
-@pytest.mark.parametrize("harm", [damage, os.unlink])
+def lose_folder(path: Path) -> None:
+    shutil.rmtree(path.parent)
+
+
+@pytest.mark.parametrize("harm", [damage, os.unlink, lose_folder])
 @pytest.mark.parametrize("how", ["named command", "search of the window"])
 def test_a_lost_or_damaged_selector_is_made_again_with_the_same_bits(
     spec: DatasetSpec,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    harm: object,
+    harm: Callable[[Path], None],
     how: str,
 ) -> None:
     found, path = the_set(spec)
     whole, beside = path.read_bytes(), path.with_suffix(".json").read_bytes()
     version = lake_reader.table_version(spec, SETS)
-    harm(path)  # type: ignore[operator] # one of the two functions above
+    harm(path)
     assert score(spec, monkeypatch) == 2
     words = named_in(capsys.readouterr().err, "search_shared_instances")
     assert words == ["--dataset", "tiny", "--restore", found.shared_set_id]
@@ -174,3 +179,11 @@ def test_scores_that_are_not_finite_leave_nothing_behind(lake: Path, monkeypatch
         search_shared_instances.search_day(spec, FIRST, spec.search)
     assert not lake_reader.table_exists(spec, MASKS) and not lake_reader.table_exists(spec, SETS)
     assert not list(artifacts_dir(spec).rglob("selector.*"))
+
+
+def test_a_restore_takes_no_other_settings(
+    spec: DatasetSpec, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--dataset", "tiny", "--restore", the_set(spec)[0].shared_set_id, "--seed", "3"]
+    assert command_line(search_shared_instances, words, monkeypatch) == 2
+    assert "leave out --seed, --window and days" in capsys.readouterr().err
