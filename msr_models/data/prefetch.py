@@ -88,7 +88,7 @@ def _copy_all(source: Iterator[Batch], device: torch.device, copied: queue.Queue
                 break
         else:
             _put(copied, None, stop)
-    except BaseException as error:
+    except BaseException as error:  # raised again in the consumer
         _put(copied, error, stop)
     finally:
         _close(source)

@@ -226,7 +226,7 @@ def open_streamed_rows(
                 items=torch.from_numpy(reader.histories.items),
             )
         )
-    except BaseException:
+    except BaseException:  # also on Ctrl-C: the buckets lie on disk
         made.cleanup()
         raise
 

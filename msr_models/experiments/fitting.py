@@ -19,7 +19,7 @@ from msr_models.experiments.split import Split, all_rows, one_scenario, select_r
 from msr_models.models.base import MultiScenarioModel
 from msr_models.models.registry import build_model
 from msr_models.training.state import Resume
-from msr_models.training.trainer import TrainResult, predict, train, validate
+from msr_models.training.trainer import TrainResult, predict, train, validate, validation_score
 from schemas.errors import TrainingError
 from schemas.pipeline_spec import TrainerConfig
 
@@ -102,7 +102,8 @@ def _fit_scenarios(split: Split, task: Task, resume_of: ResumeOf, device: str) -
             model.load_state_dict({n: torch.as_tensor(v) for n, v in task.start.items()})
             before = validate(model, validation, all_rows(validation).rows)
         result, passed = _train(model, train_window, validation, task.trainer, resume_of(name))
-        if before is not None and task.start is not None and _score(*before) >= _score_of(result):
+        after = validation_score(result.validation_auc, result.validation_logloss)
+        if before is not None and task.start is not None and validation_score(*before) >= after:
             # Fine-tuning did not improve it: the weights that it started from count as epoch 0
             model.load_state_dict({n: torch.as_tensor(v) for n, v in task.start.items()})
             result = replace(result, epochs=0)
@@ -143,12 +144,3 @@ def _own_rows(window: Window, scenario: int, name: str) -> Window:
 
 def _size(model: MultiScenarioModel) -> int:
     return sum(p.numel() for p in model.parameters())
-
-
-def _score(auc: float | None, cross_entropy: float) -> float:
-    """The trainer's criterion for the best epoch."""
-    return -cross_entropy if auc is None else auc
-
-
-def _score_of(result: TrainResult) -> float:
-    return _score(result.validation_auc, result.validation_logloss)

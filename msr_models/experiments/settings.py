@@ -44,5 +44,5 @@ def read_settings(model: type[S], changes: Sequence[str], option: str, known: Ma
 def _value(text: str) -> Any:
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # ValueError: a date that does not exist
         return text  # validation reports the text

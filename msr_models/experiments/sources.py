@@ -60,6 +60,8 @@ def parse_source(text: str) -> Source:
         raise TrainingError(f"--data {text!r} is not known; give movielens_fixed, planted or lake:NAME")
     model = _KINDS[kind]
     changes = [part if "=" in part or kind != "lake" else f"dataset={part}" for part in filter(None, rest.split(","))]
+    if empty := [change for change in changes if change.endswith("=")]:
+        raise TrainingError(f"--data {text!r}: {empty[0]!r} has no value; give KEY=VALUE or leave it out")
     if kind == "lake" and not any(change.startswith("dataset=") for change in changes):
         raise TrainingError(f"--data {text!r} names no data set; give lake:NAME")
     return read_settings(model, changes, f"--data {text!r}", {})

@@ -70,7 +70,7 @@ def load_checkpoint(path: Path, sha256: str | None = None) -> tuple[MultiScenari
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         metadata = json.loads(content["metadata"])
         weights, written = content["weights"], metadata.pop("format")
-    except Exception as error:
+    except Exception as error:  # torch and pickle raise many types for a damaged file
         raise TrainingError(
             f"checkpoint {path} is truncated or not a checkpoint ({type(error).__name__}); train again"
         ) from error

@@ -161,7 +161,7 @@ def project_version() -> str:
     try:
         text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
         return str(tomllib.loads(text)["project"]["version"])
-    except OSError:
+    except (OSError, KeyError):
         return importlib.metadata.version(PROJECT)
 
 

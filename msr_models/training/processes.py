@@ -75,7 +75,7 @@ class Processes:
 def join_processes() -> Iterator[Processes]:
     """This process's place under torchrun (RANK, WORLD_SIZE); alone where they are not set.
 
-    All but the main process log warnings and errors only.
+    All but the main process log warnings and errors only: they do the same work.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
@@ -83,17 +83,11 @@ def join_processes() -> Iterator[Processes]:
         return
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     if dist.get_rank():
-        _log_warnings_only()
+        logging.disable(logging.INFO)
     try:
         yield Processes(rank=dist.get_rank(), world=world)
     finally:
         dist.destroy_process_group()
-
-
-def _log_warnings_only() -> None:
-    """The processes do the same work, and the main one reports it."""
-    for name in ("jobs", "lake", "msr_models", "__main__"):
-        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def launched_processes() -> tuple[int, int]:

@@ -33,6 +33,7 @@ from schemas.commands import command
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
 from schemas.pipeline_spec import ModelChoice, TrainerConfig
+from schemas.settings import validated
 
 log = logging.getLogger(__name__)
 
@@ -165,7 +166,10 @@ def _trainer_config(planned: RunManifest) -> TrainerConfig:
             f"run {planned.run_id} was made by another version of the trainer (settings that differ: "
             f"{sorted(set(planned.trainer) ^ known)}); repeat it with code {planned.code_version}, or train again"
         )
-    return TrainerConfig(**planned.trainer)
+    try:
+        return validated(TrainerConfig, planned.trainer)
+    except ValueError as error:
+        raise TrainingError(f"run {planned.run_id}: the manifest's trainer: {error}; train the day again") from error
 
 
 def _first_weights(dataset: DatasetSpec, card: ModelCard, planned: RunManifest) -> MultiScenarioModel:

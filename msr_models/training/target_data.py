@@ -145,7 +145,7 @@ def _streamed(
         validation = load_window(dataset, plan.validation_days, versions=facts.table_versions)
         _require_rows(validation, plan.validation_days)
         test = _test_window(dataset, plan, options, facts.table_versions)
-    except BaseException:
+    except BaseException:  # also on Ctrl-C: the buckets lie on disk
         training.close()
         raise
     both = short_digest(f"{facts.fingerprint} {validation.fingerprint}")

@@ -197,8 +197,7 @@ class _Training:
     def _validate(self, loss: float) -> None:
         state, config = self.state, self.config
         auc, cross_entropy = validate(self.model, self.validation.window, self.validation.rows)
-        # Without a scenario that has both classes there is no AUC: logloss decides then.
-        score = -cross_entropy if auc is None else auc
+        score = validation_score(auc, cross_entropy)
         rate = state.epoch * self.data.num_rows / (time.perf_counter() - self.started)
         self._log(
             f"epoch {state.epoch}/{config.max_epochs}: train loss {loss:.4f}, "
@@ -241,6 +240,11 @@ def predict(model: MultiScenarioModel, window: Window, rows: Tensor) -> Floats:
     device = next(model.parameters()).device
     probs = [model(window.batch(part).to(device)).double().sigmoid() for part in torch.split(rows, PREDICT_ROWS)]
     return np.asarray(torch.cat(probs).cpu().numpy())
+
+
+def validation_score(auc: float | None, cross_entropy: float) -> float:
+    """What the best epoch has the most of: mean AUC, or -logloss where no scenario has both classes."""
+    return -cross_entropy if auc is None else auc
 
 
 def validate(model: MultiScenarioModel, window: Window, rows: Tensor) -> tuple[float | None, float]:

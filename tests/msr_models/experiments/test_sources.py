@@ -49,6 +49,9 @@ def test_a_source_is_a_kind_with_settings() -> None:
         ("planted:colour=red", r"no option 'colour'; allowed: seed"),
         ("lake:", r"names no data set; give lake:NAME"),
         ("lake:tiny,ds=monday", r"option ds: 'monday' "),
+        ("lake:tiny,ds=2026-13-40", r"option ds: '2026-13-40' "),
+        ("lake:tiny,ds=", r"'ds=' has no value; give KEY=VALUE or leave it out"),
+        ("movielens_fixed:path=", r"'path=' has no value"),
     ],
 )
 def test_a_mistake_names_the_remedy(text: str, why: str) -> None:
