@@ -10,9 +10,14 @@ from schemas.errors import TableError
 
 
 def lake_root() -> str:
-    """MSR_LAKE_ROOT as an absolute path or a URI; default `./data/lake`."""
+    """MSR_LAKE_ROOT as an absolute path or a URI; default `./data/lake`. Raises TableError where it is a file."""
     root = os.environ.get("MSR_LAKE_ROOT") or "data/lake"
-    return root.rstrip("/") if "://" in root else str(Path(root).absolute())
+    if "://" in root:
+        return root.rstrip("/")
+    path = Path(root).absolute()
+    if path.exists() and not path.is_dir():
+        raise TableError(f"MSR_LAKE_ROOT: {root!r} is not a folder; give a folder or a URI")
+    return str(path)
 
 
 def table_uri(dataset: DatasetSpec, table: str) -> str:

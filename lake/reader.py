@@ -12,7 +12,7 @@ import pyarrow.dataset as pds
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.exceptions import DeltaError
 
 from lake.locations import table_uri
 from schemas.commands import command
@@ -26,29 +26,42 @@ READ_BYTES = 2**18
 
 
 def table_exists(dataset: DatasetSpec, table: str) -> bool:
-    """Whether the table has been created."""
+    """Whether the table has been created. Raises TableError where the lake cannot be reached."""
     get_table(table)
-    return DeltaTable.is_deltatable(table_uri(dataset, table))
+    uri = table_uri(dataset, table)
+    try:
+        return DeltaTable.is_deltatable(uri)
+    except (DeltaError, OSError) as error:
+        raise TableError(
+            f"{uri} cannot be reached ({_first_line(error)}); check MSR_LAKE_ROOT and its credentials"
+        ) from error
 
 
 def open_table(dataset: DatasetSpec, table: str, version: int | None = None) -> DeltaTable:
     """Open a table, at a version where one is given.
 
-    Raises TableError where it does not exist, naming the step that writes it, or where the version is gone.
+    Raises TableError where it does not exist, naming the step that writes it, or cannot be opened at that version.
     """
     spec = get_table(table)
     uri = table_uri(dataset, table)
     try:
         return DeltaTable(uri, version=version)
-    except TableNotFoundError as error:
-        raise TableError(
-            f"table {table} does not exist at {uri}; make it with "
-            f"'{command(spec.written_by, dataset, '--ds DAY')}', or check MSR_LAKE_ROOT"
-        ) from error
-    except DeltaError as error:
+    except (DeltaError, OSError) as error:
+        if not table_exists(dataset, table):
+            raise TableError(
+                f"table {table} does not exist at {uri}; make it with "
+                f"'{command(spec.written_by, dataset, '--ds DAY')}', or check MSR_LAKE_ROOT"
+            ) from error
         if version is None:
-            raise
-        raise TableError(f"version {version} of {uri} cannot be opened ({error}); it may have been vacuumed") from error
+            raise TableError(f"{uri} cannot be opened ({_first_line(error)}); check its files") from error
+        raise TableError(
+            f"version {version} of {uri} cannot be opened ({_first_line(error)}); it may have been vacuumed"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    """Without deltalake's backtrace."""
+    return str(error).partition("\n")[0]
 
 
 def table_version(dataset: DatasetSpec, table: str) -> int:

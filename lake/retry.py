@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import TypeVar
 
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_incrementing, wait_random
+from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
 COMMIT_ATTEMPTS = 12
 
@@ -20,7 +21,8 @@ def commit_with_retries(commit: Callable[[], T], is_lost_race: Callable[[BaseExc
     retrying = Retrying(
         retry=retry_if_exception(is_lost_race),
         stop=stop_after_attempt(COMMIT_ATTEMPTS),
-        wait=wait_incrementing(start=0.05, increment=0.15) + wait_random(0, 0.2),
+        # The spread grows with the pause, so that writers which collided do not stay in step
+        wait=lambda state: random.uniform(0.05, 0.3) * state.attempt_number,
         reraise=True,
     )
     return retrying(commit)

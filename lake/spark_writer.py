@@ -19,6 +19,7 @@ from lake.locations import table_uri
 from lake.lock import one_writer
 from lake.retry import commit_with_retries
 from lake.spark_session import SPARK_ERRORS
+from schemas.commands import command
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TableError
 from schemas.table_spec import TableSpec
@@ -53,7 +54,8 @@ def open_frame(spark: SparkSession, dataset: DatasetSpec, table: str) -> DataFra
     uri = table_uri(dataset, table)
     frame = _load(spark, uri)
     if frame is None:
-        raise TableError(f"table {table} of {dataset.name} does not exist at {uri}; run the step that writes it first")
+        make = command(get_table(table).written_by, dataset, "--ds DAY")
+        raise TableError(f"table {table} does not exist at {uri}; make it with '{make}', or check MSR_LAKE_ROOT")
     return frame
 
 

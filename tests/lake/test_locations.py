@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lake.locations import artifact_path, artifact_uri, artifacts_dir
+from lake.locations import artifact_path, artifact_uri, artifacts_dir, lake_root
+from schemas.errors import TableError
 from schemas.load_dataset import load_dataset
 
 SHOP = load_dataset("generated").model_copy(update={"name": "shop"})
@@ -21,3 +22,10 @@ def test_a_moved_lake_finds_its_artifacts(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert artifact_path(SHOP, kept) == tmp_path / "new" / "shop" / "_artifacts" / "runs" / "one" / "weights.pt"
     monkeypatch.setenv("MSR_ARTIFACTS_DIR", str(tmp_path / "files"))
     assert artifact_path(SHOP, kept) == tmp_path / "files" / "shop" / "runs" / "one" / "weights.pt"
+
+
+def test_a_root_that_is_a_file_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "lake").write_text("")
+    monkeypatch.setenv("MSR_LAKE_ROOT", str(tmp_path / "lake"))
+    with pytest.raises(TableError, match=r"MSR_LAKE_ROOT: '.*/lake' is not a folder; give a folder or a URI"):
+        lake_root()
