@@ -38,8 +38,9 @@ def load_dataset(name_or_path: str) -> DatasetSpec:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetSpecError(f"{path}: cannot be read ({error}); give a readable YAML file") from error
-    except yaml.YAMLError as error:
-        raise DatasetSpecError(f"{path}: is not valid YAML: {error}; fix the syntax there") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist, such as 2026-03-41
+        detail = " ".join(str(error).split())
+        raise DatasetSpecError(f"{path}: is not valid YAML: {detail}; fix the syntax there") from error
     if not isinstance(raw, dict):
         raise DatasetSpecError(f"{path}: holds {type(raw).__name__}, not a mapping; begin with 'name:'")
     try:
@@ -60,17 +61,25 @@ def dataset_file(name_or_path: str) -> Path:
         if (path := folder / f"{name_or_path}.yaml").is_file():
             return path
     known = known_datasets()
+    hint = did_you_mean(name_or_path, known)
     raise DatasetSpecError(
-        f"data set {name_or_path!r} is unknown; {did_you_mean(name_or_path, known)} Known: {', '.join(known)}. "
+        f"data set {name_or_path!r} is unknown; {hint and f'{hint} '}known: {', '.join(known)}. "
         "Name one of them, give the path of a YAML file, or set MSR_DATASETS_DIR to a folder of your own"
     )
+
+
+class _Braced(Template):
+    """Expands `${VAR}` alone: a bare `$VAR` is a part of a path. `$$` stands for `$`."""
+
+    idpattern = r"(?!)"
+    braceidpattern = r"\w+"
 
 
 def _expand(source_path: str | None, yaml_path: Path) -> str | None:
     """${VAR} in a source path; a relative path counts from the YAML's folder."""
     if source_path is None:
         return None
-    expanded = Template(source_path).safe_substitute({"MSR_DATA_DIR": "./data", **os.environ})
+    expanded = _Braced(source_path).safe_substitute({"MSR_DATA_DIR": "./data", **os.environ})
     if "${" in expanded:
         raise DatasetSpecError(f"{yaml_path}: source.path: {source_path!r} names a variable that is not set; export it")
     if source_path.startswith("${") or "://" in expanded or Path(expanded).is_absolute():

@@ -11,6 +11,7 @@ from schemas.spec import Spec
 
 Rate = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Hidden = Annotated[tuple[int, ...], Field(min_length=1)]
 GateEstimator = Literal["straight_through", "relu"]
 KlForm = Literal["bernoulli", "linear"]
@@ -88,7 +89,7 @@ class SearchSpec(Spec):
     hidden: Hidden = (128, 64)
     selector_hidden: Hidden = (32,)
     scenario_heads: bool = Field(default=True, description="eq. 8 and 9: a head of the selector per scenario, or one")
-    seed: int = 1
+    seed: Seed = 1
     # Excluded from dumps: they decide when a search is due, not what it does, and must not change a set's id.
     drift_psi_limit: float = Field(default=0.25, ge=0, exclude=True, description="score shift that flags a day")
     drift_share_limit: Rate = Field(default=0.15, exclude=True, description="change of share rate that flags a day")
@@ -133,7 +134,7 @@ class TrainerConfig(Spec):
     )
     learning_rate: Positive = 1e-3
     weight_decay: float = Field(default=1e-6, ge=0)
-    seed: int = 1
+    seed: Seed = 1
     optimiser: OptimiserKind = "adam"
     embedding_update: EmbeddingUpdate = Field(
         default="row_sparse",

@@ -15,6 +15,7 @@ from schemas.dataset_spec import DatasetSpec
 from schemas.errors import DatasetSpecError
 from schemas.load_dataset import load_dataset
 from schemas.models import MODELS
+from schemas.text import did_you_mean
 
 ALL_MODELS = "all"
 
@@ -72,10 +73,18 @@ def load_deployment() -> Deployment:
         raise error from None
     chosen = tuple(m.strip() for m in os.environ.get("MSR_MODELS", "").split(",") if m.strip())
     is_all = ALL_MODELS in chosen
+    models = MODELS if is_all else chosen or tuple(choice.name for choice in spec.training.models)
+    for name in models:
+        if name not in MODELS:
+            where = "MSR_MODELS" if chosen else f"{dataset}: training.models"
+            hint = did_you_mean(name, MODELS)
+            raise DatasetSpecError(
+                f"{where}: model {name!r} is unknown; {hint and f'{hint} '}known: {', '.join(MODELS)}"
+            )
     return Deployment(
         dataset=dataset,
         spec=spec,
-        models=MODELS if is_all else chosen or tuple(choice.name for choice in spec.training.models),
+        models=models,
         skip_unfit_models=is_all,
     )
 

@@ -174,7 +174,7 @@ def test_a_mistake_in_the_yaml_is_the_last_line_of_one_import_error(run_python: 
 
 def test_a_log_without_an_end_is_scheduled_on(run_python: RunPython, tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(spec(days={"start": "2026-03-01"})))
-    found = read_dags(run_python, MSR_DATASET="own", MSR_DATASETS_DIR=str(tmp_path), MSR_MODELS="a,b")
+    found = read_dags(run_python, MSR_DATASET="own", MSR_DATASETS_DIR=str(tmp_path), MSR_MODELS="star,mmoe")
     assert found["errors"] == {}
     assert found["dags"]["daily_features"]["end"] == "None"
     assert "own" in found["dags"]["daily_features"]["tags"]

@@ -33,6 +33,12 @@ def test_models_can_be_named_in_the_environment(monkeypatch: pytest.MonkeyPatch)
     assert deployment.models == ("shared_bottom", "logistic_regression") and not deployment.skip_unfit_models
 
 
+def test_an_unknown_model_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MSR_MODELS", "mmoe,stra")
+    with pytest.raises(DatasetSpecError, match=r"MSR_MODELS: model 'stra' is unknown; did you mean 'star'\? known: "):
+        load_deployment()
+
+
 @pytest.mark.parametrize("named", ["all", "star, all"])
 def test_all_is_every_registered_model_and_skips_those_that_do_not_fit(
     named: str, monkeypatch: pytest.MonkeyPatch

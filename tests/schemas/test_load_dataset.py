@@ -85,6 +85,7 @@ def test_a_mistake_is_named(tmp_path: Path, key: str, value: Any, message: str) 
     ("text", "message"),
     [
         ("name: [own", "is not valid YAML"),
+        ("name: own\ndays: {start: 2026-03-41}", "is not valid YAML: day is out of range for month"),
         ("- name: own", "holds list, not a mapping"),
         ("", "holds NoneType, not a mapping"),
     ],
@@ -92,7 +93,7 @@ def test_a_mistake_is_named(tmp_path: Path, key: str, value: Any, message: str) 
 def test_a_file_that_is_no_mapping_is_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DatasetSpecError, match=message) as error:
         load(tmp_path, text)
-    assert "own.yaml" in str(error.value)
+    assert "own.yaml" in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_file_that_is_no_text_or_not_there_is_named(tmp_path: Path) -> None:
@@ -104,8 +105,10 @@ def test_a_file_that_is_no_text_or_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
-    with pytest.raises(DatasetSpecError, match=r"did you mean 'movielens_age'.*Known: .*generated"):
+    with pytest.raises(DatasetSpecError, match=r"did you mean 'movielens_age'.*known: .*generated"):
         load_dataset("movielens_ages")
+    with pytest.raises(DatasetSpecError, match=r"'xyz' is unknown; known: ali_ccp"):
+        load_dataset("xyz")
 
 
 def test_own_folder_comes_first_and_paths_count_from_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,6 +122,8 @@ def test_variables_in_a_path_must_be_set(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("LOGS", "/logs")
     raw = changed("source.path", "${LOGS}/{ds}.csv")
     assert load(tmp_path, raw).source.path == "/logs/{ds}.csv"
+    literal = changed("source.path", "/a/$LOGS/$$b/{ds}.csv")
+    assert load(tmp_path, literal).source.path == "/a/$LOGS/$b/{ds}.csv"
     monkeypatch.delenv("LOGS")
     with pytest.raises(DatasetSpecError, match=r"source\.path: .*names a variable that is not set; export it"):
         load(tmp_path, raw)
