@@ -107,6 +107,8 @@ def step(args: StepArgs[HashOptions]) -> None:
     tables = options.table or table_names()
     for table in tables:
         get_table(table)  # an unknown name is an error, not an empty answer
+    if options.json_file and options.json_file.is_dir():
+        raise TableError(f"--json {options.json_file} is a folder; give a file")
     expected = _load(options.compare) if options.compare else None
     found = []
     for part in hash_lake(args.dataset, tables, args.days):

@@ -47,6 +47,7 @@ class MaintainOptions(StepOptions):
     retention_hours: int = Field(
         default=168,
         ge=0,
+        le=1_000_000,
         title="HOURS",
         description="keep files that were replaced less than this long ago; 0 only while no step runs",
     )

@@ -35,12 +35,14 @@ def write_report(html: str, dataset_name: str) -> Path:
 
 
 def step(args: StepArgs[StepOptions]) -> None:
+    """Write the page of all days, or of a range."""
     dataset = args.dataset
     days = args.days if args.options.ds is None else []
     data = collect(dataset, days, args.options.dataset)
-    if not (data.audits or data.evaluations or data.sets):
+    if not (data.audits or data.evaluations or (data.sets and not days)):
+        when = f" for {days[0]} .. {days[-1]}" if days else ""
         raise TableError(
-            f"data set {dataset.name} has no tables to report on; run "
+            f"data set {dataset.name} has no tables to report on{when}; run "
             f"'{command('ingest_impressions', dataset, '--ds DAY')}' first, or check MSR_LAKE_ROOT"
         )
     index = write_report(render(data), dataset.name)

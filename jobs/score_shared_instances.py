@@ -20,7 +20,7 @@ from typing import Literal
 import torch
 from pydantic import Field
 
-from jobs.cli import StepArgs, StepOptions, run_step
+from jobs.cli import StepArgs, StepOptions, Threads, run_step
 from msr_models.sets.catalogue import read_catalogue
 from msr_models.sets.drift import drift_flags
 from msr_models.ssim.set_scoring import SetScoring
@@ -45,7 +45,7 @@ class ScoreOptions(StepOptions):
         default="training",
         description="what to score: the days before ds that its training reads, or (with --shared-set) ds itself",
     )
-    threads: int = Field(default=1, ge=1, description="CPU threads")
+    threads: Threads = Field(default=1, description="CPU threads")
 
 
 def step(args: StepArgs[ScoreOptions]) -> None:

@@ -18,7 +18,7 @@ from typing import Literal
 import torch
 from pydantic import Field
 
-from jobs.cli import StepArgs, StepOptions, run_step
+from jobs.cli import StepArgs, StepOptions, Threads, run_step
 from msr_models.data.window import load_window
 from msr_models.ssim.due_searches import do_due_searches
 from msr_models.ssim.publish import is_published, publish_set, selector_record, shared_set_id
@@ -30,7 +30,7 @@ from msr_models.training.memory import keep_freed_memory
 from msr_models.training.processes import launched_processes
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError
-from schemas.pipeline_spec import SearchSpec
+from schemas.pipeline_spec import SearchSpec, Seed
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +43,8 @@ class SearchOptions(StepOptions):
     window: Literal["exact", "scheduled"] = Field(
         default="exact", description="the days before ds, or those before its scheduled search day"
     )
-    seed: int | None = Field(default=None, description="seed instead of search.seed")
-    threads: int = Field(default=1, ge=1, description="CPU threads; scores depend on it in their last digits")
+    seed: Seed | None = Field(default=None, description="seed instead of search.seed")
+    threads: Threads = Field(default=1, description="CPU threads; scores depend on it in their last digits")
     restore: str | None = Field(
         default=None, title="ID", description="repeat the lost or damaged selector file of this set"
     )
@@ -56,6 +56,8 @@ def step(args: StepArgs[SearchOptions]) -> None:
     dataset, options = args.dataset, args.options
     if not (args.days or options.restore):
         raise SharedSetError("which day? give --ds YYYY-MM-DD, --from and --to, or --restore ID")
+    if options.restore and (args.days or options.model_fields_set & {"seed", "window"}):
+        raise SharedSetError("--restore repeats the set's own search; leave out --seed, --window and days")
     if launched_processes()[0]:
         log.info("the first process searches, this one has nothing to do")
         return

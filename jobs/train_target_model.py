@@ -23,11 +23,11 @@ from pathlib import Path
 import torch
 from pydantic import Field
 
-from jobs.cli import StepArgs, StepOptions, run_step
+from jobs.cli import DatasetOptions, StepArgs, StepOptions, Threads, run_step
 from msr_models.data.layout import smallest_layout
 from msr_models.data.reader import published_empty
 from msr_models.models.registry import build_model, known_models, parse_options
-from msr_models.sets.catalogue import read_catalogue
+from msr_models.sets.catalogue import find_shared_set, read_catalogue
 from msr_models.training.chain import DayPlan, days_to_make_first, plan_day
 from msr_models.training.device import usable_device
 from msr_models.training.manifest import read_manifest
@@ -68,8 +68,8 @@ class TrainOptions(StepOptions):
     )
     manifest: Path | None = Field(default=None, title="FILE", description="repeat the run of this manifest.json")
     retrain: bool = Field(default=False, description="train also where the same run exists")
-    threads: int = Field(
-        default=1, ge=1, description="CPU threads; results depend on it, and more threads than idle cores are slow"
+    threads: Threads = Field(
+        default=1, description="CPU threads; results depend on it, and more threads than idle cores are slow"
     )
     device: str = Field(default="auto", description="auto (a GPU when there is one), cpu, cuda or cuda:N")
 
@@ -80,6 +80,7 @@ def step(args: StepArgs[TrainOptions]) -> None:
     keep_freed_memory()
     with join_processes() as processes:
         if options.manifest is not None:
+            _require_alone(options)
             repeat_run(args.dataset, read_manifest(options.manifest))
             return
         if not args.days:
@@ -93,6 +94,13 @@ def step(args: StepArgs[TrainOptions]) -> None:
             log.info("no model is left to train")
         for ds in args.days if choices else []:
             training.train_day(ds, choices)
+
+
+def _require_alone(options: TrainOptions) -> None:
+    if extra := options.model_fields_set - {"manifest", *DatasetOptions.model_fields}:
+        flags = {"first": "from", "last": "to"}
+        named = ", ".join(sorted("--" + flags.get(name, name).replace("_", "-") for name in extra))
+        raise TrainingError(f"--manifest repeats a run with the run's own settings; leave out {named}")
 
 
 def chosen_models(args: StepArgs[TrainOptions]) -> list[ModelChoice]:
@@ -164,7 +172,7 @@ class DailyTraining:
         assert plan is not None, "a trainable day has a plan"
         names = ", ".join(c.name for c in choices)
         log.info(f"{day}: no runs of {names} yet, and {ds} builds on them: this day is trained first")
-        found = read_catalogue(self.dataset).find(day)
+        found = find_shared_set(self.dataset, day)
         set_id = found.shared_set_id if found else None
         fixed = self.options.ratio if found else None
         ratios = {c.name: ratio_grid(self.dataset, c.name, set_id, fixed) for c in choices}

@@ -1,7 +1,7 @@
 """What every command shares: typed options, exit codes and logging."""
 
 from jobs.cli.logs import configure_logging
-from jobs.cli.options import POSITIONAL, DatasetOptions, Day, Options, OptionsError, StepOptions
+from jobs.cli.options import POSITIONAL, DatasetOptions, Day, Options, OptionsError, StepOptions, Threads
 from jobs.cli.parser import parse
 from jobs.cli.run import EXIT_AUDIT_FAILED, EXIT_DONE, EXIT_USER_ERROR, StepArgs, run_command, run_step
 
@@ -16,6 +16,7 @@ __all__ = [
     "OptionsError",
     "StepArgs",
     "StepOptions",
+    "Threads",
     "configure_logging",
     "parse",
     "run_command",

@@ -26,12 +26,18 @@ def _iso_day(value: object) -> object:
     if not isinstance(value, str):
         return value
     try:
-        return date.fromisoformat(value)
+        day = date.fromisoformat(value)
     except ValueError:
         raise ValueError("not a day; write YYYY-MM-DD") from None
+    if str(day) != value:  # Python also reads 20260108 and 2026-W01-1
+        raise ValueError("not a day; write YYYY-MM-DD")
+    if not 1970 <= day.year < 3000:
+        raise ValueError("must be a day from 1970 to 2999")
+    return day
 
 
 Day = Annotated[date, BeforeValidator(_iso_day)]
+Threads = Annotated[int, Field(ge=1, le=1024)]
 
 
 class Options(BaseModel):

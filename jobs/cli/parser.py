@@ -28,7 +28,7 @@ def parse(
 
     Raises OptionsError for unknown or missing options and commands, and for a value that the model refuses.
     """
-    parser = _Parser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = _Parser(description=doc)
     if isinstance(options, Mapping):
         _add_flags(parser, DatasetOptions)
         commands = parser.add_subparsers(dest=_COMMAND, required=True, metavar="COMMAND")
@@ -45,6 +45,12 @@ def parse(
 
 
 class _Parser(argparse.ArgumentParser):
+    """Without abbreviations of flags, whose meaning a later option could change."""
+
+    def __init__(self, *, prog: str | None = None, help: str | None = None, description: str | None = None) -> None:
+        formatter = argparse.RawDescriptionHelpFormatter
+        super().__init__(prog=prog, description=description, formatter_class=formatter, allow_abbrev=False)
+
     def error(self, message: str) -> NoReturn:
         raise OptionsError(f"{message}; see --help")
 
@@ -56,7 +62,7 @@ def _add_flags(parser: argparse.ArgumentParser, model: type[Options]) -> None:
         field = model.model_fields[name]
         kind, many = _kind(field)
         help_ = field.description or ""
-        if field.default not in (None, False) and not field.is_required() and not many:
+        if field.default is not None and field.default is not False and not field.is_required() and not many:
             help_ += f" (default {field.default})"
         # Absent unless given: the model has the defaults, and a flag may stand before or behind a command's name
         settings: dict[str, Any] = {"help": help_.replace("%", "%%"), "default": argparse.SUPPRESS}
@@ -111,9 +117,11 @@ def _reason(error: Any) -> str:
     limits = error.get("ctx", {})
     match error["type"]:
         case "greater_than_equal":
-            return f"must be {limits['ge']:g} or more"
+            return f"must be {limits['ge']:.12g} or more"
+        case "less_than":
+            return f"must be less than {limits['lt']:.12g}"
         case "less_than_equal":
-            return f"must be {limits['le']:g} or less"
+            return f"must be {limits['le']:.12g} or less"
         case "literal_error":
             return f"must be {limits['expected']}"
         case "int_parsing" | "int_from_float":

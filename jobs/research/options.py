@@ -12,7 +12,7 @@ import torch
 import yaml
 from pydantic import Field
 
-from jobs.cli import Options
+from jobs.cli import Options, Threads
 from msr_models.experiments.runner import ExperimentRunner
 from msr_models.experiments.settings import with_settings
 from msr_models.experiments.sources import open_split, search_defaults, trainer_defaults
@@ -43,7 +43,7 @@ class RunnerOptions(Options):
     )
     trainer: list[str] = Field(default=[], title="K=V", description="trainer settings: learning_rate=1e-3")
     search: list[str] = Field(default=[], title="K=V", description="search settings: warmup_epochs=4")
-    threads: int = Field(default=1, ge=1, description="CPU threads; results depend on it")
+    threads: Threads = Field(default=1, description="CPU threads; results depend on it")
     device: str = Field(default="auto", description="auto (a GPU when there is one), cpu, cuda or cuda:N")
     resamples: int = Field(default=1000, ge=100, description="resamples of the users, for intervals and p")
     any_code: bool = Field(default=False, description="also use trials that other versions of the code made")
@@ -56,11 +56,12 @@ class RunnerOptions(Options):
 
 @contextmanager
 def epochs_logged(is_logged: bool) -> Iterator[None]:
-    """Within the block, trainings and searches log every epoch, or only warnings."""
-    loggers = [logging.getLogger(name) for name in ("msr_models.training", "msr_models.ssim")]
+    """Within the block, trainings and searches log only warnings, unless their epochs are to be logged."""
+    names = () if is_logged else ("msr_models.training", "msr_models.ssim")
+    loggers = [logging.getLogger(name) for name in names]
     before = [logger.level for logger in loggers]
     for logger in loggers:
-        logger.setLevel(logging.INFO if is_logged else logging.WARNING)
+        logger.setLevel(logging.WARNING)
     try:
         yield
     finally:

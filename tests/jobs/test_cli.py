@@ -13,8 +13,20 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import Field
 
-from jobs.cli import POSITIONAL, DatasetOptions, Day, Options, OptionsError, StepArgs, StepOptions, parse, run_step
+from jobs.cli import (
+    POSITIONAL,
+    DatasetOptions,
+    Day,
+    Options,
+    OptionsError,
+    StepArgs,
+    StepOptions,
+    Threads,
+    parse,
+    run_step,
+)
 from schemas.errors import AuditFailedError, TableError
+from schemas.pipeline_spec import Seed
 
 THE_DAY = ["--dataset", "generated", "--ds", "2026-01-03"]
 
@@ -32,8 +44,9 @@ def loggers() -> Iterator[None]:
 class DemoOptions(StepOptions):
     """One option of each kind."""
 
-    leave_out: bool = Field(default=False, description="a flag")
-    threads: int = Field(default=1, ge=1, description="a whole number of 100 % of the cores")
+    skip_unfit: bool = Field(default=False, description="a flag")
+    threads: Threads = Field(default=1, description="a whole number of 100 % of the cores")
+    seed: Seed | None = Field(default=None, description="a seed")
     ratio: float | None = Field(default=None, ge=0, le=1, description="a share")
     window: Literal["training", "exact"] = Field(default="training", description="a choice")
     table: list[str] = Field(default=[], title="TABLE", description="several")
@@ -70,9 +83,9 @@ def test_a_day_or_a_range_reaches_the_step(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_options_have_their_types_and_defaults() -> None:
     assert parse(DemoOptions, []) == DemoOptions()
-    words = "--leave-out --threads 2 --ratio .5 --window exact --table a b --table c --json x.json --quiet"
+    words = "--skip-unfit --threads 2 --ratio .5 --window exact --table a b --table c --json x.json --quiet"
     assert parse(DemoOptions, words.split()) == DemoOptions(
-        leave_out=True,
+        skip_unfit=True,
         threads=2,
         ratio=0.5,
         window="exact",
@@ -93,19 +106,24 @@ def test_environment_variables_are_no_options(monkeypatch: pytest.MonkeyPatch) -
     ("arguments", "message"),
     [
         (["--ds", "2026-02-30"], "--ds 2026-02-30: not a day; write YYYY-MM-DD"),
+        (["--ds", "20260103"], "--ds 20260103: not a day; write YYYY-MM-DD"),
+        (["--ds", "2026-W01-1"], "--ds 2026-W01-1: not a day; write YYYY-MM-DD"),
+        (["--ds", "0001-01-01"], "--ds 0001-01-01: must be a day from 1970 to 2999"),
         (["--ds", "1767225600"], "--ds 1767225600: not a day; write YYYY-MM-DD"),
         ([], "which day? give --ds YYYY-MM-DD, or --from and --to"),
         (["--from", "2026-01-05", "--to", "2026-01-03"], "--to 2026-01-03 lies before --from 2026-01-05"),
         (["--from", "2026-01-05"], "--from and --to go together"),
         (["--ds", "2026-01-05", "--to", "2026-01-06"], "give either --ds or --from and --to"),
         (["--threads", "0"], "--threads 0: must be 1 or more"),
+        (["--threads", "3000000000"], "--threads 3000000000: must be 1024 or less"),
+        (["--seed", "2147483648"], "--seed 2147483648: must be less than 2147483648"),
         (["--threads", "1.5"], "--threads 1.5: must be a whole number"),
         (["--ratio", "-0.5"], "--ratio -0.5: must be 0 or more"),
         (["--ratio", "inf"], "--ratio inf: must be a finite number"),
         (["--ratio", "half"], "--ratio half: must be a number"),
         (["--window", "open"], "--window open: must be 'training' or 'exact'"),
         (["--window"], "argument --window: expected one argument; see --help"),
-        (["--wind", "x", "--nothing", "3"], "unrecognized arguments: --nothing 3; see --help"),
+        (["--quie", "--nothing", "3"], "unrecognized arguments: --quie --nothing 3; see --help"),
     ],
 )
 def test_a_wrong_option_is_one_line(

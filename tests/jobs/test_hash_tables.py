@@ -147,6 +147,7 @@ def test_mistakes_are_one_line(lake: Path, tmp_path: Path) -> None:
         (("--table", "masks"), "known tables"),
         (("--compare", str(tmp_path / "none.json")), "none.json"),
         (("--ds", "2020-01-01"), "no table"),
+        (("--json", str(tmp_path)), "is a folder"),
     ]:
         failed = run(*arguments)
         assert failed.returncode == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import pyarrow as pa
@@ -106,7 +107,9 @@ def test_states_of_trainings_that_never_went_on_go_once_they_are_old(lake: Path)
     write("first")
     folder = artifacts_dir(GENERATED) / "resume"
     folder.mkdir(parents=True)
-    old, partial, young, other = (folder / name for name in ("old.pt", ".old.pt.host-1.partial", "new.pt", "notes"))
+    old, partial, young, other = (
+        folder / name for name in ("old.pt", f".old.pt.{uuid.uuid4().hex}", "new.pt", "notes")
+    )
     for path in (old, partial, young, other):
         path.write_bytes(b"state")
     for path in (old, partial, other):

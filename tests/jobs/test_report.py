@@ -24,6 +24,7 @@ from jobs.reporting.reliability import bin_means
 from jobs.reporting.summary import summarise
 from lake.reader import read_table
 from lake.rows import read_rows, write_rows
+from schemas.errors import TableError
 from schemas.load_dataset import load_dataset
 from schemas.tables.audits import Audit
 from schemas.tables.evaluations import Evaluation
@@ -278,6 +279,12 @@ def test_the_step_prints_the_summary_and_logs_the_path(
         assert capsys.readouterr().out == summarise(data) + "\n" and str(page) in caplog.text
         written.append(page.read_bytes())
     assert written[0] == written[1] == render(data).encode(), "--ds changes nothing, and neither does the clock"
+
+
+def test_a_range_without_rows_is_refused(data: ReportData) -> None:
+    days = [date(2030, 1, 1), date(2030, 1, 2)]
+    with pytest.raises(TableError, match=r"no tables to report on for 2030-01-01 \.\. 2030-01-02"):
+        step(StepArgs(dataset=GENERATED, days=days, options=StepOptions(first=days[0], last=days[1])))
 
 
 def test_an_empty_lake_is_one_line(lake: Path) -> None:

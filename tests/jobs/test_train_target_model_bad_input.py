@@ -153,6 +153,18 @@ def test_a_manifest_of_another_trainer_is_refused(spec: DatasetSpec, tmp_path: P
     refused(spec, r"another version of the trainer .*\['momentum'\]", manifest=tmp_path / "manifest.json")
 
 
+def test_a_manifest_whose_settings_are_not_allowed_is_refused(spec: DatasetSpec, tmp_path: Path) -> None:
+    manifest = json.loads(rows_of(spec, NEXT)[0]["manifest"])
+    manifest["trainer"]["batch_size"] = 0
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    refused(spec, r"manifest's trainer: option batch_size: 0 is not allowed", manifest=tmp_path / "manifest.json")
+
+
+def test_a_manifest_is_repeated_with_its_own_settings_alone(spec: DatasetSpec, tmp_path: Path) -> None:
+    wrong = {"manifest": tmp_path / "manifest.json", "ratio": 0.5, "from": NEXT, "to": NEXT}
+    refused(spec, r"--manifest repeats a run .*; leave out --from, --ratio, --to$", **wrong)
+
+
 def test_a_mask_set_of_another_data_set_is_refused(spec: DatasetSpec) -> None:
     write_shared_set(spec, "strange", (DAYS[0], DAYS[1]), vocabulary_version="20260102-00000000")
     other = tiny_dataset("other")

@@ -40,7 +40,8 @@ def train(dataset: DatasetSpec, *days: date, **options: Any) -> None:
     """jobs.train_target_model on the CPU."""
     from jobs import train_target_model
 
-    run_step(train_target_model, dataset, *days, options=train_target_model.TrainOptions(**{"device": "cpu"} | options))
+    device = {} if "manifest" in options else {"device": "cpu"}
+    run_step(train_target_model, dataset, *days, options=train_target_model.TrainOptions(**device | options))
 
 
 def search(dataset: DatasetSpec, *days: date, **options: Any) -> None:
