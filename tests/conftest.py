@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from jobs.cli.logs import LOGGERS
+
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
@@ -24,9 +26,15 @@ def spark() -> Iterator[SparkSession]:
 
 
 @pytest.fixture(autouse=True)
-def _log_everything(caplog: pytest.LogCaptureFixture) -> None:
-    """Steps report through logging: `caplog.text` has their lines."""
+def _log_everything(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Steps report through logging: `caplog.text` has their lines. A command's own handlers end with the test."""
     caplog.set_level(logging.INFO)
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    before = [(logger.level, list(logger.handlers)) for logger in loggers]
+    yield
+    for logger, (level, handlers) in zip(loggers, before, strict=True):
+        logger.setLevel(level)
+        logger.handlers = handlers
 
 
 @pytest.fixture
