@@ -14,7 +14,8 @@ import duckdb
 
 from jobs.transforms.statistics import CTR_CENTRE, HIGHEST_ID, LOWEST_CTR, PRIOR_IMPRESSIONS
 from lake.reader import open_table
-from schemas.dataset_spec import DatasetSpec, FieldSpec
+from schemas.dataset_spec import DatasetSpec
+from schemas.field_spec import FieldSpec
 
 
 def build_day(dataset: DatasetSpec, ds: date, version: str, folder: Path, threads: int) -> tuple[Path, Path]:

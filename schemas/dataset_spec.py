@@ -8,16 +8,15 @@ from __future__ import annotations
 import json
 from datetime import date, timedelta
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 
+from schemas.field_spec import EncodedField, FieldSpec, Name
 from schemas.pipeline_spec import SearchSpec, TrainingSpec
 from schemas.source_spec import SourceSpec
 from schemas.spec import Spec
 from schemas.text import short_digest
-
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 
 # Ids of statistic fields are bins of fixed edges, so that they need no fitting: see jobs/transforms/statistics.py.
 STATISTIC_IDS = 18
@@ -86,58 +85,6 @@ class ScenarioSpec(Spec):
     @property
     def names(self) -> tuple[str, ...]:
         return self.buckets.names if self.buckets else (self.values or ())
-
-
-class BinningSpec(Spec):
-    """Bins of a numeric field: fixed edges, or quantiles fitted with the first vocabulary of a lineage."""
-
-    edges: tuple[float, ...] | None = Field(default=None, min_length=1)
-    quantiles: int | None = Field(default=None, ge=2, le=1000)
-
-    @model_validator(mode="after")
-    def _one_of(self) -> BinningSpec:
-        if (self.edges is None) == (self.quantiles is None):
-            raise ValueError("give either edges or quantiles")
-        if self.edges is not None and list(self.edges) != sorted(set(self.edges)):
-            raise ValueError(f"edges {list(self.edges)} must ascend")
-        return self
-
-
-class FieldSpec(Spec):
-    """One field of the model's input."""
-
-    name: Name
-    source: str = Field(description="column of the log")
-    kind: Literal["categorical", "numeric", "multi_valued"] = "categorical"
-    min_count: int = Field(default=1, ge=1, description="rarer values are out of vocabulary")
-    binning: BinningSpec | None = None
-    separator: str = Field(default=" ", description="multi_valued: splits a text column")
-    max_values: int = Field(default=1, ge=1, le=64, description="multi_valued: values kept per row")
-
-    @model_validator(mode="after")
-    def _fits_kind(self) -> FieldSpec:
-        if (self.kind == "numeric") != (self.binning is not None):
-            raise ValueError("kind numeric needs binning (edges or quantiles), and only numeric may have it")
-        if (self.kind == "multi_valued") != (self.max_values > 1):
-            raise ValueError("kind multi_valued needs max_values above 1, and only multi_valued may have it")
-        return self
-
-    @property
-    def raw_column(self) -> str:
-        """Column of `impressions`."""
-        return f"x_{self.name}"
-
-
-class EncodedField(Spec):
-    """A field as the model sees it: a column of `scenario_features`."""
-
-    name: str
-    max_values: int = 1
-    is_statistic: bool = False
-
-    @property
-    def column(self) -> str:
-        return f"f_{self.name}"
 
 
 class SequenceSpec(Spec):

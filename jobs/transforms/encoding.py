@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
-from schemas.dataset_spec import DatasetSpec, FieldSpec
+from schemas.dataset_spec import DatasetSpec
+from schemas.field_spec import FieldSpec
 
 # A field's vocabulary with more values is joined by a shuffle instead of being broadcast
 BROADCAST_VALUES = 200_000

@@ -15,7 +15,8 @@ from jobs.transforms.encoding import (
 )
 from jobs.transforms.sequences import user_key
 from jobs.transforms.statistics import entity_column, statistic_columns
-from schemas.dataset_spec import DatasetSpec, FieldSpec
+from schemas.dataset_spec import DatasetSpec
+from schemas.field_spec import FieldSpec
 from schemas.tables.scenario_features import TABLE
 
 

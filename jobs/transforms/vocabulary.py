@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from schemas.dataset_spec import BinningSpec, DatasetSpec, FieldSpec
+from schemas.dataset_spec import DatasetSpec
+from schemas.field_spec import BinningSpec, FieldSpec
 from schemas.tables.vocabularies import TABLE
 
 LOWEST_EDGE = "-inf"

@@ -7,7 +7,8 @@ from collections import Counter
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from schemas.dataset_spec import DatasetSpec, FieldSpec
+from schemas.dataset_spec import DatasetSpec
+from schemas.field_spec import FieldSpec
 from tests.support.random_log import Rows
 
 Log = dict[date, Rows]
