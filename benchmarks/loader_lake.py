@@ -9,7 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from lake.arrow_writer import overwrite_partition
+from lake.provenance import made_of
 from schemas.dataset_spec import DatasetSpec
+from schemas.table_spec import FINGERPRINT
 
 # Fields with ids 1 .. size. `position` rises in the order in which rows are written, which shows how a shuffle mixes.
 FIELD_SIZES = {"user": 100_000, "item": 50_000, "position": 1_000} | {f"c{i}": 10 ** (1 + i % 5) for i in range(15)}
@@ -73,7 +75,7 @@ def write_lake(dataset: DatasetSpec, days: Sequence[date], rows_per_day: int, be
             "hist_event_ts": times,
             "vocabulary_version": [version] * sessions,
         }
-        overwrite_partition(pa.table(sequences), dataset, "behaviour_sequences", {"ds": str(ds)})
+        _publish(pa.table(sequences), dataset, "behaviour_sequences", ds)
         position = 1 + (np.arange(rows_per_day) + index * rows_per_day) * 999 // (rows_per_day * len(days))
         columns: dict[str, object] = {
             "ds": pa.array([str(ds)]).take(np.zeros(rows_per_day, dtype=np.int64)),
@@ -91,4 +93,9 @@ def write_lake(dataset: DatasetSpec, days: Sequence[date], rows_per_day: int, be
         for name, size in FIELD_SIZES.items():
             columns[f"f_{name}"] = rng.integers(0, size, rows_per_day, dtype=np.int32)
         columns["f_position"] = position.astype(np.int32)
-        overwrite_partition(pa.table(columns), dataset, "scenario_features", {"ds": str(ds)})
+        _publish(pa.table(columns), dataset, "scenario_features", ds)
+
+
+def _publish(rows: pa.Table, dataset: DatasetSpec, table: str, ds: date) -> None:
+    fingerprint = pa.repeat(pa.scalar(made_of(dataset, table, ds).fingerprint), rows.num_rows)
+    overwrite_partition(rows.append_column(FINGERPRINT.name, fingerprint), dataset, table, {"ds": str(ds)})

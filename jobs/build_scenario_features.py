@@ -20,6 +20,7 @@ from jobs.building.vocabularies import ensure_vocabulary, load_vocabulary
 from jobs.cli import StepArgs, StepOptions, run_step
 from jobs.transforms.features import scenario_features
 from jobs.transforms.statistics import scenario_statistics
+from lake.provenance import made_of, record
 from lake.reader import open_table
 from lake.spark_writer import publish, read_days
 from schemas.commands import command
@@ -43,6 +44,7 @@ def build_day(spark: SparkSession, dataset: DatasetSpec, ds: date) -> None:
     ensure_ingested(spark, dataset, [*past_days, ds])
     version = ensure_vocabulary(spark, dataset, ds)
     ensure_sequences(spark, dataset, ds, version)
+    fingerprint = record(dataset, made_of(dataset, FEATURES, ds))
     impressions = read_days(spark, dataset, IMPRESSIONS, [ds])
     past = read_days(spark, dataset, IMPRESSIONS, past_days, ["scenario_id", "user_id", "item_id", "label"])
     rows = scenario_features(
@@ -52,6 +54,7 @@ def build_day(spark: SparkSession, dataset: DatasetSpec, ds: date) -> None:
         read_days(spark, dataset, SEQUENCES, [ds], ["user_id", "hist_event_ts"]),
         dataset,
         version,
+        fingerprint,
     )
     rows = rows.hint("rebalance", "scenario_id").persist()  # few files per partition; counted before it is written
     try:

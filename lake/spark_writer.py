@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.types import from_arrow_schema
+from pyspark.sql.pandas.types import from_arrow_schema, from_arrow_type
 from pyspark.sql.types import ArrayType, DataType, StructType
 
 from lake.locations import table_uri
@@ -40,9 +40,11 @@ def read_days(
 ) -> DataFrame:
     """Rows of some days of a table that is partitioned by ds (a day that was never written has none).
 
-    Raises TableError where the table does not exist or lacks one of `columns`.
+    Columns that the table is older than are null. Raises TableError where it does not exist or lacks one of `columns`.
     """
     frame = open_frame(spark, dataset, table)
+    absent = [c for c in get_table(table).for_dataset(dataset).columns if c.added and c.name not in frame.columns]
+    frame = frame.withColumns({c.name: F.lit(None).cast(from_arrow_type(c.type)) for c in absent})
     if missing := [c for c in columns or [] if c not in frame.columns]:
         raise TableError(f"table {table} of {dataset.name} lacks columns {missing}; it has {frame.columns}")
     rows = frame.where(F.col("ds").isin([str(day) for day in days]))
@@ -151,7 +153,7 @@ def _check_rows(frame: DataFrame, spec: TableSpec, partition: dict[str, str]) ->
 
 
 def _create(spark: SparkSession, uri: str, spec: TableSpec) -> None:
-    """Create the table with all constraints in its first commit, unless it exists; then compare the columns."""
+    """Create the table with all constraints in its first commit, unless it exists; then add the columns it lacks."""
     existing = _load(spark, uri)
     if existing is None:
         _clear_torn_creation(uri)
@@ -159,12 +161,29 @@ def _create(spark: SparkSession, uri: str, spec: TableSpec) -> None:
         commit_with_retries(lambda: spark.sql(statement).collect(), _is_lost_race)
         existing = _load(spark, uri)
     assert existing is not None
-    actual, expected = existing.schema, spark_schema(spec)
-    if {f.name: _plain(f.dataType) for f in actual} != {f.name: _plain(f.dataType) for f in expected}:
+    _evolve(spark, uri, spec, existing.schema)
+
+
+def _evolve(spark: SparkSession, uri: str, spec: TableSpec, actual: StructType) -> None:
+    """Add the columns that an older table lacks. Raises TableError where columns or types do not fit the spec."""
+    stored = from_arrow_schema(spec.stored_schema())
+    may_be_added = {c.name for c in spec.columns if c.added}
+    types = {f.name: _plain(f.dataType) for f in actual}
+    unfit = [f.name for f in stored if types.get(f.name, _plain(f.dataType)) != _plain(f.dataType)]
+    unfit += [f.name for f in stored if f.name not in types and f.name not in may_be_added]
+    # Columns of fields that the YAML no longer has: new rows have null there
+    unfit += [f.name for f in actual if f.name not in stored.names and not f.nullable]
+    if unfit:
         raise TableError(
-            f"table {spec.name} at {uri} was created with other columns: it has {actual.simpleString()}, the spec "
-            f"says {expected.simpleString()}; rename the data set, or remove the table and backfill its days"
+            f"table {spec.name} at {uri} was created with other columns ({', '.join(sorted(unfit))}): it has "
+            f"{actual.simpleString()}, the spec says {stored.simpleString()}; rename the field or the data set, or "
+            "remove the table and backfill its days"
         )
+    missing = [f for f in stored if f.name not in types]
+    if missing:
+        columns = ", ".join(f"`{f.name}` {f.dataType.simpleString()}" for f in missing)
+        statement = f"ALTER TABLE delta.`{uri}` ADD COLUMNS ({columns})"
+        commit_with_retries(lambda: spark.sql(statement).collect(), _is_lost_race)
 
 
 def _clear_torn_creation(uri: str) -> None:
@@ -178,7 +197,8 @@ def _clear_torn_creation(uri: str) -> None:
 
 def _create_statement(uri: str, spec: TableSpec) -> str:
     columns = ", ".join(
-        f"`{f.name}` {f.dataType.simpleString()}{'' if f.nullable else ' NOT NULL'}" for f in spark_schema(spec)
+        f"`{f.name}` {f.dataType.simpleString()}{'' if f.nullable else ' NOT NULL'}"
+        for f in from_arrow_schema(spec.stored_schema())
     )
     properties = _PROPERTIES | {f"delta.constraints.{c.name}": c.sql for c in spec.constraints}
     pairs = ", ".join(f"{_quoted(key)} = {_quoted(value)}" for key, value in properties.items())

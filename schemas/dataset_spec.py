@@ -1,158 +1,25 @@
 """DatasetSpec: where a log comes from and how its columns become impressions, fields and scenarios. One YAML each.
 
-`load_dataset` reads one; every mistake in it is one DatasetSpecError that names file, key, value and remedy.
+`load_dataset` reads one; every mistake in it is one DatasetSpecError that names file, key, value and remedy. The blocks
+of the YAML are in schemas/blocks.py.
 """
 
 from __future__ import annotations
 
-import json
 from datetime import date, timedelta
 from functools import cached_property
-from typing import Literal
 
-from pydantic import Field, model_validator
-
-from schemas.field_spec import EncodedField, FieldSpec, Name
-from schemas.pipeline_spec import SearchSpec, TrainingSpec
-from schemas.source_spec import SourceSpec
-from schemas.spec import Spec
-from schemas.text import short_digest
+from schemas.blocks import DatasetBlocks
+from schemas.field_spec import EncodedField
+from schemas.provenance import lineage_of
 
 # Ids of statistic fields are bins of fixed edges, so that they need no fitting: see jobs/transforms/statistics.py.
 STATISTIC_IDS = 18
 STATISTICS = ("impressions", "ctr")
 
 
-class EventTimeSpec(Spec):
-    """The event time's column, its format, and its time zone where the text has none."""
-
-    column: str
-    format: str = Field(default="iso", description="iso, epoch_s, epoch_ms, or a Spark datetime pattern")
-    time_zone: str = "UTC"
-
-
-class LabelSpec(Spec):
-    """The label: 0/1 in a column, or `column >= threshold`."""
-
-    column: str
-    threshold: float | None = None
-
-
-class ColumnsSpec(Spec):
-    """The log's columns that make up the canonical impression."""
-
-    event_time: EventTimeSpec
-    user: str
-    item: str
-    label: LabelSpec
-    value: str | None = None
-    natural_key: tuple[str, ...] = Field(
-        default=(), description="columns that identify a row; default: user, item, time"
-    )
-
-
-class BucketsSpec(Spec):
-    """Scenarios as ranges of a numeric column: names[i] holds edges[i-1] <= x < edges[i]."""
-
-    edges: tuple[float, ...] = Field(min_length=1)
-    names: tuple[str, ...]
-
-    @model_validator(mode="after")
-    def _fits(self) -> BucketsSpec:
-        if list(self.edges) != sorted(set(self.edges)):
-            raise ValueError(f"edges {list(self.edges)} must ascend")
-        if len(self.names) != len(self.edges) + 1:
-            buckets = len(self.edges) + 1
-            raise ValueError(f"{len(self.edges)} edges make {buckets} buckets, but {len(self.names)} names are given")
-        return self
-
-
-class ScenarioSpec(Spec):
-    """Scenarios: the values of a column, or buckets of one. Ids follow the order given."""
-
-    column: str
-    values: tuple[str, ...] | None = Field(default=None, min_length=1)
-    buckets: BucketsSpec | None = None
-
-    @model_validator(mode="after")
-    def _one_of(self) -> ScenarioSpec:
-        if (self.values is None) == (self.buckets is None):
-            raise ValueError("give either values (a list of names) or buckets (edges and names)")
-        if len(set(self.names)) != len(self.names):
-            raise ValueError(f"scenario names repeat: {list(self.names)}")
-        return self
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return self.buckets.names if self.buckets else (self.values or ())
-
-
-class SequenceSpec(Spec):
-    """Which events are behaviours, and how many and how old ones an impression sees."""
-
-    behaviour: Literal["positive", "all"] = Field(default="positive", description="events with label 1, or every event")
-    item_field: Name = Field(default="item", description="field whose vocabulary encodes the behaviour's item")
-    attributes: tuple[Name, ...] = Field(default=(), description="further categorical fields kept of each behaviour")
-    max_length: int = Field(default=20, ge=0, le=1000, description="newest ones seen; 0: no behaviours are kept")
-    lookback_days: int = Field(default=7, ge=1, description="behaviours on days >= D - lookback_days")
-
-
-class StatisticsSpec(Spec):
-    """Impressions and CTR per scenario of user and item, over the lookback, from days before D only."""
-
-    of: tuple[Literal["user", "item"], ...] = ("user", "item")
-    lookback_days: int = Field(default=7, ge=1)
-
-
-class VocabularySpec(Spec):
-    """When vocabularies are fitted: version j on the `fit_days` before it, a new one every `refresh_days`."""
-
-    fit_days: int = Field(default=3, ge=1)
-    refresh_days: int = Field(default=1, ge=1)
-
-
-class DaysSpec(Spec):
-    """The days of the data set. `start` anchors the vocabularies' schedule; `end` is for logs that end."""
-
-    start: date
-    end: date | None = None
-    allow_empty: bool = Field(default=False, description="a day without rows is published empty instead of refused")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> DaysSpec:
-        if self.end is not None and self.end < self.start:
-            raise ValueError(f"end {self.end} lies before start {self.start}")
-        return self
-
-
-class DatasetSpec(Spec):
+class DatasetSpec(DatasetBlocks):
     """One data set; `load_dataset` reads it from YAML."""
-
-    name: Name
-    description: str = ""
-    source: SourceSpec
-    columns: ColumnsSpec
-    scenario: ScenarioSpec
-    fields: tuple[FieldSpec, ...] = Field(min_length=1)
-    sequence: SequenceSpec = SequenceSpec()
-    statistics: StatisticsSpec | None = StatisticsSpec()
-    vocabulary: VocabularySpec = VocabularySpec()
-    days: DaysSpec
-    search: SearchSpec = SearchSpec()
-    training: TrainingSpec = TrainingSpec()
-
-    @model_validator(mode="after")
-    def _consistent(self) -> DatasetSpec:
-        names = [f.name for f in self.fields]
-        repeated = sorted({n for n in names if names.count(n) > 1})
-        if repeated:
-            raise ValueError(f"field names repeat: {repeated}")
-        kinds = {f.name: f.kind for f in self.fields}
-        for name in (self.sequence.item_field, *self.sequence.attributes):
-            if kinds.get(name) != "categorical":
-                known = sorted(n for n, k in kinds.items() if k == "categorical")
-                raise ValueError(f"sequence names field {name!r}, which is not a categorical field; use one of {known}")
-        return self
 
     @property
     def num_scenarios(self) -> int:
@@ -161,7 +28,7 @@ class DatasetSpec(Spec):
     @cached_property
     def encoded_fields(self) -> tuple[EncodedField, ...]:
         """The model's fields in order: the data set's, then the statistics'."""
-        own = tuple(EncodedField(name=f.name, max_values=f.max_values) for f in self.fields)
+        own = tuple(EncodedField(name=f.name, max_values=f.max_values, since=f.since) for f in self.fields)
         if self.statistics is None:
             return own
         return own + tuple(
@@ -170,13 +37,22 @@ class DatasetSpec(Spec):
             for stat in STATISTICS
         )
 
+    def encoded_fields_on(self, ds: date) -> tuple[EncodedField, ...]:
+        """The encoded fields that rows of day `ds` have a value of; the others came later and are unknown there."""
+        return tuple(f for f in self.encoded_fields if f.since is None or f.since <= ds)
+
+    def on(self, ds: date) -> DatasetSpec:
+        """The data set as the log of day `ds` has it: without the fields that came later."""
+        fields = [f for f in self.fields if f.since is None or f.since <= ds]
+        return self if len(fields) == len(self.fields) else DatasetSpec.model_validate(dict(self) | {"fields": fields})
+
     @cached_property
     def lineage(self) -> str:
-        """Eight hex digits over everything that determines ids: only vocabularies of one lineage can be mixed."""
-        fields = [f.model_dump(mode="json") for f in self.fields]
-        scenario = self.scenario.model_dump(mode="json")
-        parts = [self.name, fields, scenario, self.vocabulary.model_dump(), str(self.days.start)]
-        return short_digest(json.dumps(parts, sort_keys=True), 8)
+        """Eight hex digits over everything that decides ids: only vocabularies of one lineage can be mixed.
+
+        Fields with `since` and appended scenarios add ids and change none, so that the lineage stays.
+        """
+        return lineage_of(self)
 
     @property
     def first_feature_day(self) -> date:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
@@ -36,6 +37,7 @@ class FieldSpec(Spec):
     binning: BinningSpec | None = None
     separator: str = Field(default=" ", description="multi_valued: splits a text column")
     max_values: int = Field(default=1, ge=1, le=64, description="multi_valued: values kept per row")
+    since: date | None = Field(default=None, description="first day with the field; unknown on the days before")
 
     @model_validator(mode="after")
     def _fits_kind(self) -> FieldSpec:
@@ -57,6 +59,7 @@ class EncodedField(Spec):
     name: str
     max_values: int = 1
     is_statistic: bool = False
+    since: date | None = None
 
     @property
     def column(self) -> str:

@@ -161,6 +161,9 @@ class TrainingSpec(TrainerConfig):
     start: Start = Field(
         default="scratch", description="first weights: fresh ones, or those of the run of the trainable day before D"
     )
+    new_scenario_start: str | None = Field(
+        default=None, description="previous_day: scenario whose weights an appended one starts from; null: the mean"
+    )
     checkpoint_steps: int = Field(
         default=0, ge=0, description="steps between two states to resume from; 0: at the end of each epoch only"
     )

@@ -28,13 +28,18 @@ class _TablePart(Spec):
 
 
 class Column(_TablePart):
-    """One column. `volatile` ones (clocks, paths, Delta versions) may differ in a rerun; content hashes skip them."""
+    """One column. `volatile` ones (clocks, paths, Delta versions) may differ in a rerun; content hashes skip them.
+
+    `added` ones may be missing from a table that exists, and are added to it: older rows have null there, although
+    rows that are written now must have a value unless it is `nullable`.
+    """
 
     name: str
     type: pa.DataType
     doc: str
     nullable: bool = False
     volatile: bool = False
+    added: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,7 @@ class Doc:
     text: str
     type: pa.DataType | None = None
     volatile: bool = False
+    added: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +79,17 @@ def _column(name: str, kind: Any, doc: Doc) -> Column:
     nullable = NoneType in kinds
     (plain,) = kinds - {NoneType}
     arrow = doc.type or _ARROW_TYPES[plain]
-    return Column(name=name, type=arrow, doc=doc.text, nullable=nullable, volatile=doc.volatile)
+    return Column(name=name, type=arrow, doc=doc.text, nullable=nullable, volatile=doc.volatile, added=doc.added)
+
+
+# A partition was written in one transaction, so that its first row stands for all
+FINGERPRINT = Column(
+    name="spec_fingerprint",
+    type=pa.string(),
+    doc="what the row was made of: a row of the table provenance",
+    volatile=True,
+    added=True,
+)
 
 
 class Constraint(_TablePart):
@@ -156,6 +172,10 @@ class TableSpec(_TablePart):
         """The table's schema; `for_dataset` first where the table has field columns."""
         return pa.schema([pa.field(c.name, c.type, nullable=c.nullable) for c in self.columns])
 
+    def stored_schema(self) -> pa.Schema:
+        """The schema that the table is created with: columns that older rows may lack take nulls."""
+        return pa.schema([pa.field(c.name, c.type, nullable=c.nullable or c.added) for c in self.columns])
+
     def for_dataset(self, dataset: DatasetSpec) -> TableSpec:
         """This table with the data set's field columns appended (itself where it has none)."""
         if self.field_columns == "none":
@@ -171,7 +191,7 @@ class TableSpec(_TablePart):
 def _raw_columns(dataset: DatasetSpec) -> tuple[Column, ...]:
     kinds = {"categorical": pa.string(), "numeric": pa.float64(), "multi_valued": pa.list_(pa.string())}
     return tuple(
-        Column(name=f.raw_column, type=kinds[f.kind], nullable=True, doc=f"raw value of field {f.name}")
+        Column(name=f.raw_column, type=kinds[f.kind], nullable=True, added=True, doc=f"raw value of field {f.name}")
         for f in dataset.fields
     )
 
@@ -182,6 +202,7 @@ def _encoded_columns(dataset: DatasetSpec) -> tuple[Column, ...]:
             name=f.column,
             type=pa.list_(pa.int32()) if f.max_values > 1 else pa.int32(),
             doc=f"id of field {f.name}, 0 = out of vocabulary",
+            added=True,
         )
         for f in dataset.encoded_fields
     )
@@ -189,6 +210,8 @@ def _encoded_columns(dataset: DatasetSpec) -> tuple[Column, ...]:
 
 def _behaviour_columns(dataset: DatasetSpec) -> tuple[Column, ...]:
     return tuple(
-        Column(name=f"hist_f_{name}", type=pa.list_(pa.int32()), doc=f"id of field {name} of each behaviour")
+        Column(
+            name=f"hist_f_{name}", type=pa.list_(pa.int32()), added=True, doc=f"id of field {name} of each behaviour"
+        )
         for name in dataset.sequence.attributes
     )

@@ -9,17 +9,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.adapters import read_raw
 from jobs.auditing.expectations import AuditResult, run_expectations
 from jobs.transforms import canonical
 from lake.audits import days_with_passed_audit
+from lake.provenance import made_of, record, require_current
 from lake.rows import write_rows
-from lake.spark_writer import publish
+from lake.spark_writer import publish, spark_schema
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import AuditFailedError, SourceError
+from schemas.table_spec import FINGERPRINT
 from schemas.tables import get_table
 from schemas.tables.audits import Audit
 
@@ -35,6 +37,7 @@ class RowCounts:
     rows_in: int
     rows_per_scenario: dict[str, int]
     quarantine_reasons: dict[str, int]
+    content_digest: str
 
     @property
     def rows_accepted(self) -> int:
@@ -46,8 +49,13 @@ class RowCounts:
 
 
 def ensure_ingested(spark: SparkSession, dataset: DatasetSpec, days: Sequence[date]) -> None:
-    """Ingest those of `days` that `audits` does not show as published."""
-    for day in sorted(set(days) - days_with_passed_audit(dataset, IMPRESSIONS, list(days))):
+    """Ingest those of `days` that `audits` does not show as published.
+
+    Raises TableError where one was published with other settings than the YAML has now.
+    """
+    published = days_with_passed_audit(dataset, IMPRESSIONS, list(days))
+    require_current(dataset, IMPRESSIONS, sorted(published))
+    for day in sorted(set(days) - published):
         log.info(f"{dataset.name} {day}: not ingested yet, ingesting it first")
         ingest_day(spark, dataset, day)
 
@@ -59,8 +67,10 @@ def ingest_day(spark: SparkSession, dataset: DatasetSpec, ds: date) -> None:
     where an expectation of severity fail does not hold: then nothing but an audits row is written.
     """
     check_day(dataset, ds)
-    raw = read_raw(spark, dataset, ds)
-    classified = canonical.classify(raw, dataset, ds).persist()
+    fingerprint = record(dataset, made_of(dataset, IMPRESSIONS, ds))
+    log_of_day = dataset.on(ds)
+    raw = read_raw(spark, log_of_day, ds)
+    classified = _completed(canonical.classify(raw, log_of_day, ds), dataset, fingerprint).persist()
     try:
         counts = _count(raw, classified, dataset)
         if counts.rows_in == 0 and not dataset.days.allow_empty:
@@ -98,9 +108,19 @@ def check_day(dataset: DatasetSpec, ds: date) -> None:
         )
 
 
+def _completed(classified: DataFrame, dataset: DatasetSpec, fingerprint: str) -> DataFrame:
+    """With the fingerprint, and with nulls for the fields that the log of the day does not have yet."""
+    types = {f.name: f.dataType for f in spark_schema(get_table(IMPRESSIONS).for_dataset(dataset))}
+    later = {f.raw_column: F.lit(None).cast(types[f.raw_column]) for f in dataset.fields}
+    absent = {name: value for name, value in later.items() if name not in classified.columns}
+    return classified.withColumns({FINGERPRINT.name: F.lit(fingerprint), **absent})
+
+
 def _count(raw: DataFrame, classified: DataFrame, dataset: DatasetSpec) -> RowCounts:
     """Count raw and classified rows separately and compare: a row lost or doubled on the way is a bug."""
-    groups = classified.groupBy(canonical.REASON, "scenario_id").agg(F.count(F.lit(1)).alias("rows")).collect()
+    digest = F.sum(_row_hash(dataset).cast("decimal(38,0)")).alias("digest")
+    groups = classified.groupBy(canonical.REASON, "scenario_id").agg(F.count(F.lit(1)).alias("rows"), digest).collect()
+    accepted = sum(int(group["digest"]) for group in groups if group[canonical.REASON] is None)
     per_scenario = dict.fromkeys(dataset.scenario.names, 0)
     reasons: dict[str, int] = {}
     for group in groups:
@@ -109,11 +129,22 @@ def _count(raw: DataFrame, classified: DataFrame, dataset: DatasetSpec) -> RowCo
         else:
             reasons[group[canonical.REASON]] = reasons.get(group[canonical.REASON], 0) + group["rows"]
     counts = RowCounts(
-        rows_in=raw.count(), rows_per_scenario=per_scenario, quarantine_reasons=dict(sorted(reasons.items()))
+        rows_in=raw.count(),
+        rows_per_scenario=per_scenario,
+        quarantine_reasons=dict(sorted(reasons.items())),
+        content_digest=f"{accepted % 2**64:016x}",
     )
     if counts.rows_in != counts.rows_accepted + counts.rows_quarantined:
         raise RuntimeError(f"rows do not add up: {counts}")
     return counts
+
+
+def _row_hash(dataset: DatasetSpec) -> Column:
+    """64-bit hash of an impression's content: the same whichever columns without a value the table has."""
+    names = [c for c in get_table(IMPRESSIONS).column_names if c != FINGERPRINT.name]
+    named = [*names, *sorted(f.raw_column for f in dataset.fields)]
+    # A null is skipped by the hash and a name is not, so that neither an absent column counts nor two of them swap
+    return F.xxhash64(*[part for n in named for part in (F.when(F.col(n).isNotNull(), F.lit(n)), F.col(n))])
 
 
 def _audit(classified: DataFrame, dataset: DatasetSpec, counts: RowCounts) -> AuditResult:
@@ -154,5 +185,6 @@ def _record(dataset: DatasetSpec, ds: date, counts: RowCounts, audit: AuditResul
         quarantine_reasons=json.dumps(counts.quarantine_reasons),
         warnings=json.dumps(audit.warnings),
         failures=json.dumps(audit.failures),
+        content_digest=None if failed else counts.content_digest,
     )
     write_rows(dataset, [row])

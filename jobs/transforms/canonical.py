@@ -14,7 +14,8 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, StructType
 
 from jobs.transforms.event_time import event_time
-from schemas.dataset_spec import DatasetSpec, ScenarioSpec
+from schemas.blocks import ScenarioSpec
+from schemas.dataset_spec import DatasetSpec
 from schemas.field_spec import FieldSpec
 from schemas.tables import get_table
 

@@ -8,7 +8,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import TimestampNTZType, TimestampType
 
-from schemas.dataset_spec import EventTimeSpec
+from schemas.blocks import EventTimeSpec
 from schemas.errors import DatasetSpecError
 
 _TICKS_PER_SECOND = {"epoch_s": 1, "epoch_ms": 1_000}

@@ -17,6 +17,7 @@ from jobs.transforms.sequences import user_key
 from jobs.transforms.statistics import entity_column, statistic_columns
 from schemas.dataset_spec import DatasetSpec
 from schemas.field_spec import FieldSpec
+from schemas.table_spec import FINGERPRINT
 from schemas.tables.scenario_features import TABLE
 
 
@@ -27,6 +28,7 @@ def scenario_features(
     sequences: DataFrame,
     dataset: DatasetSpec,
     version: str,
+    fingerprint: str,
 ) -> DataFrame:
     """One row per impression of one day.
 
@@ -43,7 +45,7 @@ def scenario_features(
         rows = rows.join(frame, ["scenario_id", entity_column(entity)], "left")
         # 0 where the scenario has not shown the user or item within the lookback
         columns |= {name: known_or_zero(name) for name in statistic_columns(entity)}
-    columns |= {"user_key": user_key(), "vocabulary_version": F.lit(version)}
+    columns |= {"user_key": user_key(), "vocabulary_version": F.lit(version), FINGERPRINT.name: F.lit(fingerprint)}
     rows = _with_hist_end(rows, sequences).withColumns(columns)
     return rows.select(*TABLE.for_dataset(dataset).column_names)
 

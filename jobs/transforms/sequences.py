@@ -9,6 +9,7 @@ from pyspark.sql import functions as F
 
 from jobs.transforms.encoding import VocabularyIndex, categorical_ids, known_or_zero
 from schemas.dataset_spec import DatasetSpec
+from schemas.table_spec import FINGERPRINT
 from schemas.tables.behaviour_sequences import TABLE
 
 
@@ -18,7 +19,13 @@ def user_key() -> Column:
 
 
 def behaviour_sequences(
-    today: DataFrame, recent: DataFrame, index: VocabularyIndex, dataset: DatasetSpec, ds: date, version: str
+    today: DataFrame,
+    recent: DataFrame,
+    index: VocabularyIndex,
+    dataset: DatasetSpec,
+    ds: date,
+    version: str,
+    fingerprint: str,
 ) -> DataFrame:
     """Rows of `behaviour_sequences`: one per user of `today`, empty arrays where a user has no behaviour.
 
@@ -36,6 +43,7 @@ def behaviour_sequences(
         "ds": F.lit(str(ds)),
         "vocabulary_version": F.lit(version),
         "user_key": user_key(),
+        FINGERPRINT.name: F.lit(fingerprint),
         # a field of an array of structs is the array of that field
         "hist_event_ts": F.col("behaviours.ts"),
         "hist_item_ids": F.col("behaviours.item_id"),

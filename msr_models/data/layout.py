@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import date
 from itertools import accumulate
 from typing import Any
 
@@ -48,6 +49,20 @@ class FieldLayout:
         """Rows of the embedding table."""
         return sum(self.num_rows)
 
+    def of_fields(self, names: Sequence[str]) -> FieldLayout:
+        """The layout of these fields alone, in this order. Raises TrainingError where one is not there."""
+        item = self.names[self.item_field]
+        if missing := [name for name in (*names, item) if name not in self.names or item not in names]:
+            raise TrainingError(f"field {missing[0]!r} is not among those of the window: {', '.join(self.names)}")
+        at = [self.names.index(name) for name in names]
+        return FieldLayout(
+            names=tuple(names),
+            num_slots=tuple(self.num_slots[i] for i in at),
+            num_rows=tuple(self.num_rows[i] for i in at),
+            item_field=list(names).index(item),
+            hist_length=self.hist_length,
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """For JSON metadata; `from_dict` reads it back."""
         return asdict(self)
@@ -68,20 +83,23 @@ def _starts(sizes: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(accumulate(sizes[:-1], initial=0))
 
 
-def smallest_layout(dataset: DatasetSpec) -> FieldLayout:
-    """The data set's fields with one row each: known before any vocabulary is, and enough to try a model on."""
-    names = tuple(f.name for f in dataset.encoded_fields)
+def smallest_layout(dataset: DatasetSpec, ds: date = date.max) -> FieldLayout:
+    """The fields known on day `ds` with one row each: before any vocabulary is, and enough to try a model on."""
+    fields = dataset.encoded_fields_on(ds)
+    names = tuple(f.name for f in fields)
     return FieldLayout(
         names=names,
-        num_slots=tuple(f.max_values for f in dataset.encoded_fields),
+        num_slots=tuple(f.max_values for f in fields),
         num_rows=(1,) * len(names),
         item_field=names.index(dataset.sequence.item_field),
         hist_length=dataset.sequence.max_length,
     )
 
 
-def layout_for(dataset: DatasetSpec, vocabulary_version: str, table_version: int | None = None) -> FieldLayout:
-    """The layout whose tables hold every id of `vocabulary_version`.
+def layout_for(
+    dataset: DatasetSpec, vocabulary_version: str, table_version: int | None = None, ds: date = date.max
+) -> FieldLayout:
+    """The layout of the fields known on day `ds` whose tables hold every id of `vocabulary_version`.
 
     Raises TrainingError when that version is not in `vocabularies`.
     """
@@ -100,8 +118,9 @@ def layout_for(dataset: DatasetSpec, vocabulary_version: str, table_version: int
     largest = rows.group_by("field").aggregate([("id", "max")])
     max_id = {f: int(i) for f, i in zip(largest["field"].to_pylist(), largest["id_max"].to_pylist(), strict=True)}
     # A statistic's bins are 0 .. STATISTIC_IDS at most; one row more than needed is cheaper than one too few.
-    num_rows = tuple((STATISTIC_IDS if f.is_statistic else max_id.get(f.name, 0)) + 1 for f in dataset.encoded_fields)
-    return replace(smallest_layout(dataset), num_rows=num_rows)
+    fields = dataset.encoded_fields_on(ds)
+    num_rows = tuple((STATISTIC_IDS if f.is_statistic else max_id.get(f.name, 0)) + 1 for f in fields)
+    return replace(smallest_layout(dataset, ds), num_rows=num_rows)
 
 
 def newest_version(dataset: DatasetSpec, found: set[str], where: str) -> str:

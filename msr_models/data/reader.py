@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lake import reader as lake_reader
+from lake.provenance import require_current
 from lake.rows import read_rows
 from msr_models.data.columns import Array, numbers, padded_lists
 from msr_models.data.digest import RowDigest, row_keys
@@ -70,6 +71,7 @@ class WindowReader:
         mask_days: Sequence[date] | None = None,
         rank_scope: RankScope = "global",
         versions: Mapping[str, int] | None = None,
+        known_on: date | None = None,
     ) -> None:
         """Arguments as of `load_window`; allocate_items makes the int32 array of the window's behaviours.
 
@@ -82,7 +84,11 @@ class WindowReader:
         self.table_versions = pin_versions(dataset, shared_set_id, versions)
         self.rows_D = lake_reader.count_rows(dataset, FEATURES, self.days, version=self.table_versions[FEATURES])
         _check_days(dataset, self.rows_D)
-        fields = dataset.encoded_fields
+        for table in (FEATURES, SEQUENCES):  # a manifest's versions stand for their rows: only settings can differ
+            version = self.table_versions[table]
+            require_current(dataset, table, self.days, version=version, with_inputs=versions is None)
+        self._known_on = known_on or self.days[-1]
+        self._fields = fields = dataset.encoded_fields_on(self._known_on)
         self._columns = ["scenario_id", "instance_id", "user_key", "label", "hist_end", "vocabulary_version"]
         self._columns += [f.column for f in fields]
         self._source = lake_reader.open_dataset(dataset, FEATURES, self._columns, self.table_versions[FEATURES])
@@ -145,7 +151,9 @@ class WindowReader:
         sessions = self.histories.load_day(ds)
         self._note_versions(self.histories.vocabulary_versions)
         masks = self._ranks.load_day(ds) if self._ranks else None
-        for piece in lake_reader.stream(self._source, self._columns, lake_reader.condition([ds])):
+        later = {f.column for f in self._fields} - {f.column for f in self.dataset.encoded_fields_on(ds)}
+        columns = [c for c in self._columns if c not in later]
+        for piece in lake_reader.stream(self._source, columns, lake_reader.condition([ds])):
             self._note_versions(pc.unique(piece["vocabulary_version"]).to_pylist())
             yield self._rows(piece, ds, sessions, masks)
         if self._broken:
@@ -161,7 +169,7 @@ class WindowReader:
         Raises TrainingError where an id lies beyond its vocabulary, SharedSetError where a row has no mask.
         """
         newest = max(self._versions_found)
-        layout = layout_for(self.dataset, newest, self.table_versions["vocabularies"])
+        layout = layout_for(self.dataset, newest, self.table_versions["vocabularies"], self._known_on)
         self._check_ids(layout)
         mask_fingerprint = None
         if self._ranks:
@@ -204,8 +212,10 @@ class WindowReader:
     def _slots(self, piece: pa.RecordBatch) -> Array:
         slots_NS = np.empty((piece.num_rows, self.num_slots), dtype=np.int32)
         at = 0
-        for i, f in enumerate(self.dataset.encoded_fields):
-            if f.max_values > 1:
+        for i, f in enumerate(self._fields):
+            if f.column not in piece.schema.names:  # the field began after this day
+                ids_NV = np.zeros((piece.num_rows, f.max_values), dtype=np.int32)
+            elif f.max_values > 1:
                 ids_NV = padded_lists(piece, f.column, f.max_values)
             else:
                 ids_NV = numbers(piece, f.column, np.int32)[:, None]
@@ -216,7 +226,7 @@ class WindowReader:
         return slots_NS
 
     def _check_ids(self, layout: FieldLayout) -> None:
-        for i, f in enumerate(self.dataset.encoded_fields):
+        for i, f in enumerate(self._fields):
             low, high, size = int(self._low_F[i]), int(self._high_F[i]), layout.num_rows[i]
             if low < 0 or high >= size:
                 raise TrainingError(

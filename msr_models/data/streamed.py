@@ -185,14 +185,15 @@ def open_streamed_rows(
     shared_set_id: str | None = None,
     rank_scope: RankScope = "global",
     versions: Mapping[str, int] | None = None,
+    known_on: date | None = None,
     folder: Path | None = None,
     memory_gb: float | None = None,
     bucket_rows: int = BUCKET_ROWS,
 ) -> StreamedRows:
     """Write the rows of `days` into buckets in a temporary directory of `folder` (default: TMPDIR).
 
-    The order of batches depends on seed and bucket_rows beside the rows. Raises what `load_window` raises, and
-    TrainingError where two buckets do not fit into memory or all of them not onto the disk.
+    known_on: as of `load_window`. The order of batches depends on seed and bucket_rows beside the rows. Raises what
+    `load_window` raises, and TrainingError where two buckets do not fit into memory or all of them not onto the disk.
     """
     made = tempfile.TemporaryDirectory(prefix="msr-rows-", dir=folder, ignore_cleanup_errors=True)
     try:
@@ -203,6 +204,7 @@ def open_streamed_rows(
             shared_set_id=shared_set_id,
             rank_scope=rank_scope,
             versions=versions,
+            known_on=known_on,
         )
         row_bytes = (reader.num_slots + TAIL_WORDS) * WORD
         num_buckets = max(1, -(-reader.num_rows // bucket_rows))

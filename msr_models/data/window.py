@@ -93,6 +93,15 @@ class Window:
         moved: dict[str, Any] = {name: v.to(device) for name, v in values.items() if isinstance(v, Tensor)}
         return replace(self, **moved)
 
+    def with_fields(self, names: Sequence[str]) -> Window:
+        """The same rows with these fields alone, in this order. Raises TrainingError where one is not there."""
+        layout = self.layout.of_fields(names)
+        if layout == self.layout:
+            return self
+        starts = [self.layout.slot_starts[self.layout.names.index(name)] for name in names]
+        slots = [start + n for start, width in zip(starts, layout.num_slots, strict=True) for n in range(width)]
+        return replace(self, layout=layout, slot_ids_NS=self.slot_ids_NS[:, slots].contiguous())
+
     def with_ratio(self, ratio: float) -> Window:
         """The rows shared at this ratio (eq. 16), see `at_ratio`."""
         return replace(self, shared_N=at_ratio(self.rank_N, ratio))
@@ -117,11 +126,14 @@ def load_window(
     mask_days: Sequence[date] | None = None,
     rank_scope: RankScope = "global",
     versions: Mapping[str, int] | None = None,
+    known_on: date | None = None,
 ) -> Window:
     """Read the impressions of `days` with their behaviours and, for a shared set, its stored ranks.
 
     mask_days: the days whose ranks are needed (default: all); rows of other days get none. versions pins Delta
-    versions per table (default: the newest). All rows start unshared: see `Window.with_ratio`.
+    versions per table (default: the newest). known_on: fields that began after this day (default: the last one) are
+    left out, so that a window of old days stays as it was; the others have id 0 on days before they began. All rows
+    start unshared: see `Window.with_ratio`.
     Peak memory is that of the tensors and of pieces of one day. Raises TrainingError for missing days, no rows, an
     instance_id twice in a day or mixed vocabulary lineages, SharedSetError for missing masks and for
     masks of features that were replaced since (not where versions pins the masks: those are what was recorded).
@@ -134,6 +146,7 @@ def load_window(
         mask_days=mask_days,
         rank_scope=rank_scope,
         versions=versions,
+        known_on=known_on,
     )
     columns = _Columns(reader)
     for ds in reader.days:

@@ -14,6 +14,7 @@ from schemas.commands import command
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError
 from schemas.pipeline_spec import SearchSpec
+from schemas.provenance import appends
 from schemas.tables.shared_instance_pins import Pin
 from schemas.tables.shared_instance_sets import SharedSet
 
@@ -102,8 +103,9 @@ class Catalogue:
             search = command("search_shared_instances", self.dataset, f"--ds {ds or 'DAY'}")
             raise SharedSetError(
                 f"shared set {shared_set_id} was searched in {found.dataset!r} with vocabulary lineage "
-                f"{found.lineage!r}; data set {self.dataset.name!r} has lineage {self.dataset.lineage!r}: search a new "
-                f"set: {search}"
+                f"{found.lineage!r} and scenarios {', '.join(found.scenario_names)}; data set {self.dataset.name!r} "
+                f"has lineage {self.dataset.lineage!r} and scenarios {', '.join(self.dataset.scenario.names)}: search "
+                f"a new set: {search}"
             )
         return found
 
@@ -119,8 +121,9 @@ class Catalogue:
         return known[shared_set_id]
 
     def is_compatible(self, found: SharedSet) -> bool:
-        """Whether the set belongs to this data set and its vocabularies."""
-        return found.dataset == self.dataset.name and found.lineage == self.dataset.lineage
+        """Whether the set belongs to this data set, its vocabularies and its scenarios, of which some may be newer."""
+        is_own = found.dataset == self.dataset.name and found.lineage == self.dataset.lineage
+        return is_own and appends(found.scenario_names, self.dataset.scenario.names)
 
     def _usable(self) -> list[SharedSet]:
         return [s for s in self.sets if s.status == "accepted" and self.is_compatible(s)]

@@ -127,6 +127,7 @@ def _catalogue_row(
         gate_estimator=spec.gate_estimator,
         kl_form=spec.kl_form,
         seed=spec.seed,
+        scenarios=json.dumps(window.scenario_names),
         config=spec.model_dump_json(),
         table_versions=json.dumps(dict(window.table_versions), sort_keys=True),
         window_fingerprint=window.fingerprint,

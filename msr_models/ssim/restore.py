@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,7 @@ def search_to_repeat(dataset: DatasetSpec, shared_set_id: str) -> SearchToRepeat
         ) from error
     days = [row.first_day + timedelta(days=n) for n in range((row.last_day - row.first_day).days + 1)]
     window = _window(dataset, days, json.loads(row.table_versions))
+    window = replace(window, scenario_names=row.scenario_names)  # others were appended since
     if window.fingerprint != row.window_fingerprint:
         raise SharedSetError(
             f"{fault}; the rows of {days[0]} .. {days[-1]} are not those that were searched: they were built again and "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from itertools import pairwise
@@ -95,6 +96,17 @@ class Selector(nn.Module):
         h_BH = h.transpose(0, 1).flatten(1)
         logits_BK = torch.addmm(self.head_bias, h_BH, self.head_weight.t())
         return logits_BK.gather(1, scenario_B[:, None]).squeeze(1) if self.scenario_heads else logits_BK.squeeze(1)
+
+    @torch.no_grad()
+    def with_more_heads(self, added: int) -> Selector:
+        """A copy with a head, the mean of the others, for each of `added` further scenarios."""
+        grown = copy.deepcopy(self)
+        if self.scenario_heads:
+            for name in ("head_weight", "head_bias"):
+                heads = getattr(self, name)
+                mean = heads.double().mean(0, keepdim=True).to(heads.dtype)
+                setattr(grown, name, nn.Parameter(torch.cat([heads, *[mean] * added]), requires_grad=False))
+        return grown
 
     def score_batch(self, batch: Batch) -> Tensor:
         """Share logits [B] from the selector's own embeddings."""

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,9 @@ from msr_models.ssim.selector import Selector
 from schemas.commands import command
 from schemas.errors import SharedSetError
 from schemas.pipeline_spec import SearchSpec
+from schemas.provenance import appends
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +40,7 @@ class Scorer:
     shared_set_id: str
     dataset: str
     vocabulary_version: str
-    num_scenarios: int
+    scenarios: tuple[str, ...]
     threshold: float
     selector: Selector
     sorted_scores: NDArray[np.float32]
@@ -50,25 +51,50 @@ class Scorer:
         """Lineage of the vocabularies that the selector knows."""
         return self.vocabulary_version.rpartition("-")[2]
 
-    def require_fit(self, window: Window) -> None:
-        """Raises SharedSetError that names both sides where the window is of another data set, lineage or shape."""
-        here = (window.dataset_name, window.vocabulary_version.rpartition("-")[2], window.num_scenarios)
-        there = (self.dataset, self.lineage, self.num_scenarios)
-        if here != there:
+    @property
+    def num_scenarios(self) -> int:
+        """K of the search."""
+        return len(self.scenarios)
+
+    def fit(self, window: Window) -> tuple[Scorer, Window]:
+        """This scorer for the window's scenarios, and the window with the selector's fields.
+
+        A scenario that was appended since the search gets the mean of the heads, and its rows rank among all rows of
+        the set's window. Raises SharedSetError that names both sides where the window is of another data set or
+        lineage, or where scenarios or fields did not only grow.
+        """
+        here = (window.dataset_name, window.vocabulary_version.rpartition("-")[2])
+        fields = self.selector.embedding.layout.names
+        if (
+            here != (self.dataset, self.lineage)
+            or not appends(self.scenarios, window.scenario_names)
+            or not set(fields) <= set(window.layout.names)
+        ):
             search = command("search_shared_instances", here[0], "--ds DAY")
             raise SharedSetError(
-                f"shared set {self.shared_set_id} was searched in data set {there[0]!r} (vocabulary lineage "
-                f"{there[1]}, {there[2]} scenarios) and cannot score {here[0]!r} (lineage {here[1]}, {here[2]} "
-                f"scenarios); search a new set: {search}"
+                f"shared set {self.shared_set_id} was searched in data set {self.dataset!r} (vocabulary lineage "
+                f"{self.lineage}, scenarios {', '.join(self.scenarios)}, fields {', '.join(fields)}) and cannot score "
+                f"{here[0]!r} (lineage {here[1]}, scenarios {', '.join(window.scenario_names)}, fields "
+                f"{', '.join(window.layout.names)}); search a new set: {search}"
             )
+        added = window.num_scenarios - self.num_scenarios
+        if not added:
+            return self, window.with_fields(fields)
+        grown = replace(
+            self,
+            scenarios=window.scenario_names,
+            selector=self.selector.with_more_heads(added),
+            sorted_scores_by_scenario=(*self.sorted_scores_by_scenario, *[self.sorted_scores] * added),
+        )
+        return grown, window.with_fields(fields)
 
     def masks(self, window: Window, probs_N: NDArray[np.float32] | None = None) -> pa.Table:
         """Rows of `shared_instance_masks` in the window's order. `probs_N`: scores that are known already."""
-        self.require_fit(window)
-        scores_N = score_rows(self.selector, window) if probs_N is None else probs_N
+        scorer, window = self.fit(window)
+        scores_N = score_rows(scorer.selector, window) if probs_N is None else probs_N
         scenario_N = window.scenario_N.cpu().numpy()
         in_scenario_N = np.empty(len(scores_N), dtype=np.float64)
-        for scenario, reference in enumerate(self.sorted_scores_by_scenario):
+        for scenario, reference in enumerate(scorer.sorted_scores_by_scenario):
             at = scenario_N == scenario
             in_scenario_N[at] = rank_pct(scores_N[at], reference)
         days = pa.array([str(d) for d in window.days], pa.string())
@@ -93,7 +119,7 @@ def make_scorer(shared_set_id: str, window: Window, result: SearchResult) -> Sco
         shared_set_id=shared_set_id,
         dataset=window.dataset_name,
         vocabulary_version=window.vocabulary_version,
-        num_scenarios=window.num_scenarios,
+        scenarios=window.scenario_names,
         threshold=result.threshold,
         selector=result.selector,
         sorted_scores=np.sort(result.probs_N),
@@ -111,7 +137,7 @@ def save_scorer(path: Path, scorer: Scorer, spec: SearchSpec, record: Mapping[st
         "shared_set_id": scorer.shared_set_id,
         "dataset": scorer.dataset,
         "vocabulary_version": scorer.vocabulary_version,
-        "num_scenarios": scorer.num_scenarios,
+        "scenarios": list(scorer.scenarios),
         "threshold": scorer.threshold,
         "layout": scorer.selector.embedding.layout.to_dict(),
         "embedding_dim": scorer.selector.embedding.width,
@@ -159,7 +185,7 @@ def load_scorer(path: Path, sha256: str, *, remedy: str = "restore the file from
     selector = Selector(
         FieldLayout.from_dict(meta["layout"]),
         meta["embedding_dim"],
-        meta["num_scenarios"],
+        len(meta["scenarios"]),
         meta["selector_hidden"],
         meta["trunk"],
         torch.Generator(),
@@ -170,7 +196,7 @@ def load_scorer(path: Path, sha256: str, *, remedy: str = "restore the file from
         shared_set_id=meta["shared_set_id"],
         dataset=meta["dataset"],
         vocabulary_version=meta["vocabulary_version"],
-        num_scenarios=meta["num_scenarios"],
+        scenarios=tuple(meta["scenarios"]),
         threshold=meta["threshold"],
         selector=selector.eval(),
         sorted_scores=content["scores"].numpy(),

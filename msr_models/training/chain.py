@@ -20,9 +20,10 @@ from schemas.commands import command, day_options
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
 from schemas.pipeline_spec import ModelChoice, Start
+from schemas.provenance import appends
 
 # What a predecessor must have in common with the run that starts from it, beside its days.
-_SAME = ("dataset", "lineage", "num_scenarios", "model", "options", "rank_scope", "trainer")
+_SAME = ("dataset", "lineage", "scenarios", "model", "options", "rank_scope", "trainer")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,7 +127,21 @@ def find_predecessor(dataset: DatasetSpec, day: date, planned: RunManifest) -> P
         ratio=found[0].manifest.ratio,
         checkpoint_sha256=found[0].row.checkpoint_sha256,
         chain_start=_chain_start(found[0].manifest),
+        new_scenario_start=_new_scenario_start(dataset, found[0].manifest),
     )
+
+
+def _new_scenario_start(dataset: DatasetSpec, before: RunManifest) -> str | None:
+    """The YAML's, where scenarios were appended since. Raises TrainingError where it is itself one of those."""
+    start = dataset.training.new_scenario_start
+    if start is None or len(before.scenarios) == dataset.num_scenarios:
+        return None
+    if start not in before.scenarios:
+        raise TrainingError(
+            f"training.new_scenario_start {start!r} is new itself: run {before.run_id} knows {before.scenarios}; name "
+            "one of these"
+        )
+    return start
 
 
 def _require_same_settings(dataset: DatasetSpec, day: date, run: RecordedRun, planned: RunManifest) -> None:
@@ -139,6 +154,8 @@ def _require_same_settings(dataset: DatasetSpec, day: date, run: RecordedRun, pl
         "chain_start": str(first_trainable_day(dataset, day)),
     }
     made = {name: getattr(run.manifest, name) for name in wanted if name != "chain_start"}
+    if appends(tuple(made["scenarios"]), tuple(planned.scenarios)):  # new ones start from those that are there
+        wanted["scenarios"] = made["scenarios"]
     made["chain_start"] = _chain_start(run.manifest)
     there, here = _flat(made), _flat(wanted)
     for name in here | there:

@@ -17,7 +17,7 @@ from msr_models.models.base import MultiScenarioModel
 from msr_models.models.registry import build_model
 from schemas.errors import TrainingError
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,10 +27,15 @@ class ModelCard:
     model: str
     options: dict[str, Any]
     layout: FieldLayout
-    num_scenarios: int
+    scenarios: tuple[str, ...]
     seed: int
     dataset: str
     vocabulary_version: str
+
+    @property
+    def num_scenarios(self) -> int:
+        """K."""
+        return len(self.scenarios)
 
     @property
     def lineage(self) -> str:
@@ -76,7 +81,8 @@ def load_checkpoint(path: Path, sha256: str | None = None) -> tuple[MultiScenari
         ) from error
     if written != FORMAT or set(metadata) != {f.name for f in fields(ModelCard)}:
         raise TrainingError(f"checkpoint {path} was written in another format than {FORMAT}; train again")
-    card = ModelCard(**(metadata | {"layout": FieldLayout.from_dict(metadata["layout"])}))
+    layout, scenarios = FieldLayout.from_dict(metadata["layout"]), tuple(metadata["scenarios"])
+    card = ModelCard(**(metadata | {"layout": layout, "scenarios": scenarios}))
     model = build_model(card.model, card.options, card.layout, card.num_scenarios, card.seed)
     try:
         model.load_state_dict(weights)

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from schemas.errors import TrainingError
 from schemas.pipeline_spec import Start
 
-FORMAT = 2
+FORMAT = 3
 PROJECT = "msr-pipeline"
 LIBRARIES = ("torch", "numpy", "pyarrow", "deltalake", "pydantic")
 # What a run's result depends on; Delta versions do not belong to it (a rewritten day of equal content has a new one),
@@ -26,7 +26,7 @@ LIBRARIES = ("torch", "numpy", "pyarrow", "deltalake", "pydantic")
 _IDENTITY = (
     "dataset",
     "lineage",
-    "num_scenarios",
+    "scenarios",
     "ds",
     "model",
     "options",
@@ -47,7 +47,8 @@ _IDENTITY = (
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Predecessor:
     """The run whose weights another one starts from. ds: its test day; chain_start: that of the run from scratch which
-    the chain of predecessors begins with.
+    the chain of predecessors begins with. new_scenario_start: where scenarios were appended, the one whose weights
+    they start from (null: the mean).
     """
 
     ds: str
@@ -55,6 +56,7 @@ class Predecessor:
     ratio: float
     checkpoint_sha256: str
     chain_start: str
+    new_scenario_start: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,7 +71,7 @@ class RunManifest:
     run_id: str = ""
     dataset: str
     lineage: str
-    num_scenarios: int
+    scenarios: list[str]
     ds: str
     model: str
     options: Mapping[str, Any]
@@ -99,6 +101,8 @@ class RunManifest:
         inputs = {name: getattr(self, name) for name in _IDENTITY}
         if self.predecessor is not None:
             inputs |= {"predecessor": [self.predecessor.run_id, self.predecessor.checkpoint_sha256]}
+            if self.predecessor.new_scenario_start is not None:
+                inputs |= {"new_scenario_start": self.predecessor.new_scenario_start}
         digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
         return f"{self.model}-{self.ds}-{digest[:12]}"
 

@@ -28,12 +28,12 @@ def repeat_run(dataset: DatasetSpec, manifest: RunManifest) -> None:
 
     Raises TrainingError where data or metrics are not those of the manifest.
     """
-    recorded = (manifest.dataset, manifest.lineage, manifest.num_scenarios)
-    if recorded != (dataset.name, dataset.lineage, dataset.num_scenarios):
+    recorded = (manifest.dataset, manifest.lineage, tuple(manifest.scenarios))
+    if recorded != (dataset.name, dataset.lineage, dataset.scenario.names):
         raise TrainingError(
             f"the manifest is of data set {manifest.dataset!r} with lineage {manifest.lineage!r} and "
-            f"{manifest.num_scenarios} scenarios, not of {dataset.name!r} with {dataset.lineage!r} and "
-            f"{dataset.num_scenarios}; give --dataset {manifest.dataset} as it was then"
+            f"scenarios {manifest.scenarios}, not of {dataset.name!r} with {dataset.lineage!r} and "
+            f"{list(dataset.scenario.names)}; give --dataset {manifest.dataset} as it was then"
         )
     torch.set_num_threads(manifest.threads)
     plan = DayPlan(

@@ -86,7 +86,7 @@ def plan_arm(data: TargetData, choice: ModelChoice, ratio: float, *, world: int,
     manifest = RunManifest(
         dataset=data.dataset.name,
         lineage=data.dataset.lineage,
-        num_scenarios=data.training.num_scenarios,
+        scenarios=list(data.dataset.scenario.names),
         ds=str(plan.ds),
         model=choice.name,
         options=dict(choice.options),
@@ -132,7 +132,7 @@ def train_arm(
         model=planned.model,
         options=dict(planned.options),
         layout=data.layout,
-        num_scenarios=planned.num_scenarios,
+        scenarios=tuple(planned.scenarios),
         seed=trainer.seed,
         dataset=planned.dataset,
         vocabulary_version=data.vocabulary_version,
@@ -178,7 +178,7 @@ def _first_weights(dataset: DatasetSpec, card: ModelCard, planned: RunManifest) 
         return build_model(card.model, card.options, card.layout, card.num_scenarios, card.seed)
     path = run_folder(artifacts_dir(dataset), before.run_id) / "weights.pt"
     try:
-        return build_from_checkpoint(card, path, before.checkpoint_sha256)
+        return build_from_checkpoint(card, path, before.checkpoint_sha256, before.new_scenario_start)
     except TrainingError as error:
         raise TrainingError(f"run {planned.run_id} starts from run {before.run_id} of {before.ds}: {error}") from error
 

@@ -138,6 +138,7 @@ def _streamed(
         shared_set_id=shared_set_id,
         rank_scope=options.rank_scope,
         versions=versions,
+        known_on=plan.validation_days[-1],
         memory_gb=dataset.training.memory_gb,
     )
     try:
@@ -171,7 +172,7 @@ def _test_window(
 ) -> Window:
     """Read from the window's table versions, so that one manifest names one state of the lake."""
     versions = options.versions[1] if options.versions else window_versions
-    return load_window(dataset, [plan.ds], versions=versions)
+    return load_window(dataset, [plan.ds], versions=versions, known_on=plan.validation_days[-1])
 
 
 def _all_rows(window: Window) -> ResidentRows:

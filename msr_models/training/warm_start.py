@@ -3,54 +3,100 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from msr_models.models.base import MultiScenarioModel
 from msr_models.models.registry import build_model
 from msr_models.modules.embedding import FieldEmbedding
 from msr_models.training.checkpoint import ModelCard, load_checkpoint
+from msr_models.training.growth import NewFields, NewScenarios
 from schemas.errors import TrainingError
+from schemas.provenance import appends
 
 REMEDY = "or set training.start: scratch"
 
 
-def build_from_checkpoint(card: ModelCard, path: Path, sha256: str) -> MultiScenarioModel:
-    """The model of `card` with the weights of the checkpoint at `path`.
+def build_from_checkpoint(
+    card: ModelCard, path: Path, sha256: str, start_scenario: str | None = None
+) -> MultiScenarioModel:
+    """The model of `card` with the weights of the checkpoint at `path`; start_scenario as of `carry_over`.
 
     Raises TrainingError where the file is missing or not the one of `sha256`, or its model does not fit `card`.
     """
     before, card_before = load_checkpoint(path, sha256)
     model = build_model(card.model, card.options, card.layout, card.num_scenarios, card.seed)
-    carry_over(model, card, before, card_before)
+    carry_over(model, card, before, card_before, start_scenario)
     return model
 
 
 @torch.no_grad()
-def carry_over(model: MultiScenarioModel, card: ModelCard, before: MultiScenarioModel, card_before: ModelCard) -> None:
+def carry_over(
+    model: MultiScenarioModel,
+    card: ModelCard,
+    before: MultiScenarioModel,
+    card_before: ModelCard,
+    start_scenario: str | None = None,
+) -> None:
     """Copy the weights of `before` into the fresh `model`, in place.
 
     Embedding rows go by (field, id), since a field's first row moves when the fields before it grow; ids that `before`
-    does not know keep the fresh rows. Everything else is copied whole.
-    Raises TrainingError that names both sides where the two are not of one model, options, lineage and scenarios.
+    does not know keep the fresh rows. Everything else is copied whole; appended scenarios and fields that came in as
+    msr_models/training/growth.py says, new scenarios from start_scenario where one is named.
+    Raises TrainingError that names both sides where the two are not of one model, options and lineage, or where
+    scenarios or fields did not only grow.
     """
     require_same_model(card, card_before)
+    if card.num_scenarios > card_before.num_scenarios and card.layout.names != card_before.layout.names:
+        # One after the other: a weight's shape must tell which of the two its axes run over
+        between = replace(card_before, scenarios=card.scenarios)
+        middle = build_model(between.model, between.options, between.layout, between.num_scenarios, between.seed)
+        carry_over(middle, between, before, card_before, start_scenario)
+        before, card_before = middle, between
+    start = None if start_scenario is None else card_before.scenarios.index(start_scenario)
+    scenarios = NewScenarios(card_before.num_scenarios, card.num_scenarios, start)
+    weights = _grown_weights(model, before, scenarios, NewFields(card_before.layout, card.layout))
     tables, tables_before = _tables(model), _tables(before)
     rows_of = {f"{name}.weight" if name else "weight" for name in tables}
-    weights, weights_before = model.state_dict(), before.state_dict()
-    for name, weight in weights_before.items():
-        if name in rows_of:
-            continue
-        if name not in weights or weights[name].shape != weight.shape:
-            here = f"shape {list(weights[name].shape)}" if name in weights else "no such weight"
-            raise TrainingError(
-                f"weight {name} of the checkpoint's {card_before.model!r} has shape {list(weight.shape)}, the new "
-                f"model has {here}: it depends on the vocabulary and cannot be carried over; {_scratch()}"
-            )
-        weights[name].copy_(weight)
+    for name, weight in model.state_dict().items():
+        if name not in rows_of:
+            weight.copy_(weights[name])
     for name, table in tables.items():
-        _carry_rows(table, tables_before[name])
+        if name in tables_before:
+            _carry_rows(table, tables_before[name], weights[f"{name}.weight" if name else "weight"])
+        else:
+            table.weight.copy_(weights[f"{name}.weight"])
+
+
+def _grown_weights(
+    model: MultiScenarioModel, before: MultiScenarioModel, scenarios: NewScenarios, fields: NewFields
+) -> dict[str, Tensor]:
+    """The weights of `before` in the shapes of `model`; embedding tables keep their rows and may get columns."""
+    fresh, old = model.state_dict(), before.state_dict()
+    tables = {f"{name}.weight" if name else "weight" for name in _tables(model)}
+    grown: dict[str, Tensor] = {}
+    for name, weight in fresh.items():
+        if name not in old:
+            grown[name] = _mean([old[source] for source in scenarios.source_names(name, old)], name)
+            continue
+        wanted = weight[: len(old[name])] if name in tables else weight  # rows go by (field, id) later
+        if old[name].shape[1:] == weight.shape[1:] and (name in tables or old[name].shape == weight.shape):
+            grown[name] = old[name]
+        elif scenarios.now > scenarios.before:
+            grown[name] = scenarios.grow(name, old[name], wanted)
+        else:
+            grown[name] = fields.grow(name, old[name], wanted)
+    return grown
+
+
+def _mean(sources: Sequence[Tensor], name: str) -> Tensor:
+    if not sources:
+        raise TrainingError(f"the checkpoint has no weight {name}: it is of another version; {_scratch()}")
+    return torch.stack([source.double() for source in sources]).mean(0).to(sources[0].dtype)
 
 
 def require_same_model(card: ModelCard, before: ModelCard) -> None:
@@ -59,17 +105,22 @@ def require_same_model(card: ModelCard, before: ModelCard) -> None:
         "model": (before.model, card.model),
         "options": (before.options, card.options),
         "vocabulary lineage": (before.lineage, card.lineage),
-        "scenarios": (before.num_scenarios, card.num_scenarios),
+        "scenarios": (before.scenarios, card.scenarios),
         "fields": (_fields(before), _fields(card)),
     }
     for what, (old, new) in pairs.items():
+        if what == "scenarios" and appends(before.scenarios, card.scenarios):
+            continue
+        if what == "fields" and [known for known in _fields(card) if known in _fields(before)] == _fields(before):
+            continue  # others came in, and those that were there kept their order
         if json.dumps(old, sort_keys=True) != json.dumps(new, sort_keys=True):
             raise TrainingError(
                 f"the checkpoint to start from has {what} {old!r}, this run has {new!r}; train the days before again "
                 f"with the settings of today, {REMEDY}"
             )
-    layouts = zip(card.layout.names, before.layout.num_rows, card.layout.num_rows, strict=True)
-    for name, old_rows, new_rows in layouts:
+    rows = dict(zip(card.layout.names, card.layout.num_rows, strict=True))
+    for name, old_rows in zip(before.layout.names, before.layout.num_rows, strict=True):
+        new_rows = rows[name]
         if old_rows > new_rows:
             raise TrainingError(
                 f"the checkpoint to start from knows {old_rows - 1} ids of field {name!r} (vocabulary "
@@ -89,10 +140,12 @@ def _tables(model: MultiScenarioModel) -> dict[str, FieldEmbedding]:
     return {name: part for name, part in model.named_modules() if isinstance(part, FieldEmbedding)}
 
 
-def _carry_rows(table: FieldEmbedding, before: FieldEmbedding) -> None:
-    starts = zip(table.layout.row_starts, before.layout.row_starts, before.layout.num_rows, strict=True)
-    for start, start_before, rows in starts:
-        table.weight[start : start + rows] = before.weight[start_before : start_before + rows]
+def _carry_rows(table: FieldEmbedding, before: FieldEmbedding, weight: Tensor) -> None:
+    """weight: the rows of `before` with the columns of `table`."""
+    starts = dict(zip(table.layout.names, table.layout.row_starts, strict=True))
+    layout = before.layout
+    for name, start_before, rows in zip(layout.names, layout.row_starts, layout.num_rows, strict=True):
+        table.weight[starts[name] : starts[name] + rows] = weight[start_before : start_before + rows]
 
 
 def _scratch() -> str:

@@ -22,6 +22,13 @@ class Audit(Row):
     quarantine_reasons: Annotated[str, Doc("JSON: reason -> rows")] = "{}"
     warnings: Annotated[str, Doc("JSON list: violated expectations of severity warn")] = "[]"
     failures: Annotated[str, Doc("JSON list: violated expectations of severity fail")] = "[]"
+    content_digest: Annotated[
+        str | None, Doc("impressions: digest of the published rows, whatever their order", volatile=True, added=True)
+    ] = None
+    source_files: Annotated[
+        str | None,
+        Doc("impressions, JSON: file of the log -> size, modification time and digest", volatile=True, added=True),
+    ] = None
 
 
 TABLE = TableSpec(

@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from schemas.table_spec import Column, TableSpec
+from schemas.table_spec import FINGERPRINT, Column, TableSpec
 
 TABLE = TableSpec(
     name="behaviour_sequences",
@@ -15,6 +15,7 @@ TABLE = TableSpec(
         Column(name="hist_scenario_ids", type=pa.list_(pa.int32()), doc="scenario of each behaviour"),
         Column(name="hist_event_ts", type=pa.list_(pa.int64()), doc="time of each, microseconds UTC, ascending"),
         Column(name="vocabulary_version", type=pa.string(), doc="version that the ids were made with"),
+        FINGERPRINT,
     ),
     written_by="build_behaviour_sequences",
     keys=("ds", "user_key"),

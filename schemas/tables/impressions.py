@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from schemas.table_spec import Column, Constraint, Expectation, TableSpec
+from schemas.table_spec import FINGERPRINT, Column, Constraint, Expectation, TableSpec
 
 TABLE = TableSpec(
     name="impressions",
@@ -16,6 +16,7 @@ TABLE = TableSpec(
         Column(name="item_id", type=pa.string(), doc="item as in the log"),
         Column(name="label", type=pa.int32(), doc="1 = positive, 0 = negative"),
         Column(name="value", type=pa.float64(), nullable=True, doc="value of the event where the log has one"),
+        FINGERPRINT,
     ),
     written_by="ingest_impressions",
     keys=("ds", "instance_id"),

@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from schemas.table_spec import Column, Constraint, TableSpec
+from schemas.table_spec import FINGERPRINT, Column, Constraint, TableSpec
 
 TABLE = TableSpec(
     name="scenario_features",
@@ -21,6 +21,7 @@ TABLE = TableSpec(
             doc="behaviours [max(0, hist_end - max_length), hist_end) of (ds, user_key) are strictly before event_ts",
         ),
         Column(name="vocabulary_version", type=pa.string(), doc="version that the ids were made with"),
+        FINGERPRINT,
     ),
     written_by="build_scenario_features",
     keys=("ds", "instance_id"),

@@ -28,6 +28,7 @@ class SharedSet(Row):
     gate_estimator: Annotated[str, Doc("gradient of S(.) in eq. 10")]
     kl_form: Annotated[str, Doc("form of eq. 14")]
     seed: Annotated[int, Doc("seed")]
+    scenarios: Annotated[str, Doc("JSON list: names of the scenarios searched, by id")]
     config: Annotated[str, Doc("JSON: the whole search configuration")]
     table_versions: Annotated[str, Doc("JSON: Delta version of every table", volatile=True)]
     window_fingerprint: Annotated[str, Doc("hash of the rows searched, whatever the file layout")]
@@ -56,6 +57,11 @@ class SharedSet(Row):
     def lineage(self) -> str:
         """Lineage of the vocabularies that the selector knows."""
         return self.vocabulary_version.rpartition("-")[2]
+
+    @property
+    def scenario_names(self) -> tuple[str, ...]:
+        """Names of the scenarios searched; later ones may have been appended."""
+        return tuple(json.loads(self.scenarios))
 
     @property
     def features_version(self) -> int:

@@ -15,8 +15,10 @@ from lake.arrow_writer import overwrite_partition
 from lake.reader import read_table
 from schemas.errors import TrainingError
 from schemas.load_dataset import load_dataset
+from schemas.table_spec import FINGERPRINT
 from schemas.tables import get_table
 from tests.support.report_lake import write_features, write_runs
+from tests.support.tiny_lake import with_fingerprint
 
 GENERATED = load_dataset("generated")
 DAYS = [GENERATED.days.start + timedelta(days=n) for n in range(2, 8)]
@@ -33,9 +35,9 @@ def write_behaviours() -> None:
             "user_id": [str(u) for u in range(200)],
             "vocabulary_version": ["v"] * 200,
         }
-        columns |= {c.name: lists for c in spec.columns if c.name not in columns}
-        rows = pa.table(columns).select(spec.column_names)
-        overwrite_partition(rows, GENERATED, "behaviour_sequences", {"ds": f"{day}"})
+        columns |= {c.name: lists for c in spec.columns if c.name not in columns and c != FINGERPRINT}
+        rows = with_fingerprint(pa.table(columns), GENERATED, spec.name, day).select(spec.column_names)
+        overwrite_partition(rows, GENERATED, spec.name, {"ds": f"{day}"})
         features = read_table(GENERATED, "scenario_features", days=[day])
         half = pa.array((features["user_key"].to_numpy() % 30) // 2, pa.int32())
         features = features.set_column(features.column_names.index("hist_end"), "hist_end", half)

@@ -11,7 +11,8 @@ from pyspark.sql import functions as F
 
 from jobs.transforms import canonical
 from jobs.transforms.event_time import event_time
-from schemas.dataset_spec import DatasetSpec, EventTimeSpec
+from schemas.blocks import EventTimeSpec
+from schemas.dataset_spec import DatasetSpec
 from schemas.errors import DatasetSpecError
 from tests.support.own_log import DAY, spec
 

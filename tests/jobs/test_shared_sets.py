@@ -61,7 +61,9 @@ def spec(lake: Path) -> DatasetSpec:
     write_shared_set(spec, "early", (D[2], D[4]))
     write_shared_set(spec, "late", (D[4], D[6]))
     write_shared_set(spec, "bad", (D[4], D[7]), status="rejected")
-    write_shared_set(spec, "foreign", (D[2], D[4]), vocabulary_version="20260101-00000000")
+    write_shared_set(
+        spec, "foreign", (D[2], D[4]), vocabulary_version="20260101-00000000", scenarios=("a", "b", "c", "d", "e")
+    )
     write_masks(spec, "early", [D[2], D[3], D[4]], rows_per_day=ROWS)
     write_masks(spec, "late", [D[4], D[5], D[6]], rows_per_day=ROWS)
     return spec

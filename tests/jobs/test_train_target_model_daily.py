@@ -115,6 +115,7 @@ def test_the_manifest_says_what_a_run_started_from(spec: DatasetSpec) -> None:
                 "ratio": was["ratio"],
                 "checkpoint_sha256": was["checkpoint_sha256"],
                 "chain_start": str(FIRST),
+                "new_scenario_start": None,
             }
     assert manifest(third[0])["train_days"] == [str(DAYS[3])] and manifest(third[0])["validation_days"] == [str(SECOND)]
 

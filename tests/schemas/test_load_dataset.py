@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from schemas.dataset_spec import DatasetSpec, ScenarioSpec
+from schemas.dataset_spec import DatasetSpec
 from schemas.errors import DatasetSpecError
 from schemas.load_dataset import known_datasets, load_dataset
 from tests.support.own_log import spec
@@ -136,7 +136,6 @@ def test_vocabulary_versions_depend_on_the_day_alone(name: str) -> None:
     assert dataset.vocabulary_version(date.fromordinal(first.toordinal() - 1)) is None
     assert dataset.vocabulary_version(first) == f"{first:%Y%m%d}-{dataset.lineage}"
     assert all(day < first for day in dataset.days_before(first, 100))
-    turned = ScenarioSpec(column=dataset.scenario.column, values=dataset.scenario.names[::-1])
-    for change in ({"fields": dataset.fields[:-1]}, {"scenario": turned}):
+    for change in ({"fields": dataset.fields[:-1]}, {"columns": dataset.columns.model_copy(update={"user": "u"})}):
         other = DatasetSpec.model_validate(dataset.model_copy(update=change).model_dump())
         assert other.lineage != dataset.lineage, change

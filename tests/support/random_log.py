@@ -13,8 +13,10 @@ import numpy as np
 import pyarrow as pa
 
 from lake.arrow_writer import overwrite_partition
+from lake.provenance import made_of
 from lake.rows import write_rows
 from schemas.dataset_spec import DatasetSpec
+from schemas.table_spec import FINGERPRINT
 from schemas.tables import get_table
 from schemas.tables.audits import Audit
 
@@ -78,7 +80,12 @@ def random_day(ds: date, *, rows: int = 150, seed: int = 0) -> Rows:
 
 def to_arrow(rows: Rows, dataset: DatasetSpec) -> pa.Table:
     """The rows as a frame of `impressions`."""
-    return pa.Table.from_pylist(rows, get_table("impressions").for_dataset(dataset).arrow_schema())
+    if not rows:
+        return get_table("impressions").for_dataset(dataset).arrow_schema().empty_table()
+    made = made_of(dataset, "impressions", date.fromisoformat(rows[0]["ds"])).fingerprint
+    return pa.Table.from_pylist(
+        [{**row, FINGERPRINT.name: made} for row in rows], get_table("impressions").for_dataset(dataset).arrow_schema()
+    )
 
 
 def publish_day(rows: Rows, dataset: DatasetSpec, ds: date) -> None:

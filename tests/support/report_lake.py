@@ -19,6 +19,7 @@ from schemas.tables.audits import Audit
 from schemas.tables.evaluations import Evaluation
 from schemas.tables.shared_instance_sets import SharedSet
 from schemas.tables.training_runs import TrainingRun
+from tests.support.tiny_lake import with_fingerprint
 
 SET_ID = "shared_bottom-20260107-1a2b3c4d"
 ROWS = 2_000
@@ -99,8 +100,8 @@ def write_features(dataset: DatasetSpec, days: list[date]) -> None:
         first, second = (np.asarray(columns[f.column]) for f in dataset.encoded_fields[:2])
         logit = 0.5 * (first - 3.5) + 0.3 * np.where(scenario % 2 == 0, 1, -1) * (second - 3.5) - 0.5
         columns["label"] = (rng.random(ROWS) < 1 / (1 + np.exp(-logit))).astype(np.int32)
-        rows = pa.table(columns).select(spec.column_names)
-        overwrite_partition(rows, dataset, "scenario_features", {"ds": f"{day}"})
+        rows = with_fingerprint(pa.table(columns), dataset, spec.name, day).select(spec.column_names)
+        overwrite_partition(rows, dataset, spec.name, {"ds": f"{day}"})
 
 
 def write_set(dataset: DatasetSpec, days: list[date], status: str = "accepted") -> None:
@@ -117,6 +118,7 @@ def write_set(dataset: DatasetSpec, days: list[date], status: str = "accepted") 
         gate_estimator="straight_through",
         kl_form="bernoulli",
         seed=1,
+        scenarios=json.dumps(dataset.scenario.names),
         config="{}",
         table_versions=json.dumps({"scenario_features": 2}),
         window_fingerprint="f" * 16,

@@ -24,10 +24,12 @@ import pytest
 from lake import reader as lake_reader
 from lake.arrow_writer import overwrite_partition
 from lake.locations import lake_root
+from lake.provenance import made_of, record
 from msr_models.sets.feature_files import TABLES, feature_files
 from schemas.dataset_spec import DatasetSpec
+from schemas.table_spec import FINGERPRINT
 
-ENCODED_TABLES = ("vocabularies", "scenario_features", "behaviour_sequences")
+ENCODED_TABLES = ("vocabularies", "scenario_features", "behaviour_sequences", "provenance")
 NUM_USERS, NUM_ITEMS, NUM_TAGS, NUM_PRICES = 40, 24, 6, 4
 MAX_TAGS = 3
 
@@ -118,8 +120,15 @@ def _write_days(dataset: DatasetSpec, days: Sequence[date], rows_per_day: int, s
         features, sequences = tiny_day(dataset, ds, rows_per_day, seed)
         if backwards:
             features, sequences = (t.take(np.arange(t.num_rows)[::-1].copy()) for t in (features, sequences))
-        overwrite_partition(sequences, dataset, "behaviour_sequences", {"ds": str(ds)})
-        overwrite_partition(features, dataset, "scenario_features", {"ds": str(ds)})
+        for rows, table in ((sequences, "behaviour_sequences"), (features, "scenario_features")):
+            record(dataset, made_of(dataset, table, ds))
+            overwrite_partition(rows, dataset, table, {"ds": str(ds)})
+
+
+def with_fingerprint(rows: pa.Table, dataset: DatasetSpec, table: str, ds: date) -> pa.Table:
+    """Rows of a day with the fingerprint of what the steps would make them of now."""
+    found = made_of(dataset, table, ds).fingerprint
+    return rows.append_column(FINGERPRINT.name, pa.repeat(pa.scalar(found), rows.num_rows))
 
 
 def tiny_day(dataset: DatasetSpec, ds: date, rows: int, seed: int = 0) -> tuple[pa.Table, pa.Table]:
@@ -165,7 +174,10 @@ def tiny_day(dataset: DatasetSpec, ds: date, rows: int, seed: int = 0) -> tuple[
         "hist_event_ts": pa.array([np.arange(len(x)) for x in lists], pa.list_(pa.int64())),
         "vocabulary_version": [version] * len(users),
     }
-    return pa.table(columns), pa.table(sequences)
+    return (
+        with_fingerprint(pa.table(columns), dataset, "scenario_features", ds),
+        with_fingerprint(pa.table(sequences), dataset, "behaviour_sequences", ds),
+    )
 
 
 def write_masks(
@@ -207,6 +219,7 @@ def write_shared_set(
     status: str = "accepted",
     vocabulary_version: str | None = None,
     config: str | None = None,
+    scenarios: Sequence[str] | None = None,
     features_version: int | None = None,
 ) -> None:
     """A catalogue row, searched with the data set's settings unless `config` says others.
@@ -225,6 +238,7 @@ def write_shared_set(
         "gate_estimator": "straight_through",
         "kl_form": "bernoulli",
         "seed": 1,
+        "scenarios": json.dumps(scenarios or dataset.scenario.names),
         "config": config or dataset.search.model_dump_json(),
         "table_versions": json.dumps({} if features_version is None else {"scenario_features": features_version}),
         "window_fingerprint": "0" * 16,

@@ -130,7 +130,7 @@ def test_a_checkpoint_keeps_how_hard_neurons_are_cut(tmp_path: Path) -> None:
         model="adasparse",
         options=options,
         layout=LAYOUT,
-        num_scenarios=3,
+        scenarios=("home", "feed", "ads"),
         seed=5,
         dataset="d",
         vocabulary_version="20260101-a",

@@ -164,7 +164,7 @@ def test_a_model_of_the_day_before_goes_on_with_its_copies(window: Window) -> No
         model="finetune",
         options=OPTIONS,
         layout=window.layout,
-        num_scenarios=window.num_scenarios,
+        scenarios=window.scenario_names,
         seed=3,
         dataset="d",
         vocabulary_version="20260101-a",

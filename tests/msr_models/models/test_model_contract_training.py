@@ -171,7 +171,13 @@ def test_a_trained_model_scores_the_same_after_a_checkpoint(name: str, tmp_path:
     for seed in range(3):
         step(random_batch(60, 3, seed=seed, share=0.2), 60)
     card = ModelCard(
-        model=name, options={}, layout=LAYOUT, num_scenarios=3, seed=5, dataset="d", vocabulary_version="20260101-a"
+        model=name,
+        options={},
+        layout=LAYOUT,
+        scenarios=("home", "feed", "ads"),
+        seed=5,
+        dataset="d",
+        vocabulary_version="20260101-a",
     )
     loaded, _ = load_checkpoint(tmp_path / "model.pt", save_checkpoint(tmp_path / "model.pt", model, card))
     batch = random_batch(40, 3, seed=9)

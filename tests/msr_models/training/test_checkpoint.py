@@ -16,7 +16,13 @@ from tests.support.batches import LAYOUT, random_batch
 
 OPTIONS = {"embedding_dim": 4, "hidden": [8]}
 CARD = ModelCard(
-    model="shared_bottom", options=OPTIONS, layout=LAYOUT, num_scenarios=3, seed=1, dataset="d", vocabulary_version="v"
+    model="shared_bottom",
+    options=OPTIONS,
+    layout=LAYOUT,
+    scenarios=("home", "feed", "ads"),
+    seed=1,
+    dataset="d",
+    vocabulary_version="v",
 )
 
 

@@ -16,11 +16,12 @@ from msr_models.modules.embedding import FieldEmbedding
 from msr_models.training.checkpoint import ModelCard, save_checkpoint
 from msr_models.training.warm_start import build_from_checkpoint, carry_over
 from schemas.errors import TrainingError
-from tests.support.batches import LAYOUT
+from tests.support.batches import LAYOUT, random_batch
 
 # Three fields grow, one of them in the middle, so that all later fields' rows move
 GROWN = replace(LAYOUT, num_rows=(13, 9, 8, 5))
 SEED = 5
+SCENARIOS = ("home", "feed", "ads")
 
 
 def card(layout: FieldLayout = LAYOUT, **changes: Any) -> ModelCard:
@@ -28,7 +29,7 @@ def card(layout: FieldLayout = LAYOUT, **changes: Any) -> ModelCard:
         model="shared_bottom",
         options={"embedding_dim": 4, "hidden": [8]},
         layout=layout,
-        num_scenarios=3,
+        scenarios=SCENARIOS,
         seed=SEED,
         dataset="d",
         vocabulary_version="20260102-abcd1234",
@@ -86,7 +87,7 @@ def test_the_same_vocabulary_carries_everything() -> None:
             "has model 'logistic_regression', this run has 'shared_bottom'",
         ),
         ({"options": {"embedding_dim": 4, "hidden": [4]}}, r"options .*\[4\].*, this run has .*\[8\]"),
-        ({"num_scenarios": 4}, "has scenarios 4, this run has 3"),
+        ({"scenarios": (*SCENARIOS, "cart")}, "has scenarios .*'cart'.*, this run has"),
         ({"vocabulary_version": "20260101-00000000"}, "lineage '00000000', this run has 'abcd1234'"),
         ({"layout": replace(LAYOUT, item_field=0)}, r"fields .*\['behaviours', 'user'\].*\['behaviours', 'item'\]"),
         ({"layout": replace(LAYOUT, names=("user", "item", "tags", "cost"))}, "fields .*'cost'.*'price'"),
@@ -112,3 +113,83 @@ def test_a_checkpoint_that_is_gone_changed_or_cut_is_refused(tmp_path: Path) -> 
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(TrainingError, match=f"expected {sha256}"):
         build_from_checkpoint(card(), path, sha256)
+
+
+# A new field in the middle, as one with `since` comes in, and the same fields around it
+WIDER = FieldLayout(
+    names=("user", "item", "device", "tags", "price"),
+    num_slots=(1, 1, 1, LAYOUT.num_slots[2], 1),
+    num_rows=(*LAYOUT.num_rows[:2], 4, *LAYOUT.num_rows[2:]),
+    item_field=1,
+    hist_length=LAYOUT.hist_length,
+)
+# Their gates mix over scenarios: one more changes the others' shares
+MIXES_SCENARIOS = {"aesm2", "hmoe", "optmsm_moe", "ple"}
+
+
+@pytest.mark.parametrize("name", known_models())
+def test_appended_scenarios_leave_the_others_as_they_were(name: str) -> None:
+    before = card(model=name, options={})
+    after = card(model=name, options={}, scenarios=(*SCENARIOS, "cart", "mail"))
+    old, model = fresh(before), fresh(after)
+    _disturb(old)
+    carry_over(model, after, old, before)
+    batch = random_batch(64, 3)
+    logits = old.eval()(batch)
+    if name not in MIXES_SCENARIOS:
+        torch.testing.assert_close(model.eval()(batch), logits)
+    weights, known = model.state_dict(), old.state_dict()
+    for key, weight in known.items():
+        kept = weights[key][tuple(slice(0, n) for n in weight.shape)]
+        if key not in REGROUPED.get(name, ()):
+            assert torch.equal(kept, weight), key
+
+
+# Axes with the shared experts behind those of the scenarios, so that the former move
+REGROUPED = {"ple": {"experts.levels.0.shared_gate_CX"}}
+
+
+def test_a_new_scenario_starts_from_the_mean_of_the_others() -> None:
+    before, after = card(), card(scenarios=(*SCENARIOS, "cart"))
+    old, model = trained(before), fresh(after)
+    carry_over(model, after, old, before)
+    for key, weight in old.state_dict().items():
+        if "towers" in key:
+            torch.testing.assert_close(model.state_dict()[key][3], weight.mean(0))
+
+
+@pytest.mark.parametrize("name", known_models())
+def test_a_new_field_leaves_the_weights_of_the_others(name: str) -> None:
+    before, after = card(model=name, options={}), card(WIDER, model=name, options={})
+    old, model = fresh(before), fresh(after)
+    _disturb(old)
+    if name in CANNOT_GROW:
+        with pytest.raises(TrainingError, match=r"cannot grow by scenarios or fields; set training.start: scratch"):
+            carry_over(model, after, old, before)
+        return
+    carry_over(model, after, old, before)
+    if name in LINEAR_IN_FIELDS:
+        with torch.no_grad():
+            for part in model.modules():
+                if isinstance(part, FieldEmbedding):
+                    start = part.layout.row_starts[2]
+                    part.weight[start : start + 4] = 0
+        batch = random_batch(64, 3)
+        wide = replace(batch, slot_ids_BS=_with_device(batch.slot_ids_BS))
+        torch.testing.assert_close(model.eval()(wide), old.eval()(batch))
+
+
+def _disturb(model: MultiScenarioModel) -> None:
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
+
+
+def _with_device(slots_BS: torch.Tensor) -> torch.Tensor:
+    return torch.cat([slots_BS[:, :2], torch.zeros_like(slots_BS[:, :1]), slots_BS[:, 2:]], dim=1)
+
+
+# What a model does with a vector of zeros: nothing
+LINEAR_IN_FIELDS = {"shared_bottom", "mmoe", "base_dnn", "ple", "single_task", "finetune", "logistic_regression"}
+CANNOT_GROW = {"dffm", "maria"}

@@ -1,0 +1,157 @@
+"""The blocks of a data set's YAML, one Spec each, and the whole of them."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from schemas.field_spec import FieldSpec, Name
+from schemas.pipeline_spec import SearchSpec, TrainingSpec
+from schemas.source_spec import SourceSpec
+from schemas.spec import Spec
+
+
+class EventTimeSpec(Spec):
+    """The event time's column, its format, and its time zone where the text has none."""
+
+    column: str
+    format: str = Field(default="iso", description="iso, epoch_s, epoch_ms, or a Spark datetime pattern")
+    time_zone: str = "UTC"
+
+
+class LabelSpec(Spec):
+    """The label: 0/1 in a column, or `column >= threshold`."""
+
+    column: str
+    threshold: float | None = None
+
+
+class ColumnsSpec(Spec):
+    """The log's columns that make up the canonical impression."""
+
+    event_time: EventTimeSpec
+    user: str
+    item: str
+    label: LabelSpec
+    value: str | None = None
+    natural_key: tuple[str, ...] = Field(
+        default=(), description="columns that identify a row; default: user, item, time"
+    )
+
+
+class BucketsSpec(Spec):
+    """Scenarios as ranges of a numeric column: names[i] holds edges[i-1] <= x < edges[i]."""
+
+    edges: tuple[float, ...] = Field(min_length=1)
+    names: tuple[str, ...]
+
+    @model_validator(mode="after")
+    def _fits(self) -> BucketsSpec:
+        if list(self.edges) != sorted(set(self.edges)):
+            raise ValueError(f"edges {list(self.edges)} must ascend")
+        if len(self.names) != len(self.edges) + 1:
+            buckets = len(self.edges) + 1
+            raise ValueError(f"{len(self.edges)} edges make {buckets} buckets, but {len(self.names)} names are given")
+        return self
+
+
+class ScenarioSpec(Spec):
+    """Scenarios: the values of a column, or buckets of one. Ids follow the order given."""
+
+    column: str
+    values: tuple[str, ...] | None = Field(default=None, min_length=1)
+    buckets: BucketsSpec | None = None
+
+    @model_validator(mode="after")
+    def _one_of(self) -> ScenarioSpec:
+        if (self.values is None) == (self.buckets is None):
+            raise ValueError("give either values (a list of names) or buckets (edges and names)")
+        if len(set(self.names)) != len(self.names):
+            raise ValueError(f"scenario names repeat: {list(self.names)}")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.buckets.names if self.buckets else (self.values or ())
+
+
+class SequenceSpec(Spec):
+    """Which events are behaviours, and how many and how old ones an impression sees."""
+
+    behaviour: Literal["positive", "all"] = Field(default="positive", description="events with label 1, or every event")
+    item_field: Name = Field(default="item", description="field whose vocabulary encodes the behaviour's item")
+    attributes: tuple[Name, ...] = Field(default=(), description="further categorical fields kept of each behaviour")
+    max_length: int = Field(default=20, ge=0, le=1000, description="newest ones seen; 0: no behaviours are kept")
+    lookback_days: int = Field(default=7, ge=1, description="behaviours on days >= D - lookback_days")
+
+
+class StatisticsSpec(Spec):
+    """Impressions and CTR per scenario of user and item, over the lookback, from days before D only."""
+
+    of: tuple[Literal["user", "item"], ...] = ("user", "item")
+    lookback_days: int = Field(default=7, ge=1)
+
+
+class VocabularySpec(Spec):
+    """When vocabularies are fitted: version j on the `fit_days` before it, a new one every `refresh_days`."""
+
+    fit_days: int = Field(default=3, ge=1)
+    refresh_days: int = Field(default=1, ge=1)
+
+
+class DaysSpec(Spec):
+    """The days of the data set. `start` anchors the vocabularies' schedule; `end` is for logs that end."""
+
+    start: date
+    end: date | None = None
+    allow_empty: bool = Field(default=False, description="a day without rows is published empty instead of refused")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> DaysSpec:
+        if self.end is not None and self.end < self.start:
+            raise ValueError(f"end {self.end} lies before start {self.start}")
+        return self
+
+
+class DatasetBlocks(Spec):
+    """All blocks of one data set, checked against each other."""
+
+    name: Name
+    description: str = ""
+    source: SourceSpec
+    columns: ColumnsSpec
+    scenario: ScenarioSpec
+    fields: tuple[FieldSpec, ...] = Field(min_length=1)
+    sequence: SequenceSpec = SequenceSpec()
+    statistics: StatisticsSpec | None = StatisticsSpec()
+    vocabulary: VocabularySpec = VocabularySpec()
+    days: DaysSpec
+    search: SearchSpec = SearchSpec()
+    training: TrainingSpec = TrainingSpec()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> DatasetBlocks:
+        names = [f.name for f in self.fields]
+        repeated = sorted({n for n in names if names.count(n) > 1})
+        if repeated:
+            raise ValueError(f"field names repeat: {repeated}")
+        kinds = {f.name: f.kind for f in self.fields}
+        for name in (self.sequence.item_field, *self.sequence.attributes):
+            if kinds.get(name) != "categorical":
+                known = sorted(n for n, k in kinds.items() if k == "categorical")
+                raise ValueError(f"sequence names field {name!r}, which is not a categorical field; use one of {known}")
+        start = self.training.new_scenario_start
+        if start is not None and start not in self.scenario.names:
+            raise ValueError(
+                f"training.new_scenario_start {start!r} is no scenario; use one of {list(self.scenario.names)}"
+            )
+        late = {f.name: f.since for f in self.fields if f.since is not None}
+        for name in (self.sequence.item_field, *self.sequence.attributes):
+            if name in late:
+                raise ValueError(
+                    f"sequence names field {name!r}, which begins on {late[name]} (since): behaviours need a field of "
+                    "all days; take another one or remove since"
+                )
+        return self
