@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import DeltaTable, write_deltalake
+from deltalake import DeltaTable, Schema, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from lake.locations import table_uri
@@ -61,7 +61,7 @@ def _create(spec: TableSpec, dataset: DatasetSpec) -> None:
         try:
             DeltaTable.create(
                 uri,
-                schema=spec.arrow_schema(),
+                schema=spec.stored_schema(),
                 partition_by=list(spec.partition_by),
                 mode="ignore",
                 configuration={"delta.enableDeletionVectors": "false"},
@@ -71,6 +71,7 @@ def _create(spec: TableSpec, dataset: DatasetSpec) -> None:
             if not table_exists(dataset, spec.name):
                 raise
     commit_with_retries(lambda: _add_constraints(uri, spec), _is_lost_race)
+    commit_with_retries(lambda: _add_columns(uri, spec), _is_lost_race)
 
 
 def _add_constraints(uri: str, spec: TableSpec) -> None:
@@ -83,6 +84,16 @@ def _add_constraints(uri: str, spec: TableSpec) -> None:
             except DeltaError:
                 if f"delta.constraints.{constraint.name}" not in DeltaTable(uri).metadata().configuration:
                     raise
+
+
+def _add_columns(uri: str, spec: TableSpec) -> None:
+    """The columns that a table of an older version lacks."""
+    table = DeltaTable(uri)
+    present = {f.name for f in table.schema().fields}
+    missing = [c.name for c in spec.columns if c.added and c.name not in present]
+    if missing:
+        stored = Schema.from_arrow(spec.stored_schema())
+        table.alter.add_columns([f for f in stored.fields if f.name in missing])
 
 
 def _is_lost_race(error: BaseException) -> bool:

@@ -96,13 +96,17 @@ def read_table(
 
 
 def open_dataset(dataset: DatasetSpec, table: str, columns: Sequence[str], version: int | None = None) -> pds.Dataset:
-    """A table's files as an Arrow dataset that has `columns`.
+    """A table's files as an Arrow dataset that has `columns`: null where the table is older than a column.
 
     Raises TableError where the table or a named column does not exist.
     """
     opened = open_table(dataset, table, version)
     files = opened.to_pyarrow_dataset(filesystem=_local_files(dataset, table))
-    missing = sorted(set(columns) - set(files.schema.names))
+    absent = set(columns) - set(files.schema.names)
+    later = [c for c in get_table(table).columns if c.added and c.name in absent]
+    if later:
+        files = files.replace_schema(pa.schema([*files.schema, *(pa.field(c.name, c.type) for c in later)]))
+    missing = sorted(absent - {c.name for c in later})
     if missing:
         raise TableError(
             f"table {table} at {table_uri(dataset, table)} has no column {', '.join(missing)} "

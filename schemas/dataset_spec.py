@@ -12,6 +12,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from schemas.audit_spec import AuditSpec
 from schemas.field_spec import EncodedField, FieldSpec, Name
 from schemas.pipeline_spec import SearchSpec, TrainingSpec
 from schemas.source_spec import SourceSpec
@@ -138,6 +139,7 @@ class DatasetSpec(Spec):
     statistics: StatisticsSpec | None = StatisticsSpec()
     vocabulary: VocabularySpec = VocabularySpec()
     days: DaysSpec
+    audit: AuditSpec = AuditSpec()
     search: SearchSpec = SearchSpec()
     training: TrainingSpec = TrainingSpec()
 

@@ -28,13 +28,18 @@ class _TablePart(Spec):
 
 
 class Column(_TablePart):
-    """One column. `volatile` ones (clocks, paths, Delta versions) may differ in a rerun; content hashes skip them."""
+    """One column. `volatile` ones (clocks, paths, Delta versions) may differ in a rerun; content hashes skip them.
+
+    `added` ones may be missing from a table that exists, and are added to it: older rows have null there, although
+    rows that are written now must have a value unless it is `nullable`.
+    """
 
     name: str
     type: pa.DataType
     doc: str
     nullable: bool = False
     volatile: bool = False
+    added: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,7 @@ class Doc:
     text: str
     type: pa.DataType | None = None
     volatile: bool = False
+    added: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +79,7 @@ def _column(name: str, kind: Any, doc: Doc) -> Column:
     nullable = NoneType in kinds
     (plain,) = kinds - {NoneType}
     arrow = doc.type or _ARROW_TYPES[plain]
-    return Column(name=name, type=arrow, doc=doc.text, nullable=nullable, volatile=doc.volatile)
+    return Column(name=name, type=arrow, doc=doc.text, nullable=nullable, volatile=doc.volatile, added=doc.added)
 
 
 class Constraint(_TablePart):
@@ -155,6 +161,10 @@ class TableSpec(_TablePart):
     def arrow_schema(self) -> pa.Schema:
         """The table's schema; `for_dataset` first where the table has field columns."""
         return pa.schema([pa.field(c.name, c.type, nullable=c.nullable) for c in self.columns])
+
+    def stored_schema(self) -> pa.Schema:
+        """The schema that the table is created with: columns that older rows may lack take nulls."""
+        return pa.schema([pa.field(c.name, c.type, nullable=c.nullable or c.added) for c in self.columns])
 
     def for_dataset(self, dataset: DatasetSpec) -> TableSpec:
         """This table with the data set's field columns appended (itself where it has none)."""
