@@ -15,7 +15,7 @@ USUAL = DayProfile(rows=10_000, label_mean=0.2, null_share={"x_price": 0.05}, di
 
 
 def changed(**figures: object) -> DayProfile:
-    return DayProfile(**{name: getattr(USUAL, name) for name in DayProfile.__slots__} | figures)  # type: ignore[arg-type]  # figures of a test
+    return DayProfile(**{name: getattr(USUAL, name) for name in DayProfile.__slots__} | figures)
 
 
 @pytest.mark.parametrize(
