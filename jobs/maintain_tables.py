@@ -23,6 +23,7 @@ from deltalake.exceptions import CommitFailedError
 from pydantic import Field
 
 from jobs.cli import StepArgs, StepOptions, run_step
+from lake.foreign import is_unwritable, naming_unwritable_features
 from lake.locations import artifacts_dir, table_uri
 from lake.reader import open_table, table_exists
 from lake.rows import read_rows
@@ -93,13 +94,14 @@ def maintain_table(
     dataset: DatasetSpec, table: str, *, pinned: set[int], retention_hours: int, dry_run: bool = False
 ) -> Maintained:
     """Compact and vacuum one table; with `dry_run` count what would be deleted and change nothing."""
-    delta = open_table(dataset, table)
+    delta, uri = open_table(dataset, table), table_uri(dataset, table)
     files_before, bytes_before = _size(delta)
-    if not dry_run:
-        _keep_log(delta, pinned)
-        _compact(delta)
-    kept = sorted(v for v in pinned if v <= delta.version())
-    deleted = _vacuum(delta, table_uri(dataset, table), kept, retention_hours, dry_run=dry_run)
+    with naming_unwritable_features(uri):
+        if not dry_run:
+            _keep_log(delta, pinned)
+            _compact(delta)
+        kept = sorted(v for v in pinned if v <= delta.version())
+        deleted = _vacuum(delta, uri, kept, retention_hours, dry_run=dry_run)
     files_after, bytes_after = _size(open_table(dataset, table))
     return Maintained(
         table=table,
@@ -163,6 +165,8 @@ def _compact(delta: DeltaTable) -> None:
     try:
         delta.optimize.compact()
     except CommitFailedError as error:  # a step wrote meanwhile: its write counts, the next maintenance compacts
+        if is_unwritable(error):
+            raise
         log.info(f"{delta.table_uri}: not compacted, another writer was faster ({error})")
 
 
