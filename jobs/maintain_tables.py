@@ -23,7 +23,8 @@ from deltalake.exceptions import CommitFailedError
 from pydantic import Field
 
 from jobs.cli import StepArgs, StepOptions, run_step
-from lake.locations import artifacts_dir
+from lake.foreign import is_unwritable, naming_unwritable_features
+from lake.locations import artifacts_dir, table_uri
 from lake.reader import open_table, table_exists
 from lake.rows import read_rows
 from schemas.dataset_spec import DatasetSpec
@@ -93,12 +94,14 @@ def maintain_table(
     dataset: DatasetSpec, table: str, *, pinned: set[int], retention_hours: int, dry_run: bool = False
 ) -> Maintained:
     """Compact and vacuum one table; with `dry_run` count what would be deleted and change nothing."""
-    delta = open_table(dataset, table)
+    delta, uri = open_table(dataset, table), table_uri(dataset, table)
     files_before, bytes_before = _size(delta)
-    if not dry_run:
-        _keep_log(delta, pinned)
-        _compact(delta)
-    deleted = _vacuum(delta, sorted(v for v in pinned if v <= delta.version()), retention_hours, dry_run=dry_run)
+    with naming_unwritable_features(uri):
+        if not dry_run:
+            _keep_log(delta, pinned)
+            _compact(delta)
+        kept = sorted(v for v in pinned if v <= delta.version())
+        deleted = _vacuum(delta, uri, kept, retention_hours, dry_run=dry_run)
     files_after, bytes_after = _size(open_table(dataset, table))
     return Maintained(
         table=table,
@@ -162,13 +165,16 @@ def _compact(delta: DeltaTable) -> None:
     try:
         delta.optimize.compact()
     except CommitFailedError as error:  # a step wrote meanwhile: its write counts, the next maintenance compacts
+        if is_unwritable(error):
+            raise
         log.info(f"{delta.table_uri}: not compacted, another writer was faster ({error})")
 
 
-def _vacuum(delta: DeltaTable, keep: list[int], retention_hours: int, *, dry_run: bool) -> int:
+def _vacuum(delta: DeltaTable, uri: str, keep: list[int], retention_hours: int, *, dry_run: bool) -> int:
     """Delete files that no kept version needs, those of killed writers too; returns their number.
 
     The log names files long after they were deleted: only existing ones count, and without any nothing is committed.
+    uri: the table's location as a plain path (deltalake's own is percent-encoded), or remote.
     """
 
     def vacuum(*, dry_run: bool) -> list[str]:
@@ -177,9 +183,8 @@ def _vacuum(delta: DeltaTable, keep: list[int], retention_hours: int, *, dry_run
         )
 
     unneeded = vacuum(dry_run=True)
-    root = delta.table_uri.removeprefix("file://")
-    if "://" not in root:
-        unneeded = [name for name in unneeded if Path(root, name).exists()]
+    if "://" not in uri:
+        unneeded = [name for name in unneeded if Path(uri, name).exists()]
     if unneeded and not dry_run:
         vacuum(dry_run=False)
     return len(unneeded)

@@ -28,6 +28,7 @@ from msr_models.training.processes import launched_processes
 from schemas.commands import command
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError
+from schemas.first_days import why_no_window
 from schemas.tables.shared_instance_sets import SharedSet
 
 log = logging.getLogger(__name__)
@@ -62,10 +63,11 @@ def step(args: StepArgs[ScoreOptions]) -> None:
         catalogue = read_catalogue(dataset)
         found = catalogue.get(named, ds) if named else catalogue.find(ds)
         days = dataset.window_before(ds, dataset.training.window_days)
-        if found is None:
+        if days is None:
+            reason = why_no_window(dataset, ds, "training", dataset.training.window_days)
+            log.info(f"{ds}: nothing to score: {reason}")
+        elif found is None:
             log.info(f"{ds}: no accepted shared set ends before it: nothing to score")
-        elif days is None:
-            log.info(f"{ds}: not all {dataset.training.window_days} days before it have features: nothing to score")
         else:
             _score(dataset, found, days, scorings, f"the window before {ds}")
 

@@ -30,6 +30,7 @@ from msr_models.training.memory import keep_freed_memory
 from msr_models.training.processes import launched_processes
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError
+from schemas.first_days import why_no_window
 from schemas.pipeline_spec import SearchSpec, Seed
 
 log = logging.getLogger(__name__)
@@ -79,8 +80,7 @@ def search_day(dataset: DatasetSpec, ds: date, spec: SearchSpec, device: str = "
     """Search the window before `ds`; returns the set's id, None where the window is not full yet."""
     days = dataset.window_before(ds, spec.window_days)
     if days is None:
-        first = dataset.first_feature_day
-        log.info(f"{ds}: not all {spec.window_days} days before it have features (first: {first}): nothing to search")
+        log.info(f"{ds}: nothing to search: {why_no_window(dataset, ds, 'search', spec.window_days)}")
         return None
     log.info(f"{ds}: reading {days[0]} .. {days[-1]}")
     window = load_window(dataset, days)

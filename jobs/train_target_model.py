@@ -41,6 +41,7 @@ from msr_models.training.target import plan_arm, ratio_grid, resume_of, train_ar
 from msr_models.training.target_data import ReadOptions, TargetData, load_target_data
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
+from schemas.first_days import why_no_window
 from schemas.pipeline_spec import ModelChoice
 
 log = logging.getLogger(__name__)
@@ -150,10 +151,8 @@ class DailyTraining:
         dataset, options = self.dataset, self.options
         plan = plan_day(dataset, ds)
         if plan is None:
-            log.info(
-                f"{ds}: not all {dataset.training.window_days} days before it have features (the first is "
-                f"{dataset.first_feature_day}): nothing to train on"
-            )
+            reason = why_no_window(dataset, ds, "training", dataset.training.window_days)
+            log.info(f"{ds}: nothing to train on: {reason}")
             return
         if published_empty(dataset, ds):
             log.info(f"{ds}: published without rows, nothing to test on")

@@ -10,8 +10,9 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable, Schema, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
+from lake.foreign import is_unwritable, naming_unwritable_features
 from lake.locations import table_uri
-from lake.reader import table_exists
+from lake.reader import check_readable, table_exists
 from lake.retry import commit_with_retries
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TableError
@@ -32,12 +33,14 @@ def overwrite_partition(rows: pa.Table, dataset: DatasetSpec, table: str, partit
         outside = pc.sum(pc.not_equal(pc.cast(fitted[column], pa.string()), value)).as_py() or 0
         if outside:
             raise TableError(f"table {table}: {outside} rows have a {column} other than {value!r}")
-    _create(spec, dataset)
     predicate = " AND ".join(f"{column} = '{value}'" for column, value in partition.items())
     uri = table_uri(dataset, table)
-    commit_with_retries(
-        lambda: write_deltalake(uri, fitted, mode="overwrite", predicate=predicate, schema_mode=None), _is_lost_race
-    )
+    check_readable(dataset, table)
+    with naming_unwritable_features(uri):
+        _create(spec, dataset)
+        commit_with_retries(
+            lambda: write_deltalake(uri, fitted, mode="overwrite", predicate=predicate, schema_mode=None), _is_lost_race
+        )
     return int(fitted.num_rows)
 
 
@@ -97,4 +100,4 @@ def _add_columns(uri: str, spec: TableSpec) -> None:
 
 
 def _is_lost_race(error: BaseException) -> bool:
-    return isinstance(error, CommitFailedError)
+    return isinstance(error, CommitFailedError) and not is_unwritable(error)

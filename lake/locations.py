@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TableError
 
+# delta-rs takes %20 for a blank and \\ for /, and refuses brackets; Spark's SQL names a table in backquotes
+_UNUSABLE = re.compile(r"%[0-9A-Fa-f]{2}|[\[\]`\\]")
+
 
 def lake_root() -> str:
-    """MSR_LAKE_ROOT as an absolute path or a URI; default `./data/lake`. Raises TableError where it is a file."""
+    """MSR_LAKE_ROOT as an absolute path or a URI; default `./data/lake`.
+
+    Raises TableError where it is a file, or a path that one of the engines would take for another one.
+    """
     root = os.environ.get("MSR_LAKE_ROOT") or "data/lake"
     if "://" in root:
         return root.rstrip("/")
     path = Path(root).absolute()
     if path.exists() and not path.is_dir():
         raise TableError(f"MSR_LAKE_ROOT: {root!r} is not a folder; give a folder or a URI")
+    if found := _UNUSABLE.search(str(path)):
+        raise TableError(f"MSR_LAKE_ROOT: Delta cannot use a path with {found.group()!r}: {str(path)!r}; rename it")
     return str(path)
 
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
+from lake.foreign import require_readable, unreadable, unreadable_features
 from lake.locations import table_uri
 from schemas.commands import command
 from schemas.dataset_spec import DatasetSpec
@@ -40,13 +41,16 @@ def table_exists(dataset: DatasetSpec, table: str) -> bool:
 def open_table(dataset: DatasetSpec, table: str, version: int | None = None) -> DeltaTable:
     """Open a table, at a version where one is given.
 
-    Raises TableError where it does not exist, naming the step that writes it, or cannot be opened at that version.
+    Raises TableError where it does not exist, naming the step that writes it, cannot be opened at that version, or has
+    features that another engine switched on and that cannot be read here.
     """
     spec = get_table(table)
     uri = table_uri(dataset, table)
     try:
-        return DeltaTable(uri, version=version)
+        opened = DeltaTable(uri, version=version)
     except (DeltaError, OSError) as error:
+        if features := unreadable_features(error):
+            raise unreadable(uri, features) from error
         if not table_exists(dataset, table):
             raise TableError(
                 f"table {table} does not exist at {uri}; make it with "
@@ -57,6 +61,14 @@ def open_table(dataset: DatasetSpec, table: str, version: int | None = None) -> 
         raise TableError(
             f"version {version} of {uri} cannot be opened ({_first_line(error)}); it may have been vacuumed"
         ) from error
+    require_readable(opened, uri)
+    return opened
+
+
+def check_readable(dataset: DatasetSpec, table: str) -> None:
+    """Raise TableError where the table exists and every reader would refuse it."""
+    if table_exists(dataset, table):
+        open_table(dataset, table)
 
 
 def _first_line(error: Exception) -> str:

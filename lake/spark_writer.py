@@ -17,6 +17,7 @@ from pyspark.sql.types import ArrayType, DataType, StructType
 
 from lake.locations import table_uri
 from lake.lock import one_writer
+from lake.reader import check_readable
 from lake.retry import commit_with_retries
 from lake.spark_session import SPARK_ERRORS
 from schemas.commands import command
@@ -52,8 +53,9 @@ def read_days(
 
 
 def open_frame(spark: SparkSession, dataset: DatasetSpec, table: str) -> DataFrame:
-    """All rows of a table. Raises TableError where it does not exist."""
+    """All rows of a table. Raises TableError where it does not exist, or has features that other steps cannot read."""
     uri = table_uri(dataset, table)
+    check_readable(dataset, table)
     frame = _load(spark, uri)
     if frame is None:
         make = command(get_table(table).written_by, dataset, "--ds DAY")
@@ -78,6 +80,7 @@ def publish(frame: DataFrame, dataset: DatasetSpec, table: str, partition: dict[
     try:
         num_rows = _check_rows(fitted, spec, partition)
         uri = table_uri(dataset, table)
+        check_readable(dataset, table)
         with one_writer(uri):
             _create(frame.sparkSession, uri, spec)
             commit_with_retries(lambda: _replace(fitted, uri, spec, partition), _is_lost_race)

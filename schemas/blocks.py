@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from schemas.audit_spec import AuditSpec
 from schemas.field_spec import FieldSpec, Name
 from schemas.pipeline_spec import SearchSpec, TrainingSpec
 from schemas.source_spec import SourceSpec
@@ -128,6 +129,7 @@ class DatasetBlocks(Spec):
     statistics: StatisticsSpec | None = StatisticsSpec()
     vocabulary: VocabularySpec = VocabularySpec()
     days: DaysSpec
+    audit: AuditSpec = AuditSpec()
     search: SearchSpec = SearchSpec()
     training: TrainingSpec = TrainingSpec()
 

@@ -17,6 +17,8 @@ ENGINES: dict[str, Engine] = {
     "ingest_impressions": "spark",
     "maintain_tables": "arrow",
     "needs_search": "arrow",
+    "plan": "arrow",
+    "quarantine": "arrow",
     "report": "arrow",
     "score_shared_instances": "torch",
     "search_shared_instances": "torch",

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import DatasetSpecError
 from schemas.text import did_you_mean
+from schemas.yaml_text import parse_yaml
 
 DATASETS_FOLDER = Path(__file__).parent / "datasets"
 
@@ -35,7 +36,7 @@ def load_dataset(name_or_path: str) -> DatasetSpec:
     """
     path = dataset_file(name_or_path)
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = parse_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetSpecError(f"{path}: cannot be read ({error}); give a readable YAML file") from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist, such as 2026-03-41

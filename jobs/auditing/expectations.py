@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pyspark.sql import DataFrame
 
-from schemas.errors import TableError
+from schemas.audit_spec import ExpectationSpec
+from schemas.errors import DatasetSpecError, MsrError, TableError
 from schemas.table_spec import Expectation, TableSpec
+from schemas.text import did_you_mean
+
+_COLUMN_ARGUMENTS = ("column", "column_A", "column_B", "column_list", "column_set")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,51 +25,101 @@ class AuditResult:
     warnings: tuple[str, ...]
 
 
-def run_expectations(frame: DataFrame, spec: TableSpec) -> AuditResult:
-    """Check every expectation of the spec. Persist `frame` first: each expectation costs a pass.
+@dataclass(frozen=True, kw_only=True)
+class _Check:
+    """An expectation and the place that declares it."""
 
-    Raises TableError where Great Expectations cannot compute one (a column that is not there, a wrong argument).
+    expectation: Expectation | ExpectationSpec
+    place: str
+
+    def error(self, problem: str) -> MsrError:
+        of_dataset = isinstance(self.expectation, ExpectationSpec)
+        kind = DatasetSpecError if of_dataset else TableError
+        return kind(f"{self.place}: {self.expectation.type} {problem}")
+
+
+def check_expectations(spec: TableSpec, own: Sequence[ExpectationSpec]) -> None:
+    """Raise DatasetSpecError where one of a data set's expectations is unknown, or its arguments do not fit.
+
+    Without an engine: a mistake is told before the log is read.
     """
-    if not spec.expectations:
+    if not own:
+        return
+    gx = _great_expectations()
+    for check in _checks(spec, own)[len(spec.expectations) :]:
+        _build(gx, check, 0)
+        _require_columns(check, spec)
+
+
+def run_expectations(frame: DataFrame, spec: TableSpec, own: Sequence[ExpectationSpec] = ()) -> AuditResult:
+    """Check the expectations of the spec and a data set's `own`. Persist `frame` first: each costs a pass.
+
+    Raises TableError, or DatasetSpecError for one of `own`, where Great Expectations cannot compute one.
+    """
+    checks = _checks(spec, own)
+    if not checks:
         return AuditResult(failures=(), warnings=())
-    outcomes = _validate(frame, spec)
+    outcomes = _validate(frame, spec, checks)
     broken: dict[str, list[str]] = {"fail": [], "warn": []}
-    for expectation, outcome in zip(spec.expectations, outcomes, strict=True):
+    for check, outcome in zip(checks, outcomes, strict=True):
         if not outcome.success:
-            broken[expectation.severity].append(_describe(expectation, outcome))
+            broken[check.expectation.severity].append(_describe(check.expectation, outcome))
     return AuditResult(failures=tuple(broken["fail"]), warnings=tuple(broken["warn"]))
 
 
-def _validate(frame: DataFrame, spec: TableSpec) -> list[Any]:
-    """Great Expectations' results, in the order of the spec's expectations."""
+def _checks(spec: TableSpec, own: Sequence[ExpectationSpec]) -> list[_Check]:
+    checks = [_Check(expectation=e, place=f"schemas/tables/{spec.name}.py") for e in spec.expectations]
+    return checks + [_Check(expectation=e, place=f"audit.expectations.{n} of the YAML") for n, e in enumerate(own)]
+
+
+def _great_expectations() -> Any:
     os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read at import; nothing may be sent from a batch job
     import great_expectations as gx  # takes seconds to import, and most steps do not need it
 
+    return gx
+
+
+def _validate(frame: DataFrame, spec: TableSpec, checks: Sequence[_Check]) -> list[Any]:
+    """Great Expectations' results, in the order of the checks."""
+    gx = _great_expectations()
     context: Any = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     # persist=True would keep the frame in the engine for ever, and a later frame with the same plan would get its rows
     asset = context.data_sources.add_spark(spec.name, persist=False).add_dataframe_asset(spec.name)
     batch = asset.add_batch_definition_whole_dataframe("day").get_batch({"dataframe": frame})
     # meta holds the position, as Great Expectations returns results in another order
-    checks = [_build(gx, expectation, spec, n) for n, expectation in enumerate(spec.expectations)]
-    suite = gx.ExpectationSuite(spec.name, expectations=checks)
+    built = [_build(gx, check, n) for n, check in enumerate(checks)]
+    suite = gx.ExpectationSuite(spec.name, expectations=built)
     outcome = batch.validate(suite, result_format="BOOLEAN_ONLY")
     if not outcome.success:  # rare: only then count violations, a pass per expectation
         outcome = batch.validate(suite, result_format="BASIC")
     results = outcome.results
     for result in results:
         if result.exception_info and (problem := _exception(result.exception_info)):
-            raise TableError(f"table {spec.name}: {result.expectation_config.type} cannot be computed: {problem}")
+            raise checks[int(result.expectation_config.meta["position"])].error(f"cannot be computed: {problem}")
     return sorted(results, key=lambda result: int(result.expectation_config.meta["position"]))
 
 
-def _build(gx: Any, expectation: Expectation, spec: TableSpec, position: int) -> Any:
-    kind = getattr(gx.expectations, expectation.type, None)
+def _build(gx: Any, check: _Check, position: int) -> Any:
+    kind = getattr(gx.expectations, check.expectation.type, None)
     if kind is None:
-        raise TableError(
-            f"schemas/tables/{spec.name}.py: Great Expectations has no {expectation.type}; see its expectation gallery"
-        )
-    return kind(**expectation.kwargs, meta={"position": position})
+        known = [name for name in dir(gx.expectations) if name.startswith("Expect")]
+        hint = did_you_mean(check.expectation.type, known, otherwise="see its expectation gallery")
+        raise check.error(f"is not in Great Expectations; {hint}")
+    try:
+        return kind(**check.expectation.kwargs, meta={"position": position})
+    except ValueError as error:  # Great Expectations' own models: one line per argument
+        wrong: list[Any] = getattr(error, "errors", list)()
+        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}".removeprefix("__root__: ") for e in wrong]
+        raise check.error(f"has wrong kwargs: {'; '.join(lines) or error}") from error
+
+
+def _require_columns(check: _Check, spec: TableSpec) -> None:
+    for argument in _COLUMN_ARGUMENTS:
+        named = check.expectation.kwargs.get(argument, ())
+        for column in [named] if isinstance(named, str) else named:
+            if column not in spec.column_names:
+                raise check.error(f"names {column!r}; {spec.name} has {', '.join(spec.column_names)}")
 
 
 def _exception(info: dict[str, Any]) -> str | None:
@@ -76,7 +131,7 @@ def _exception(info: dict[str, Any]) -> str | None:
     return None
 
 
-def _describe(expectation: Expectation, outcome: Any) -> str:
+def _describe(expectation: Expectation | ExpectationSpec, outcome: Any) -> str:
     arguments = ", ".join(f"{key}={value!r}" for key, value in expectation.kwargs.items())
     found = outcome.result
     if "unexpected_count" in found:

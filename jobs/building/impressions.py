@@ -7,18 +7,23 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.adapters import read_raw
 from jobs.auditing.expectations import AuditResult, run_expectations
+from jobs.auditing.measure import measure
+from jobs.auditing.profile import DayProfile, warnings_of_day
+from jobs.auditing.refused_rows import collect_refused, describe_refused, too_many_refused
 from jobs.transforms import canonical
 from lake.audits import days_with_passed_audit
 from lake.provenance import made_of, record, require_current
-from lake.rows import write_rows
+from lake.reader import published_days
+from lake.rows import read_rows, write_rows
 from lake.spark_writer import publish, spark_schema
+from schemas.commands import command
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import AuditFailedError, SourceError
 from schemas.table_spec import FINGERPRINT
@@ -64,7 +69,8 @@ def ingest_day(spark: SparkSession, dataset: DatasetSpec, ds: date) -> None:
     """Publish one day.
 
     Raises SourceError where the log or its rows are missing or `ds` lies outside the data set's days, AuditFailedError
-    where an expectation of severity fail does not hold: then nothing but an audits row is written.
+    where too many rows are refused or an expectation of severity fail does not hold: then only the refused rows and an
+    audits row are written, and impressions of an earlier ingest of the day stay.
     """
     check_day(dataset, ds)
     fingerprint = record(dataset, made_of(dataset, IMPRESSIONS, ds))
@@ -80,21 +86,19 @@ def ingest_day(spark: SparkSession, dataset: DatasetSpec, ds: date) -> None:
             )
         audit = _audit(classified, dataset, counts)
         if audit.failures:
+            _publish(classified, dataset, ds, counts, only_refused=True)
             _record(dataset, ds, counts, audit)
-            raise AuditFailedError(
-                f"{dataset.name} {ds}: nothing published, {len(audit.failures)} expectations do not hold: "
-                f"{'; '.join(audit.failures)}; refused rows by reason: {counts.quarantine_reasons}; fix the log and "
-                "run again"
-            )
+            raise AuditFailedError(_failure(dataset, ds, audit))
         _publish(classified, dataset, ds, counts)
-        _record(dataset, ds, counts, audit)
+        profile = measure(canonical.impressions(classified, dataset), dataset)
+        _record(dataset, ds, counts, audit, profile)
     finally:
         classified.unpersist()
     log.info(
         f"{dataset.name} {ds}: {counts.rows_in} rows in = {counts.rows_accepted} published "
         f"{counts.rows_per_scenario} + {counts.rows_quarantined} quarantined {counts.quarantine_reasons}"
     )
-    for warning in audit.warnings:
+    for warning in [*audit.warnings, *_compared(dataset, ds)]:
         log.warning(f"{dataset.name} {ds}: {warning}")
 
 
@@ -148,30 +152,67 @@ def _row_hash(dataset: DatasetSpec) -> Column:
 
 
 def _audit(classified: DataFrame, dataset: DatasetSpec, counts: RowCounts) -> AuditResult:
-    """The table's expectations, and a warning per scenario without rows; an empty day that is allowed only warns."""
+    """The share of refused rows, then the table's and the data set's expectations, and a warning per silent scenario.
+
+    An empty day that is allowed only warns.
+    """
     if counts.rows_in == 0:
         return AuditResult(failures=(), warnings=("the day has no rows",))
+    if too_many_refused(counts.rows_in, counts.quarantine_reasons, dataset):
+        refused = collect_refused(classified, counts.rows_in, counts.quarantine_reasons)
+        return AuditResult(failures=(describe_refused(refused, dataset),), warnings=())
     accepted = canonical.impressions(classified, dataset)
-    result = run_expectations(accepted, get_table(IMPRESSIONS).for_dataset(dataset))
+    spec = get_table(IMPRESSIONS).for_dataset(dataset)
+    result = run_expectations(accepted, spec, dataset.audit.expectations)
     silent = [name for name, rows in counts.rows_per_scenario.items() if rows == 0]
     warnings = result.warnings + tuple(f"scenario {name} has no rows" for name in silent)
-    return AuditResult(failures=result.failures, warnings=warnings)
+    failures = tuple(
+        f"{line}; refused rows by reason: {counts.quarantine_reasons}" if counts.rows_quarantined else line
+        for line in result.failures
+    )
+    return AuditResult(failures=failures, warnings=warnings)
 
 
-def _publish(classified: DataFrame, dataset: DatasetSpec, ds: date, counts: RowCounts) -> None:
+def _failure(dataset: DatasetSpec, ds: date, audit: AuditResult) -> str:
+    """The one line that a stopped day ends with."""
+    look = command("quarantine", dataset, f"--ds {ds}")
+    stays = " (impressions of an earlier ingest of the day stay)" if ds in published_days(dataset, IMPRESSIONS) else ""
+    return (
+        f"{dataset.name} {ds}: nothing published{stays}, its audit failed: {'; '.join(audit.failures)}. "
+        f"'{look}' shows the refused rows; fix the log or the YAML and run again"
+    )
+
+
+def _compared(dataset: DatasetSpec, ds: date) -> list[str]:
+    """Where the published day differs from the days before it."""
+    days = [ds - timedelta(days=n) for n in range(dataset.audit.compare_days + 1)]
+    audits = read_rows(dataset, Audit, days=days, filters={"table_name": IMPRESSIONS})
+    return warnings_of_day(audits, ds, dataset.audit)
+
+
+def _publish(
+    classified: DataFrame, dataset: DatasetSpec, ds: date, counts: RowCounts, *, only_refused: bool = False
+) -> None:
     """Write the day's tables side by side: a publish plans and commits most of its time, on one core."""
-    frames = {"quarantine": canonical.quarantine(classified), IMPRESSIONS: canonical.impressions(classified, dataset)}
-    if (truth := canonical.truth(classified)) is not None:
-        frames["generated_truth"] = truth
+    frames = {"quarantine": canonical.quarantine(classified)}
+    expected = {"quarantine": counts.rows_quarantined}
+    if not only_refused:
+        frames[IMPRESSIONS] = canonical.impressions(classified, dataset)
+        expected[IMPRESSIONS] = counts.rows_accepted
+        if (truth := canonical.truth(classified)) is not None:
+            frames["generated_truth"] = truth
+            expected["generated_truth"] = counts.rows_accepted
     partition = {"ds": str(ds)}
     with ThreadPoolExecutor(len(frames)) as pool:
         writes = {name: pool.submit(publish, frame, dataset, name, partition) for name, frame in frames.items()}
     rows = {name: write.result() for name, write in writes.items()}
-    if (rows[IMPRESSIONS], rows["quarantine"]) != (counts.rows_accepted, counts.rows_quarantined):
+    if rows != expected:
         raise RuntimeError(f"{rows} rows published do not fit {counts}")
 
 
-def _record(dataset: DatasetSpec, ds: date, counts: RowCounts, audit: AuditResult) -> None:
+def _record(
+    dataset: DatasetSpec, ds: date, counts: RowCounts, audit: AuditResult, profile: DayProfile | None = None
+) -> None:
     failed = bool(audit.failures)
     published = dict.fromkeys(counts.rows_per_scenario, 0) if failed else counts.rows_per_scenario
     row = Audit(
@@ -180,11 +221,18 @@ def _record(dataset: DatasetSpec, ds: date, counts: RowCounts, audit: AuditResul
         status="failed" if failed else "published",
         rows_in=counts.rows_in,
         rows_published=sum(published.values()),
-        rows_quarantined=0 if failed else counts.rows_quarantined,
+        rows_quarantined=counts.rows_quarantined,
         rows_per_scenario=json.dumps(published),
         quarantine_reasons=json.dumps(counts.quarantine_reasons),
         warnings=json.dumps(audit.warnings),
         failures=json.dumps(audit.failures),
-        content_digest=None if failed else counts.content_digest,
+        content_digest=_published_digest(dataset, ds) if failed else counts.content_digest,
+        profile=profile.to_json() if profile else None,
     )
     write_rows(dataset, [row])
+
+
+def _published_digest(dataset: DatasetSpec, ds: date) -> str | None:
+    """Digest of the impressions of an earlier ingest, which stay when a later one fails."""
+    audits = read_rows(dataset, Audit, days=[ds], filters={"table_name": IMPRESSIONS})
+    return audits[0].content_digest if audits else None

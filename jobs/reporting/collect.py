@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from functools import cached_property
 
+from jobs.auditing.profile import warnings_of_day
 from jobs.reporting.reliability import Reliability, read_reliability
 from jobs.reporting.set_statistics import SetStatistics, read_set_statistics
 from lake.rows import read_rows
@@ -31,7 +32,8 @@ class ReportData:
     """All that one report shows.
 
     dataset_argument: how commands name the data set, by its name or its YAML's path. audits: of `impressions`.
-    findings: expectations of any table that did not hold. drift: days compared with the window of `shared`.
+    findings: expectations of any table that did not hold, and days
+    unlike those before them. drift: days compared with the window of `shared`.
     """
 
     dataset: DatasetSpec
@@ -105,7 +107,7 @@ def collect(dataset: DatasetSpec, days: Sequence[date], dataset_argument: str | 
 
     Tables that do not exist yet give empty parts. Raises TableError where a table's columns are not the spec's.
     """
-    audits = sorted(read_rows(dataset, Audit, days=days or None), key=lambda a: (a.table_name, a.ds))
+    audits, compared = _read_audits(dataset, days)
     runs = read_runs(dataset, days)
     sets = sorted(read_rows(dataset, SharedSet), key=lambda s: (s.window_end, s.shared_set_id))
     used = next((r.shared_set_id for r in reversed(runs) if r.shared_set_id is not None), None)
@@ -114,7 +116,7 @@ def collect(dataset: DatasetSpec, days: Sequence[date], dataset_argument: str | 
         dataset=dataset,
         dataset_argument=dataset_argument or dataset.name,
         audits=[audit for audit in audits if audit.table_name == IMPRESSIONS],
-        findings=[finding for audit in audits for finding in _findings(audit)],
+        findings=[finding for audit in audits for finding in _findings(audit)] + compared,
         sets=sets,
         shared=shared,
         drift=read_drift(dataset, shared.shared_set.shared_set_id, days) if shared else [],
@@ -122,6 +124,21 @@ def collect(dataset: DatasetSpec, days: Sequence[date], dataset_argument: str | 
         evaluations=read_rows(dataset, Evaluation, days=days or None),
         reliability=[part for run, arm in _newest_arms(runs) for part in read_reliability(dataset, run, arm)],
     )
+
+
+def _read_audits(dataset: DatasetSpec, days: Sequence[date]) -> tuple[list[Audit], list[str]]:
+    """Audits of all days or of `days`, by table and day, and how the days' impressions differ from days before them."""
+    before = {d - timedelta(days=n) for d in days for n in range(dataset.audit.compare_days + 1)}
+    found = sorted(read_rows(dataset, Audit, days=sorted(before) or None), key=lambda a: (a.table_name, a.ds))
+    impressions = [audit for audit in found if audit.table_name == IMPRESSIONS]
+    shown = {str(d) for d in days} or {audit.ds for audit in found}
+    compared = [
+        f"{IMPRESSIONS} {audit.ds}, warning: {line}"
+        for audit in impressions
+        if audit.ds in shown
+        for line in warnings_of_day(impressions, date.fromisoformat(audit.ds), dataset.audit)
+    ]
+    return [audit for audit in found if audit.ds in shown], compared
 
 
 def counts(text: str) -> dict[str, int]:

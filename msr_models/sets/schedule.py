@@ -29,6 +29,7 @@ from typing import Literal
 from msr_models.sets.catalogue import Catalogue, read_catalogue
 from msr_models.sets.drift import drift_flags
 from schemas.dataset_spec import DatasetSpec
+from schemas.first_days import first_search_day, why_no_window
 from schemas.pipeline_spec import SearchSpec
 from schemas.tables.shared_instance_sets import SharedSet
 
@@ -59,7 +60,7 @@ def next_todo(dataset: DatasetSpec, ds: date, search: SearchSpec | None = None) 
     """
     scheduled = dataset.search_day(ds)
     if scheduled is None:
-        return Decision(todo=None, reason=f"the first search needs {dataset.search.window_days} days with features")
+        return Decision(todo=None, reason=f"the first scheduled search is that of {first_search_day(dataset)}")
     catalogue = read_catalogue(dataset, search)
     pin = catalogue.pin_on(ds)
     if pin is not None:
@@ -81,8 +82,7 @@ def next_todo(dataset: DatasetSpec, ds: date, search: SearchSpec | None = None) 
 def needs_search(dataset: DatasetSpec, ds: date) -> tuple[Literal["yes", "no", "skip"], str]:
     """Whether searching or scoring is needed before `ds` may be trained, and why; skip: `ds` is not trained."""
     if dataset.window_before(ds, dataset.training.window_days) is None:
-        first = dataset.first_feature_day
-        return "skip", f"not all {dataset.training.window_days} days before it have features (the first is {first})"
+        return "skip", why_no_window(dataset, ds, "training", dataset.training.window_days)
     decision = next_todo(dataset, ds)
     return "no" if decision.todo is None else "yes", decision.reason
 

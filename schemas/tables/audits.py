@@ -17,11 +17,15 @@ class Audit(Row):
     status: Annotated[str, Doc("published or failed")]
     rows_in: Annotated[int, Doc("rows read")]
     rows_published: Annotated[int, Doc("rows committed (0 where the audit failed)")]
-    rows_quarantined: Annotated[int, Doc("rows refused, kept in quarantine")] = 0
+    rows_quarantined: Annotated[int, Doc("rows refused, kept in quarantine, also of a day that failed")] = 0
     rows_per_scenario: Annotated[str, Doc("JSON: scenario name -> rows published")] = "{}"
     quarantine_reasons: Annotated[str, Doc("JSON: reason -> rows")] = "{}"
     warnings: Annotated[str, Doc("JSON list: violated expectations of severity warn")] = "[]"
     failures: Annotated[str, Doc("JSON list: violated expectations of severity fail")] = "[]"
+    profile: Annotated[
+        str | None,
+        Doc("impressions, JSON: label mean, null share and distinct values per column of the day", added=True),
+    ] = None
     content_digest: Annotated[
         str | None, Doc("impressions: digest of the published rows, whatever their order", volatile=True, added=True)
     ] = None

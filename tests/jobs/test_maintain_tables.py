@@ -65,6 +65,21 @@ def test_a_pinned_version_survives_and_an_unpinned_one_goes(lake: Path) -> None:
     assert open_table(GENERATED, QUARANTINE).metadata().configuration[LOG_RETENTION_KEY] == LOG_RETENTION
 
 
+@pytest.mark.parametrize("name", ["a lake", "50% off", "größe", "a#b?c", "a+b&c", "a*b"])
+def test_odd_characters_in_the_lakes_path_keep_nothing_alive(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MSR_LAKE_ROOT", str(tmp_path / name))
+    unneeded, newest = write("first"), write("second")
+    before = list(hash_lake(GENERATED, [QUARANTINE], []))
+    done = maintain_table(GENERATED, QUARANTINE, pinned=set(), retention_hours=0)
+    assert done.deleted == 1 and details(newest) == ["second"]
+    with pytest.raises(Exception, match=r"(?i)not found|no such file"):
+        details(unneeded)
+    assert list(hash_lake(GENERATED, [QUARANTINE], [])) == before
+    assert len(list((tmp_path / name).rglob("*.parquet"))) == 1
+
+
 def test_recent_versions_stay_within_the_retention(lake: Path) -> None:
     first = write("first")
     write("second")

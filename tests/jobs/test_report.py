@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 import subprocess
 import sys
@@ -228,6 +229,19 @@ def test_a_failed_audit_and_warnings_are_shown(lake: Path) -> None:
     ]
     assert all(finding in render(data) for finding in data.findings)
     assert [a.ds for a in data.audits] == [f"{day(1)}", f"{day(2)}"]
+
+
+def test_a_day_unlike_the_days_before_it_is_shown(lake: Path) -> None:
+    write_audits(GENERATED, [day(1), day(2), day(3)])
+    for n, audit in enumerate(sorted(read_rows(GENERATED, Audit), key=lambda a: a.ds)):
+        figures = {"rows": 1000, "label_mean": 0.9 if n == 2 else 0.2, "null_share": {}, "distinct": {}}
+        write_rows(GENERATED, [replace(audit, profile=json.dumps(figures))])
+    unlike = (
+        "impressions 2026-01-03, warning: the label's mean is 0.9000, not about 0.2000 (the median of 2 earlier days)"
+    )
+    assert collect(GENERATED, []).findings[-1] == unlike
+    assert collect(GENERATED, [day(3)]).findings == [unlike], "earlier days are read for it and not shown"
+    assert unlike not in collect(GENERATED, [day(2)]).findings
 
 
 def test_a_day_that_failed_its_audit_is_marked(lake: Path) -> None:

@@ -209,8 +209,8 @@ def test_nothing_to_search_and_a_missing_day(lake: Path, caplog: pytest.LogCaptu
 @pytest.mark.parametrize(
     ("ds", "expected", "reason"),
     [
-        (date(2026, 1, 2), "skip", "not all 3 days before it have features"),
-        (date(2026, 1, 4), "skip", "not all 3 days before it have features"),
+        (date(2026, 1, 2), "skip", "the first day with a full window is 2026-01-05"),
+        (date(2026, 1, 4), "skip", "the first day with a full window is 2026-01-05"),
         (date(2026, 1, 5), "no", "covers days up to 2026-01-04"),
         (date(2026, 1, 6), "no", "covers days up to 2026-01-04"),
         (date(2026, 1, 7), "yes", "whether 2026-01-05 drifted from shared set .* is not known yet"),

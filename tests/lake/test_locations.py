@@ -29,3 +29,12 @@ def test_a_root_that_is_a_file_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setenv("MSR_LAKE_ROOT", str(tmp_path / "lake"))
     with pytest.raises(TableError, match=r"MSR_LAKE_ROOT: '.*/lake' is not a folder; give a folder or a URI"):
         lake_root()
+
+
+@pytest.mark.parametrize("name", ["a%20b", "a[b]", "a`b", "a\\b"])
+def test_a_root_that_an_engine_would_take_for_another_path_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    monkeypatch.setenv("MSR_LAKE_ROOT", str(tmp_path / name))
+    with pytest.raises(TableError, match=r"MSR_LAKE_ROOT: Delta cannot use a path with '.*': '.*'; rename it"):
+        lake_root()

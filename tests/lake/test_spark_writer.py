@@ -11,7 +11,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lake.reader import open_table, published_days
+from lake.reader import open_table, published_days, read_table
 from lake.spark_writer import publish, read_days, spark_schema
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TableError
@@ -41,6 +41,18 @@ def test_a_day_is_replaced_and_others_stay(spark: SparkSession, lake: Path, data
     assert read_days(spark, dataset, TRUTH, []).count() == 0
     assert publish(truth(spark, "2026-01-01", []), dataset, TRUTH, {"ds": "2026-01-01"}) == 0
     assert published_days(dataset, TRUTH) == {date(2026, 1, 2)}
+
+
+@pytest.mark.parametrize("name", ["a lake", "50% off", "a#b+c?d", "größe"])
+def test_odd_characters_in_the_lakes_path_mean_themselves(
+    spark: SparkSession, tmp_path: Path, dataset: DatasetSpec, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MSR_LAKE_ROOT", str(tmp_path / name))
+    for ids in ([1, 2], [3]):
+        publish(truth(spark, "2026-01-01", ids), dataset, TRUTH, {"ds": "2026-01-01"})
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+    assert read_days(spark, dataset, TRUTH, [date(2026, 1, 1)], ["instance_id"]).collect() == [(3,)]
+    assert read_table(dataset, TRUTH)["instance_id"].to_pylist() == [3]
 
 
 def test_a_table_has_constraints_and_no_feature_that_arrow_lacks(

@@ -36,6 +36,7 @@ def spec(**changes: Any) -> dict[str, Any]:
             {"name": "tags", "source": "tags", "kind": "multi_valued", "separator": "|", "max_values": 3},
         ],
         "days": {"start": "2026-03-01", "end": "2026-03-31"},
+        "audit": {"max_refused_share": 1.0},  # tests refuse most of a few rows
     } | changes
 
 
