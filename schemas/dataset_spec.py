@@ -147,6 +147,12 @@ class DatasetSpec(Spec):
         repeated = sorted({n for n in names if names.count(n) > 1})
         if repeated:
             raise ValueError(f"field names repeat: {repeated}")
+        for f in self.fields:
+            if f.evict_after_days is not None and f.evict_after_days < self.vocabulary.fit_days:
+                raise ValueError(
+                    f"evict_after_days {f.evict_after_days} of field {f.name!r} is below vocabulary.fit_days "
+                    f"{self.vocabulary.fit_days}: a value would be evicted and added at once; raise it"
+                )
         kinds = {f.name: f.kind for f in self.fields}
         for name in (self.sequence.item_field, *self.sequence.attributes):
             if kinds.get(name) != "categorical":

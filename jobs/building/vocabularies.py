@@ -11,15 +11,20 @@ from pyspark.sql import functions as F
 
 from jobs.building.impressions import IMPRESSIONS, ensure_ingested
 from jobs.transforms.encoding import VocabularyIndex, index_vocabulary
-from jobs.transforms.vocabulary import first_vocabulary, next_vocabulary
-from lake.reader import open_table, table_exists
+from jobs.transforms.vocabulary import (
+    as_version,
+    evicting_fields,
+    first_changes,
+    live_values,
+    next_changes,
+    stored_fields,
+)
 from lake.spark_writer import open_frame, publish, read_days
+from lake.vocabularies import VOCABULARIES, lineage_of, published_versions
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TableError
 
 log = logging.getLogger(__name__)
-
-VOCABULARIES = "vocabularies"
 
 
 def ensure_vocabulary(spark: SparkSession, dataset: DatasetSpec, ds: date) -> str:
@@ -40,14 +45,14 @@ def ensure_vocabulary(spark: SparkSession, dataset: DatasetSpec, ds: date) -> st
 
 def load_vocabulary(spark: SparkSession, dataset: DatasetSpec, version: str) -> VocabularyIndex:
     """One published version, ready to encode with."""
-    return index_vocabulary(_read_version(spark, dataset, version), dataset)
+    return index_vocabulary(live_values(read_changes(spark, dataset, version), dataset), dataset)
 
 
-def published_versions(dataset: DatasetSpec) -> set[str]:
-    """Versions that are in the table, from the Delta log alone."""
-    if not table_exists(dataset, VOCABULARIES):
-        return set()
-    return {p["vocabulary_version"] for p in open_table(dataset, VOCABULARIES).partitions()}
+def read_changes(spark: SparkSession, dataset: DatasetSpec, version: str) -> DataFrame:
+    """Rows of `vocabularies` that made a published version: those of its lineage up to it."""
+    came_with = F.col("first_version")
+    rows = open_frame(spark, dataset, VOCABULARIES)
+    return rows.where((came_with <= version) & came_with.endswith(f"-{lineage_of(version)}"))
 
 
 def missing_versions(dataset: DatasetSpec, ds: date, published: set[str]) -> list[date]:
@@ -70,18 +75,25 @@ def _build_version(spark: SparkSession, dataset: DatasetSpec, day: date) -> None
     impressions = read_days(spark, dataset, IMPRESSIONS, fit_days, raw)
     previous = dataset.vocabulary_version(day - timedelta(days=1))
     if previous is None:
-        rows = first_vocabulary(impressions, dataset, version)
+        rows = first_changes(impressions, dataset).localCheckpoint()  # counted before it is written
+        if stored_fields(dataset) and rows.isEmpty():
+            raise TableError(
+                f"vocabulary {version} of {dataset.name} is empty: no values on {fit_days[0]} .. {fit_days[-1]}; "
+                "move days.start in the data set's YAML to a day with rows"
+            )
     else:
-        rows = next_vocabulary(_read_version(spark, dataset, previous), impressions, dataset, version)
-    num_rows = publish(rows, dataset, VOCABULARIES, {"vocabulary_version": version})
-    if num_rows == 0:
-        raise TableError(
-            f"vocabulary {version} of {dataset.name} is empty: no values on {fit_days[0]} .. {fit_days[-1]}; "
-            "move days.start in the data set's YAML to a day with rows"
-        )
+        before = read_changes(spark, dataset, previous).localCheckpoint()  # read once, joined several times
+        rows = next_changes(before, impressions, _recent(spark, dataset, day), dataset, day)
+    num_rows = publish(as_version(rows, version), dataset, VOCABULARIES, {"first_version": version}) - 1
     seconds = time.monotonic() - started
-    log.info(f"vocabulary {version}: {num_rows} values, fitted on {fit_days[0]} .. {fit_days[-1]}, {seconds:.1f} s")
+    log.info(f"vocabulary {version}: {num_rows} changes, fitted on {fit_days[0]} .. {fit_days[-1]}, {seconds:.1f} s")
 
 
-def _read_version(spark: SparkSession, dataset: DatasetSpec, version: str) -> DataFrame:
-    return open_frame(spark, dataset, VOCABULARIES).where(F.col("vocabulary_version") == version)
+def _recent(spark: SparkSession, dataset: DatasetSpec, day: date) -> DataFrame | None:
+    """Impressions that keep values from being evicted by the version of `day`; None where no field evicts."""
+    fields = evicting_fields(dataset)
+    if not fields:
+        return None
+    days = dataset.days_before(day, max(f.evict_after_days or 0 for f in fields))
+    ensure_ingested(spark, dataset, days)
+    return read_days(spark, dataset, IMPRESSIONS, days, ["ds", *(f.raw_column for f in fields)])

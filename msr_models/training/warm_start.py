@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from msr_models.models.base import MultiScenarioModel
@@ -32,7 +33,7 @@ def carry_over(model: MultiScenarioModel, card: ModelCard, before: MultiScenario
     """Copy the weights of `before` into the fresh `model`, in place.
 
     Embedding rows go by (field, id), since a field's first row moves when the fields before it grow; ids that `before`
-    does not know keep the fresh rows. Everything else is copied whole.
+    does not know keep the fresh rows, and ids evicted since are left behind. Everything else is copied whole.
     Raises TrainingError that names both sides where the two are not of one model, options, lineage and scenarios.
     """
     require_same_model(card, card_before)
@@ -68,9 +69,10 @@ def require_same_model(card: ModelCard, before: ModelCard) -> None:
                 f"the checkpoint to start from has {what} {old!r}, this run has {new!r}; train the days before again "
                 f"with the settings of today, {REMEDY}"
             )
-    layouts = zip(card.layout.names, before.layout.num_rows, card.layout.num_rows, strict=True)
-    for name, old_rows, new_rows in layouts:
-        if old_rows > new_rows:
+    for f, name in enumerate(card.layout.names):
+        # Evicted ids leave no row behind; the largest id of all is then unknown here, and nothing can be compared
+        old_rows, new_rows = before.layout.num_rows[f], card.layout.num_rows[f]
+        if old_rows > new_rows and before.layout.has_all_ids(f) and card.layout.has_all_ids(f):
             raise TrainingError(
                 f"the checkpoint to start from knows {old_rows - 1} ids of field {name!r} (vocabulary "
                 f"{before.vocabulary_version}), this run {new_rows - 1} ({card.vocabulary_version}): ids are only ever "
@@ -90,9 +92,11 @@ def _tables(model: MultiScenarioModel) -> dict[str, FieldEmbedding]:
 
 
 def _carry_rows(table: FieldEmbedding, before: FieldEmbedding) -> None:
-    starts = zip(table.layout.row_starts, before.layout.row_starts, before.layout.num_rows, strict=True)
-    for start, start_before, rows in starts:
-        table.weight[start : start + rows] = before.weight[start_before : start_before + rows]
+    starts = zip(table.layout.row_starts, before.layout.row_starts, strict=True)
+    for f, (start, start_before) in enumerate(starts):
+        # Ids that were evicted since then have no row any more, new ones had none before
+        _, rows, rows_before = np.intersect1d(table.layout.ids_of(f), before.layout.ids_of(f), return_indices=True)
+        table.weight[start + torch.from_numpy(rows)] = before.weight[start_before + torch.from_numpy(rows_before)]
 
 
 def _scratch() -> str:
