@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from schemas.field_spec import EncodedField, FieldSpec, Name
 from schemas.pipeline_spec import SearchSpec, TrainingSpec
+from schemas.retain_spec import RetainSpec
 from schemas.source_spec import SourceSpec
 from schemas.spec import Spec
 from schemas.text import short_digest
@@ -140,6 +141,17 @@ class DatasetSpec(Spec):
     days: DaysSpec
     search: SearchSpec = SearchSpec()
     training: TrainingSpec = TrainingSpec()
+    retain: RetainSpec = RetainSpec()
+
+    @model_validator(mode="after")
+    def _features_stay_while_needed(self) -> DatasetSpec:
+        needed = max(self.training.window_days, self.search.window_days + self.search.every_days) + 1
+        if self.retain.features_days is not None and self.retain.features_days < needed:
+            raise ValueError(
+                f"retain.features_days {self.retain.features_days} is below {needed}, the days that the next training "
+                "and search read; raise it, or shorten their window_days"
+            )
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> DatasetSpec:

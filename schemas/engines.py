@@ -18,6 +18,7 @@ ENGINES: dict[str, Engine] = {
     "maintain_tables": "arrow",
     "needs_search": "arrow",
     "report": "arrow",
+    "runs": "arrow",
     "score_shared_instances": "torch",
     "search_shared_instances": "torch",
     "shared_sets": "arrow",

@@ -31,14 +31,20 @@ def ensure_vocabulary(spark: SparkSession, dataset: DatasetSpec, ds: date) -> st
     """The version that day `ds` uses, built (with the missing part of its chain) where it is not published.
 
     Only the fit days of missing versions are read, and ingested first where they are missing. Raises TableError where
-    `ds` lies before the first version or the first version would be empty.
+    `ds` lies before the first version, its version was removed by maintenance, or the first one would be empty.
     """
     version = dataset.vocabulary_version(ds)
     if version is None:
         raise TableError(
             f"{dataset.name} {ds} has no vocabulary; the first day with one is {dataset.first_feature_day}"
         )
-    for day in missing_versions(dataset, ds, published_versions(dataset)):
+    published = {v for v in published_versions(dataset) if lineage_of(v) == dataset.lineage}
+    if published and version < min(published) != dataset.vocabulary_version(dataset.first_feature_day):
+        raise TableError(
+            f"the vocabulary of {ds} was removed by maintenance (retain.features_days of {dataset.name}), the oldest "
+            f"one is {min(published)}; build later days, or remove the table vocabularies to build all versions again"
+        )
+    for day in missing_versions(dataset, ds, published):
         _build_version(spark, dataset, day)
     return version
 
