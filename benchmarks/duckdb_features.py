@@ -14,6 +14,7 @@ import duckdb
 
 from jobs.transforms.statistics import CTR_CENTRE, HIGHEST_ID, LOWEST_CTR, PRIOR_IMPRESSIONS
 from lake.reader import open_table
+from lake.vocabularies import VOCABULARIES, published_versions
 from schemas.dataset_spec import DatasetSpec
 from schemas.field_spec import FieldSpec
 
@@ -43,8 +44,9 @@ def _open(connection: duckdb.DuckDBPyConnection, dataset: DatasetSpec, ds: date,
     past = dataset.days_before(ds, dataset.statistics.lookback_days)
     for name, days in (("recent", recent), ("past", past), ("today", [ds])):
         connection.execute(f"CREATE VIEW {name} AS SELECT *, epoch_us(event_ts) AS ts FROM {files(days)}")
-    uris = open_table(dataset, "vocabularies").file_uris([("vocabulary_version", "=", version)])
-    connection.execute(f"CREATE TABLE vocabulary AS SELECT field, value, id FROM {_scan(uris)}")
+    versions = sorted(v for v in published_versions(dataset) if v <= version and v.endswith(dataset.lineage))
+    uris = open_table(dataset, VOCABULARIES).file_uris([("first_version", "in", versions)])
+    connection.execute(f"CREATE TABLE vocabulary AS SELECT field, value, id FROM {_scan(uris)} WHERE change = 'added'")
 
 
 def _scan(uris: Sequence[str]) -> str:

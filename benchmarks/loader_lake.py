@@ -51,13 +51,13 @@ def write_lake(dataset: DatasetSpec, days: Sequence[date], rows_per_day: int, be
     names = list(FIELD_SIZES)
     # A field's size is its largest id, so that one entry per field suffices
     vocabulary = {
-        "vocabulary_version": [version] * len(names),
+        "first_version": [version] * len(names),
         "field": names,
         "value": names,
         "id": pa.array(FIELD_SIZES.values(), pa.int32()),
-        "first_version": [version] * len(names),
+        "change": ["added"] * len(names),
     }
-    overwrite_partition(pa.table(vocabulary), dataset, "vocabularies", {"vocabulary_version": version})
+    overwrite_partition(pa.table(vocabulary), dataset, "vocabularies", {"first_version": version})
     for index, ds in enumerate(days):
         rng = np.random.default_rng([index, 5])
         sessions = max(1, rows_per_day // SESSION_ROWS)

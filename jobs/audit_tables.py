@@ -16,10 +16,10 @@ from pyspark.sql import functions as F
 from jobs.building.days import for_each_feature_day
 from jobs.building.impressions import IMPRESSIONS
 from jobs.building.sequences import SEQUENCES
-from jobs.building.vocabularies import VOCABULARIES
 from jobs.cli import StepArgs, StepOptions, run_step
 from lake.rows import write_rows
-from lake.spark_writer import open_frame, read_days
+from lake.spark_writer import read_days
+from lake.vocabularies import num_ids
 from schemas.dataset_spec import STATISTIC_IDS, DatasetSpec
 from schemas.errors import AuditFailedError
 from schemas.tables.audits import Audit
@@ -46,7 +46,7 @@ def audit_day(spark: SparkSession, dataset: DatasetSpec, ds: date) -> None:
 
     Raises TableError where a table is missing, AuditFailedError where something does not hold.
     """
-    sizes = vocabulary_sizes(spark, dataset, ds)
+    sizes = vocabulary_sizes(dataset, ds)
     findings = [_audit_features(spark, dataset, ds, sizes), _audit_sequences(spark, dataset, ds, sizes)]
     for finding in findings:
         _record(dataset, ds, finding)
@@ -59,11 +59,10 @@ def audit_day(spark: SparkSession, dataset: DatasetSpec, ds: date) -> None:
         )
 
 
-def vocabulary_sizes(spark: SparkSession, dataset: DatasetSpec, ds: date) -> dict[str, int]:
+def vocabulary_sizes(dataset: DatasetSpec, ds: date) -> dict[str, int]:
     """Largest id per field in the version that `ds` uses; statistics have a fixed number of bins."""
     version = dataset.vocabulary_version(ds)
-    ids = open_frame(spark, dataset, VOCABULARIES).where(F.col("vocabulary_version") == F.lit(version))
-    found = {row["field"]: row["size"] for row in ids.groupBy("field").agg(F.max("id").alias("size")).collect()}
+    found = num_ids(dataset, version) if version else {}
     return {f.name: STATISTIC_IDS - 1 if f.is_statistic else found.get(f.name, 0) for f in dataset.encoded_fields}
 
 

@@ -1,8 +1,9 @@
 """Build the vocabulary version that a day uses, and the earlier ones of its chain where they are missing.
 
 Version j is fitted on the vocabulary.fit_days days before its first day, keeps every id of version j-1 and appends new
-values. A published version never changes, even if the impressions that it was fitted on do. Days before the first
-version have no features, and this step writes nothing for them.
+values; where a field has evict_after_days, values that were not seen for so long lose their ids. A published version
+never changes, even if the impressions that it was fitted on do. Days before the first version have no features, and
+this step writes nothing for them.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from datetime import date
 from pyspark.sql import SparkSession
 
 from jobs.building.days import for_each_feature_day
-from jobs.building.vocabularies import ensure_vocabulary, published_versions
+from jobs.building.vocabularies import ensure_vocabulary
 from jobs.cli import StepArgs, StepOptions, run_step
+from lake.vocabularies import published_versions
 from schemas.dataset_spec import DatasetSpec
 
 log = logging.getLogger(__name__)

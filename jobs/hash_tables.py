@@ -166,7 +166,7 @@ def _zero(kind: pa.DataType) -> pa.Scalar:
 
 
 def _part_column(spec: TableSpec) -> str | None:
-    return next((c for c in ("ds", "vocabulary_version") if c in spec.partition_by), None)
+    return next((c for c in ("ds", "first_version") if c in spec.partition_by), None)
 
 
 def _is_wanted(part: str, days: Sequence[date]) -> bool:

@@ -1,4 +1,7 @@
-"""Compact the small files of every table and delete the files that no version in use needs.
+"""Remove what the YAML's `retain` lets go, compact small files, and delete the files that no version in use needs.
+
+`retain` counts days back from the newest published one: of runs, their predictions and weights, and of feature days.
+Kept runs (jobs.runs), those that they start from and each model's newest trained day stay.
 
 Kept whatever their age: the table versions that a training run's manifest or a shared-instance set names, so that both
 can be repeated. The log of a table with such versions is kept as long (delta.logRetentionDuration), or they could not
@@ -9,11 +12,10 @@ is tried again are younger. Running it again at once changes nothing.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
-from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,23 +25,21 @@ from deltalake.exceptions import CommitFailedError
 from pydantic import Field
 
 from jobs.cli import StepArgs, StepOptions, run_step
+from jobs.maintenance.needed import Needed, find_needed, pinned_versions
+from jobs.maintenance.retention import Removal, apply_retention, remove_orphans
+from jobs.maintenance.vocabulary_base import fold_vocabulary
 from lake.foreign import is_unwritable, naming_unwritable_features
 from lake.locations import artifacts_dir, table_uri
 from lake.reader import open_table, table_exists
-from lake.rows import read_rows
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TableError
 from schemas.tables import table_names
-from schemas.tables.shared_instance_sets import SharedSet
-from schemas.tables.training_runs import TrainingRun
 
 log = logging.getLogger(__name__)
 
 GROUP = "operators"
 LOG_RETENTION_KEY = "delta.logRetentionDuration"
 LOG_RETENTION = "interval 3650 days"
-# Keys of a manifest that name the table versions which a run read
-MANIFEST_KEYS: tuple[str, ...] = ("table_versions", "test_table_versions")
 
 
 class MaintainOptions(StepOptions):
@@ -66,28 +66,6 @@ class Maintained:
     bytes_after: int
     deleted: int
     pinned: int
-
-
-def pinned_versions(dataset: DatasetSpec) -> dict[str, set[int]]:
-    """Table -> versions that manifests of training runs and shared-instance sets name.
-
-    Raises TableError where one of them cannot be read: a version that might be pinned must not be deleted.
-    """
-    runs, sets = read_rows(dataset, TrainingRun), read_rows(dataset, SharedSet)
-    texts = [(f"{r.table}.manifest of {r.run_id!r}", r.manifest, MANIFEST_KEYS) for r in runs]
-    texts += [(f"{s.table}.table_versions of {s.shared_set_id!r}", s.table_versions, ()) for s in sets]
-    pinned: dict[str, set[int]] = defaultdict(set)
-    for place, text, keys in texts:
-        try:
-            named = json.loads(text)
-            for versions in [named[key] for key in keys] or [named]:
-                for table, version in versions.items():
-                    pinned[table].add(int(version))
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise TableError(
-                f"{place} names no table versions ({error!r}); nothing was deleted: fix or remove that row first"
-            ) from error
-    return dict(pinned)
 
 
 def maintain_table(
@@ -133,6 +111,16 @@ def remove_stale_states(folder: Path, retention_hours: int, *, dry_run: bool = F
     return len(stale), sum(stale)
 
 
+def retain(dataset: DatasetSpec, needed: Needed, retention_hours: int, *, dry_run: bool = False) -> list[Removal]:
+    """Remove what the YAML's `retain` lets go; with `dry_run` only list it."""
+    removals = apply_retention(dataset, needed, dry_run=dry_run)
+    first = needed.first_day(dataset.retain.features_days)
+    if first is not None:
+        folded = fold_vocabulary(dataset, date.fromisoformat(first), dry_run=dry_run)
+        removals += [folded] if folded else []
+    return removals + remove_orphans(dataset, needed, retention_hours, dry_run=dry_run)
+
+
 def step(args: StepArgs[MaintainOptions]) -> None:
     """Maintain all tables of the data set, then the saved states of trainings."""
     dataset, hours, dry_run = args.dataset, args.options.retention_hours, args.options.dry_run
@@ -140,7 +128,12 @@ def step(args: StepArgs[MaintainOptions]) -> None:
     tables = [t for t in table_names() if table_exists(dataset, t)]
     if not tables:
         raise TableError(f"data set {dataset.name} has no tables yet; run its steps first, or check MSR_LAKE_ROOT")
-    pinned = pinned_versions(dataset)
+    needed = find_needed(dataset)
+    expired = {run.run_id for run in needed.expired_runs(dataset.retain.runs_days)}
+    staying = replace(needed, runs=[run for run in needed.runs if run.run_id not in expired])
+    pinned = pinned_versions(dataset, staying)  # before anything is removed: it refuses what it cannot read
+    for removal in retain(dataset, needed, hours, dry_run=dry_run):
+        log.info(f"{removal.what}: {removal.bytes:,} bytes {verb}")
     for table in tables:
         done = maintain_table(dataset, table, pinned=pinned.get(table, set()), retention_hours=hours, dry_run=dry_run)
         log.info(

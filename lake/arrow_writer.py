@@ -5,6 +5,8 @@ The counterpart for Spark frames is `lake/spark_writer.py`; both make tables wit
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable, Schema, write_deltalake
@@ -42,6 +44,23 @@ def overwrite_partition(rows: pa.Table, dataset: DatasetSpec, table: str, partit
             lambda: write_deltalake(uri, fitted, mode="overwrite", predicate=predicate, schema_mode=None), _is_lost_race
         )
     return int(fitted.num_rows)
+
+
+def replace_partitions(rows: pa.Table, dataset: DatasetSpec, table: str, column: str, values: Sequence[str]) -> None:
+    """Replace several partitions of an existing table, those with `values` in `column`, in one transaction.
+
+    Raises TableError where the rows do not fit the table's spec or lie outside these partitions.
+    """
+    spec = get_table(table).for_dataset(dataset)
+    spec.require_partition(dict.fromkeys([column], ""))
+    fitted = _fit(rows, spec)
+    if outside := set(pc.unique(fitted[column]).to_pylist()) - set(values):
+        raise TableError(f"table {table}: rows have {column} {sorted(outside)}, which is not to be replaced")
+    listed = ", ".join(f"'{value}'" for value in values)
+    uri = table_uri(dataset, table)
+    commit_with_retries(
+        lambda: write_deltalake(uri, fitted, mode="overwrite", predicate=f"{column} IN ({listed})"), _is_lost_race
+    )
 
 
 def _fit(rows: pa.Table, spec: TableSpec) -> pa.Table:

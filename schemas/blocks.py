@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from schemas.audit_spec import AuditSpec
 from schemas.field_spec import FieldSpec, Name
 from schemas.pipeline_spec import SearchSpec, TrainingSpec
+from schemas.retain_spec import RetainSpec
 from schemas.source_spec import SourceSpec
 from schemas.spec import Spec
 
@@ -132,6 +133,17 @@ class DatasetBlocks(Spec):
     audit: AuditSpec = AuditSpec()
     search: SearchSpec = SearchSpec()
     training: TrainingSpec = TrainingSpec()
+    retain: RetainSpec = RetainSpec()
+
+    @model_validator(mode="after")
+    def _features_stay_while_needed(self) -> DatasetBlocks:
+        needed = max(self.training.window_days, self.search.window_days + self.search.every_days) + 1
+        if self.retain.features_days is not None and self.retain.features_days < needed:
+            raise ValueError(
+                f"retain.features_days {self.retain.features_days} is below {needed}, the days that the next training "
+                "and search read; raise it, or shorten their window_days"
+            )
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> DatasetBlocks:
@@ -139,6 +151,12 @@ class DatasetBlocks(Spec):
         repeated = sorted({n for n in names if names.count(n) > 1})
         if repeated:
             raise ValueError(f"field names repeat: {repeated}")
+        for f in self.fields:
+            if f.evict_after_days is not None and f.evict_after_days < self.vocabulary.fit_days:
+                raise ValueError(
+                    f"evict_after_days {f.evict_after_days} of field {f.name!r} is below vocabulary.fit_days "
+                    f"{self.vocabulary.fit_days}: a value would be evicted and added at once; raise it"
+                )
         kinds = {f.name: f.kind for f in self.fields}
         for name in (self.sequence.item_field, *self.sequence.attributes):
             if kinds.get(name) != "categorical":

@@ -20,6 +20,7 @@ ENGINES: dict[str, Engine] = {
     "plan": "arrow",
     "quarantine": "arrow",
     "report": "arrow",
+    "runs": "arrow",
     "score_shared_instances": "torch",
     "search_shared_instances": "torch",
     "shared_sets": "arrow",

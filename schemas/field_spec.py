@@ -38,6 +38,22 @@ class FieldSpec(Spec):
     separator: str = Field(default=" ", description="multi_valued: splits a text column")
     max_values: int = Field(default=1, ge=1, le=64, description="multi_valued: values kept per row")
     since: date | None = Field(default=None, description="first day with the field; unknown on the days before")
+    max_ids: int | None = Field(
+        default=None,
+        ge=1,
+        description="values that may have an id at a time; of new values the most frequent ones get the free places",
+    )
+    evict_after_days: int | None = Field(
+        default=None,
+        ge=1,
+        description="a value without an impression on so many days before a version has no id from that version on",
+    )
+    hash_buckets: int | None = Field(
+        default=None,
+        ge=1,
+        le=2**31 - 2,
+        description="no vocabulary: a value's id is 1 + hash(value) mod so many",
+    )
 
     @model_validator(mode="after")
     def _fits_kind(self) -> FieldSpec:
@@ -46,6 +62,22 @@ class FieldSpec(Spec):
         if (self.kind == "multi_valued") != (self.max_values > 1):
             raise ValueError("kind multi_valued needs max_values above 1, and only multi_valued may have it")
         return self
+
+    @model_validator(mode="after")
+    def _bounds_go_together(self) -> FieldSpec:
+        bounds = [name for name in ("max_ids", "evict_after_days", "hash_buckets") if getattr(self, name) is not None]
+        if self.kind == "numeric" and bounds:
+            raise ValueError(f"{bounds[0]} has no effect on kind numeric, whose ids are bins; leave it out")
+        if self.hash_buckets is not None:
+            others = [*(name for name in bounds if name != "hash_buckets"), *["min_count"] * (self.min_count > 1)]
+            if others:
+                raise ValueError(f"{others[0]} has no effect with hash_buckets, which keeps no values; drop either")
+        return self
+
+    @property
+    def is_hashed(self) -> bool:
+        """Whether ids are hashes, so that the vocabulary has no rows of the field."""
+        return self.hash_buckets is not None
 
     @property
     def raw_column(self) -> str:

@@ -11,43 +11,59 @@ from pyspark.sql import functions as F
 
 from jobs.building.impressions import IMPRESSIONS, ensure_ingested
 from jobs.transforms.encoding import VocabularyIndex, index_vocabulary
-from jobs.transforms.vocabulary import first_vocabulary, next_vocabulary
-from lake.reader import open_table, table_exists
+from jobs.transforms.vocabulary import (
+    as_version,
+    evicting_fields,
+    first_changes,
+    live_values,
+    next_changes,
+    stored_fields,
+)
+from lake.provenance import record
+from lake.rows import read_rows
 from lake.spark_writer import open_frame, publish, read_days
+from lake.vocabularies import VOCABULARIES, fingerprint_of, lineage_of, published_versions
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TableError
+from schemas.provenance import MadeOf, settings_of
+from schemas.tables.provenance import Provenance
 
 log = logging.getLogger(__name__)
-
-VOCABULARIES = "vocabularies"
 
 
 def ensure_vocabulary(spark: SparkSession, dataset: DatasetSpec, ds: date) -> str:
     """The version that day `ds` uses, built (with the missing part of its chain) where it is not published.
 
     Only the fit days of missing versions are read, and ingested first where they are missing. Raises TableError where
-    `ds` lies before the first version or the first version would be empty.
+    `ds` lies before the first version, its version was removed by maintenance, or the first one would be empty.
     """
     version = dataset.vocabulary_version(ds)
     if version is None:
         raise TableError(
             f"{dataset.name} {ds} has no vocabulary; the first day with one is {dataset.first_feature_day}"
         )
-    for day in missing_versions(dataset, ds, published_versions(dataset)):
+    published = {v for v in published_versions(dataset) if lineage_of(v) == dataset.lineage}
+    if published and version < min(published) != dataset.vocabulary_version(dataset.first_feature_day):
+        raise TableError(
+            f"the vocabulary of {ds} was removed by maintenance (retain.features_days of {dataset.name}), the oldest "
+            f"one is {min(published)}; build later days, or remove the table vocabularies to build all versions again"
+        )
+    for day in missing_versions(dataset, ds, published):
         _build_version(spark, dataset, day)
+    _require_same_late_fields(dataset, ds, version)
     return version
 
 
 def load_vocabulary(spark: SparkSession, dataset: DatasetSpec, version: str) -> VocabularyIndex:
     """One published version, ready to encode with."""
-    return index_vocabulary(_read_version(spark, dataset, version), dataset)
+    return index_vocabulary(live_values(read_changes(spark, dataset, version), dataset), dataset)
 
 
-def published_versions(dataset: DatasetSpec) -> set[str]:
-    """Versions that are in the table, from the Delta log alone."""
-    if not table_exists(dataset, VOCABULARIES):
-        return set()
-    return {p["vocabulary_version"] for p in open_table(dataset, VOCABULARIES).partitions()}
+def read_changes(spark: SparkSession, dataset: DatasetSpec, version: str) -> DataFrame:
+    """Rows of `vocabularies` that made a published version: those of its lineage up to it."""
+    came_with = F.col("first_version")
+    rows = open_frame(spark, dataset, VOCABULARIES)
+    return rows.where((came_with <= version) & came_with.endswith(f"-{lineage_of(version)}"))
 
 
 def missing_versions(dataset: DatasetSpec, ds: date, published: set[str]) -> list[date]:
@@ -68,20 +84,57 @@ def _build_version(spark: SparkSession, dataset: DatasetSpec, day: date) -> None
     ensure_ingested(spark, dataset, fit_days)
     raw = [f.raw_column for f in dataset.fields]
     impressions = read_days(spark, dataset, IMPRESSIONS, fit_days, raw)
+    so_far = dataset.on(fit_days[-1])
     previous = dataset.vocabulary_version(day - timedelta(days=1))
     if previous is None:
-        rows = first_vocabulary(impressions, dataset, version)
+        rows = first_changes(impressions, so_far).localCheckpoint()  # counted before it is written
+        if stored_fields(so_far) and rows.isEmpty():
+            raise TableError(
+                f"vocabulary {version} of {dataset.name} is empty: no values on {fit_days[0]} .. {fit_days[-1]}; "
+                "move days.start in the data set's YAML to a day with rows"
+            )
     else:
-        rows = next_vocabulary(_read_version(spark, dataset, previous), impressions, dataset, version)
-    num_rows = publish(rows, dataset, VOCABULARIES, {"vocabulary_version": version})
-    if num_rows == 0:
-        raise TableError(
-            f"vocabulary {version} of {dataset.name} is empty: no values on {fit_days[0]} .. {fit_days[-1]}; "
-            "move days.start in the data set's YAML to a day with rows"
-        )
+        before = read_changes(spark, dataset, previous).localCheckpoint()  # read once, joined several times
+        rows = next_changes(before, impressions, _recent(spark, dataset, day), so_far, day)
+    late = _late_fields(dataset, fit_days[-1])
+    fingerprint = record(dataset, late) if late.settings else ""
+    num_rows = publish(as_version(rows, version, fingerprint), dataset, VOCABULARIES, {"first_version": version}) - 1
     seconds = time.monotonic() - started
-    log.info(f"vocabulary {version}: {num_rows} values, fitted on {fit_days[0]} .. {fit_days[-1]}, {seconds:.1f} s")
+    log.info(f"vocabulary {version}: {num_rows} changes, fitted on {fit_days[0]} .. {fit_days[-1]}, {seconds:.1f} s")
 
 
-def _read_version(spark: SparkSession, dataset: DatasetSpec, version: str) -> DataFrame:
-    return open_frame(spark, dataset, VOCABULARIES).where(F.col("vocabulary_version") == version)
+def _late_fields(dataset: DatasetSpec, fit_day: date) -> MadeOf:
+    """What a version with this last fit day says of fields with `since`: its lineage leaves them out."""
+    settings = settings_of(dataset, VOCABULARIES, fit_day)
+    names = tuple(f"fields.{f.name}." for f in dataset.fields if f.since is not None)
+    return MadeOf(table=VOCABULARIES, settings={k: v for k, v in settings.items() if k.startswith(names)})
+
+
+def _require_same_late_fields(dataset: DatasetSpec, ds: date, version: str) -> None:
+    """Raises TableError where a field with `since` has ids already that were given by another definition of it."""
+    day = dataset.vocabulary_day(ds)
+    assert day is not None
+    planned = _late_fields(dataset, day - timedelta(days=1))
+    recorded = fingerprint_of(dataset, version)
+    if recorded == (planned.fingerprint if planned.settings else ""):
+        return
+    rows = read_rows(dataset, Provenance, filters={"fingerprint": recorded}) if recorded else []
+    before = rows[0].made_of.settings if rows else {}
+    differ = [k for k in sorted(before | planned.settings) if before.get(k) != planned.settings.get(k)]
+    shown = ", ".join(
+        f"{k} was {before.get(k, 'not set')!r}, the YAML says {planned.settings.get(k)!r}" for k in differ
+    )
+    raise TableError(
+        f"vocabulary {version} of {dataset.name} was made with other fields: {shown}; ids that a field has given out "
+        "stay, so undo the change, or give the changed field a new name with a later `since`"
+    )
+
+
+def _recent(spark: SparkSession, dataset: DatasetSpec, day: date) -> DataFrame | None:
+    """Impressions that keep values from being evicted by the version of `day`; None where no field evicts."""
+    fields = evicting_fields(dataset)
+    if not fields:
+        return None
+    days = dataset.days_before(day, max(f.evict_after_days or 0 for f in fields))
+    ensure_ingested(spark, dataset, days)
+    return read_days(spark, dataset, IMPRESSIONS, days, ["ds", *(f.raw_column for f in fields)])

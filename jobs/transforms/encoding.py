@@ -67,6 +67,18 @@ def multi_valued_ids(frame: DataFrame, index: VocabularyIndex, field: FieldSpec,
     return known.groupBy(raw).agg(ids.alias(id_column))
 
 
+def hash_id(value: Column, buckets: int) -> Column:
+    """Id (int32) of a value of a field with hash_buckets; 0 for null."""
+    bucket = F.pmod(F.xxhash64(value), F.lit(buckets).cast("long"))
+    return F.when(value.isNull(), F.lit(0)).otherwise(F.lit(1) + bucket).cast("int")
+
+
+def hash_ids(raw: Column, buckets: int, max_values: int) -> Column:
+    """Ids of a list: distinct, in the list's order, at most max_values."""
+    ids = F.transform(F.coalesce(raw, F.array().cast("array<string>")), lambda value: hash_id(value, buckets))
+    return F.slice(F.array_remove(F.array_distinct(ids), 0), 1, max_values)
+
+
 def known_or_zero(id_column: str) -> Column:
     """A joined id (int32); 0 where the value was null or unknown."""
     return F.coalesce(F.col(id_column), F.lit(0)).cast("int")

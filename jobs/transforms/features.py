@@ -9,6 +9,8 @@ from jobs.transforms.encoding import (
     VocabularyIndex,
     bin_id,
     categorical_ids,
+    hash_id,
+    hash_ids,
     known_or_none,
     known_or_zero,
     multi_valued_ids,
@@ -51,9 +53,9 @@ def scenario_features(
 
 
 def _lookup(impressions: DataFrame, index: VocabularyIndex, field: FieldSpec) -> DataFrame | None:
-    """Raw value -> f_<name> (null where unknown); None for a number, which needs no join."""
+    """Raw value -> f_<name> (null where unknown); None for numbers and hashes, which need no join."""
     column = f"f_{field.name}"
-    if field.kind == "numeric":
+    if field.kind == "numeric" or field.is_hashed:
         return None
     if field.kind == "multi_valued":
         return multi_valued_ids(impressions, index, field, column)
@@ -63,7 +65,10 @@ def _lookup(impressions: DataFrame, index: VocabularyIndex, field: FieldSpec) ->
 def _encoded(index: VocabularyIndex, field: FieldSpec) -> Column:
     column = f"f_{field.name}"
     if field.kind == "numeric":
-        return bin_id(F.col(field.raw_column), index.lower_edges[field.name])
+        return bin_id(F.col(field.raw_column), index.lower_edges.get(field.name, ()))
+    if field.hash_buckets is not None:
+        raw, buckets = F.col(field.raw_column), field.hash_buckets
+        return hash_ids(raw, buckets, field.max_values) if field.kind == "multi_valued" else hash_id(raw, buckets)
     return known_or_none(column) if field.kind == "multi_valued" else known_or_zero(column)
 
 

@@ -7,7 +7,7 @@ from datetime import date
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from jobs.transforms.encoding import VocabularyIndex, categorical_ids, known_or_zero
+from jobs.transforms.encoding import VocabularyIndex, categorical_ids, hash_id, known_or_zero
 from schemas.dataset_spec import DatasetSpec
 from schemas.table_spec import FINGERPRINT
 from schemas.tables.behaviour_sequences import TABLE
@@ -60,8 +60,12 @@ def _behaviours(recent: DataFrame, index: VocabularyIndex, dataset: DatasetSpec)
     if dataset.sequence.behaviour == "positive":
         recent = recent.where(F.col("label") == 1)
     item, attributes = dataset.sequence.item_field, dataset.sequence.attributes
-    rows = recent
+    rows, fields = recent, {f.name: f for f in dataset.fields}
     for column, name in {"_item": item, **{f"f_{name}": name for name in attributes}}.items():
+        buckets = fields[name].hash_buckets
+        if buckets is not None:
+            rows = rows.withColumn(column, hash_id(F.col(f"x_{name}"), buckets))
+            continue
         rows = rows.join(categorical_ids(index, name, f"x_{name}", column), f"x_{name}", "left")
     return rows.select(
         "user_id",

@@ -8,7 +8,14 @@ from datetime import date
 from itertools import accumulate
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from lake import reader as lake_reader
+from lake.vocabularies import VOCABULARIES, largest_ids, published_versions, read_changes
+from lake.vocabularies import live as live_rows
+from msr_models.data.columns import Array
 from schemas.commands import command
 from schemas.dataset_spec import STATISTIC_IDS, DatasetSpec
 from schemas.errors import TrainingError
@@ -19,6 +26,9 @@ class FieldLayout:
     """Fields in slot order. Field f owns slots [slot_starts[f], slot_starts[f] + num_slots[f]) of `slot_ids_BS` and
     rows [row_starts[f], row_starts[f] + num_rows[f]) of the embedding table; its row 0 is out of vocabulary.
     Behaviours use the rows of field `item_field`.
+
+    live: of each field that evicts values, the ids that have rows, as ranges [first, end) in ascending order; empty for
+    other fields, where every id up to num_rows - 1 has one, and altogether where no field evicts.
     """
 
     names: tuple[str, ...]
@@ -26,6 +36,7 @@ class FieldLayout:
     num_rows: tuple[int, ...]
     item_field: int
     hist_length: int
+    live: tuple[tuple[tuple[int, int], ...], ...] = ()
 
     @property
     def num_fields(self) -> int:
@@ -63,9 +74,40 @@ class FieldLayout:
             hist_length=self.hist_length,
         )
 
+    def has_all_ids(self, f: int) -> bool:
+        """Whether id and row are the same in field f: it does not evict."""
+        return not (self.live and self.live[f])
+
+    def ids_of(self, f: int) -> Array:
+        """int64: the id of each row of field f, ascending; the first one is 0."""
+        if self.has_all_ids(f):
+            return np.arange(self.num_rows[f])
+        return np.concatenate([np.zeros(1, np.int64), *(np.arange(first, end) for first, end in self.live[f])])
+
+    def row_of_id(self, f: int) -> Array:
+        """int64: the row of each id of field f, 0 for ids without one."""
+        ids = self.ids_of(f)
+        rows = np.zeros(ids[-1] + 1, np.int64)
+        rows[ids] = np.arange(len(ids))
+        return rows
+
+    def rows_of(self, ids_NS: Array) -> Array:
+        """Rows, within each slot's field, of slot ids that lie inside the layout's vocabulary; 0 for evicted ids."""
+        rows_NS = ids_NS.copy()
+        for f in range(self.num_fields):
+            if not self.has_all_ids(f):
+                rows, start = self.row_of_id(f), self.slot_starts[f]
+                slots = slice(start, start + self.num_slots[f])
+                ids = ids_NS[:, slots]
+                rows_NS[:, slots] = rows[np.where(ids < len(rows), ids, 0)]
+        return rows_NS
+
     def to_dict(self) -> dict[str, Any]:
         """For JSON metadata; `from_dict` reads it back."""
-        return asdict(self)
+        raw = asdict(self)
+        if not self.live:
+            del raw["live"]
+        return raw
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> FieldLayout:
@@ -76,6 +118,7 @@ class FieldLayout:
             num_rows=tuple(raw["num_rows"]),
             item_field=int(raw["item_field"]),
             hist_length=int(raw["hist_length"]),
+            live=tuple(tuple((int(first), int(end)) for first, end in ranges) for ranges in raw.get("live", ())),
         )
 
 
@@ -103,24 +146,46 @@ def layout_for(
 
     Raises TrainingError when that version is not in `vocabularies`.
     """
-    rows = lake_reader.read_table(
-        dataset,
-        "vocabularies",
-        columns=["field", "id"],
-        filters={"vocabulary_version": vocabulary_version},
-        version=table_version,
-    )
-    if rows.num_rows == 0:
+    changes = _changes(dataset, vocabulary_version, table_version)
+    largest, evicting = largest_ids(dataset, changes), [f.name for f in dataset.fields if f.evict_after_days]
+    # A statistic's bins are 0 .. STATISTIC_IDS at most; one row more than needed is cheaper than one too few.
+    fields = dataset.encoded_fields_on(ds)
+    num_rows = [(STATISTIC_IDS if f.is_statistic else largest.get(f.name, 0)) + 1 for f in fields]
+    live: list[tuple[tuple[int, int], ...]] = [()] * len(num_rows)
+    if evicting:
+        values = live_rows(changes)
+        for i, f in enumerate(fields):
+            if f.name in evicting:
+                ids = np.sort(values.filter(pc.equal(values["field"], f.name))["id"].to_numpy())
+                num_rows[i], live[i] = len(ids) + 1, _ranges(ids)
+    layout = replace(smallest_layout(dataset, ds), num_rows=tuple(num_rows))
+    return replace(layout, live=tuple(live)) if any(live) else layout
+
+
+def largest_ids_of(
+    dataset: DatasetSpec, vocabulary_version: str, table_version: int | None = None, ds: date = date.max
+) -> tuple[int, ...]:
+    """The largest id that rows of the version or an earlier one may have, of each encoded field known on `ds`."""
+    largest = largest_ids(dataset, _changes(dataset, vocabulary_version, table_version))
+    return tuple(STATISTIC_IDS if f.is_statistic else largest.get(f.name, 0) for f in dataset.encoded_fields_on(ds))
+
+
+def _changes(dataset: DatasetSpec, vocabulary_version: str, table_version: int | None) -> pa.Table:
+    lake_reader.open_table(dataset, VOCABULARIES, table_version)  # named where it does not exist
+    changes = read_changes(dataset, vocabulary_version, ["field", "id", "change"], table_version)
+    if vocabulary_version not in published_versions(dataset, table_version):
         build = command("build_vocabularies", dataset, f"--ds {_first_day(vocabulary_version)}")
         raise TrainingError(
             f"vocabulary version {vocabulary_version!r} is not in {dataset.name}/vocabularies; run: {build}"
         )
-    largest = rows.group_by("field").aggregate([("id", "max")])
-    max_id = {f: int(i) for f, i in zip(largest["field"].to_pylist(), largest["id_max"].to_pylist(), strict=True)}
-    # A statistic's bins are 0 .. STATISTIC_IDS at most; one row more than needed is cheaper than one too few.
-    fields = dataset.encoded_fields_on(ds)
-    num_rows = tuple((STATISTIC_IDS if f.is_statistic else max_id.get(f.name, 0)) + 1 for f in fields)
-    return replace(smallest_layout(dataset, ds), num_rows=num_rows)
+    return changes
+
+
+def _ranges(ids: Array) -> tuple[tuple[int, int], ...]:
+    """Ascending ids as ranges [first, end)."""
+    breaks = np.flatnonzero(np.diff(ids) != 1) + 1
+    parts = zip([0, *breaks], [*breaks, len(ids)], strict=True) if len(ids) else ()
+    return tuple((int(ids[start]), int(ids[end - 1]) + 1) for start, end in parts)
 
 
 def newest_version(dataset: DatasetSpec, found: set[str], where: str) -> str:

@@ -19,7 +19,7 @@ from lake.rows import read_rows
 from msr_models.data.columns import Array, numbers, padded_lists
 from msr_models.data.digest import RowDigest, row_keys
 from msr_models.data.histories import SEQUENCES, Histories, Sessions
-from msr_models.data.layout import FieldLayout, layout_for, newest_version
+from msr_models.data.layout import FieldLayout, largest_ids_of, layout_for, newest_version
 from msr_models.sets.feature_files import MASKS
 from msr_models.sets.masks import Ranks
 from schemas.commands import command, day_options
@@ -170,7 +170,7 @@ class WindowReader:
         """
         newest = max(self._versions_found)
         layout = layout_for(self.dataset, newest, self.table_versions["vocabularies"], self._known_on)
-        self._check_ids(layout)
+        self._check_ids(layout, newest)
         mask_fingerprint = None
         if self._ranks:
             self._ranks.require_complete()
@@ -225,9 +225,12 @@ class WindowReader:
             at += f.max_values
         return slots_NS
 
-    def _check_ids(self, layout: FieldLayout) -> None:
+    def _check_ids(self, layout: FieldLayout, newest: str) -> None:
+        largest = tuple(rows - 1 for rows in layout.num_rows)
+        if layout.live:  # earlier days may have ids that were evicted since
+            largest = largest_ids_of(self.dataset, newest, self.table_versions["vocabularies"], self._known_on)
         for i, f in enumerate(self._fields):
-            low, high, size = int(self._low_F[i]), int(self._high_F[i]), layout.num_rows[i]
+            low, high, size = int(self._low_F[i]), int(self._high_F[i]), largest[i] + 1
             if low < 0 or high >= size:
                 raise TrainingError(
                     f"{self.dataset.name}/{FEATURES}, {f.column}: id {low if low < 0 else high} lies outside "

@@ -67,7 +67,7 @@ def seen_elsewhere(
 def features_seen_elsewhere(window: Window) -> tuple[Ints, Ints]:
     """Per row and field, [N, F]: (ids that also occur in another scenario, all ids)."""
     layout = window.layout
-    ids_NS = window.slot_ids_NS.cpu().numpy().astype(np.int64)
+    ids_NS = layout.rows_of(window.slot_ids_NS.cpu().numpy().astype(np.int64))
     scenario_N = window.scenario_N.cpu().numpy().astype(np.int64)
     starts_S = np.repeat(layout.row_starts, layout.num_slots)
     rows_NS = ids_NS + starts_S

@@ -11,14 +11,15 @@ from torch import Tensor, nn
 from msr_models.data.batch import Batch
 from msr_models.data.layout import FieldLayout
 from msr_models.modules.dense import xavier_uniform_
+from msr_models.modules.id_rows import IdRows
 
 
 class FieldEmbedding(nn.Module):
     """Slot ids [B, S] -> one vector of width D per field, in field order.
 
     Id 0 of a single-valued field is a trainable out-of-vocabulary row. In a multi-valued field and in behaviours it is
-    padding, which no mean counts (the mean of nothing is zeros). Ids beyond the table, of a newer vocabulary than the
-    model's, count as 0. Initial weights: Xavier-uniform per field.
+    padding, which no mean counts (the mean of nothing is zeros). Ids without a row (evicted, or of a newer vocabulary
+    than the model's) count as 0. Initial weights: Xavier-uniform per field.
     row_gradient, set by the trainer's optimiser: the gradient is a sparse tensor of the rows that were looked up
     (padding may count as id 0) instead of a tensor of the table's size.
     """
@@ -35,6 +36,7 @@ class FieldEmbedding(nn.Module):
         with torch.no_grad():
             for start, rows in zip(layout.row_starts, layout.num_rows, strict=True):
                 xavier_uniform_(self.weight[start : start + rows], rows + width, generator)
+        self.id_rows = IdRows(layout)
         slots = torch.tensor(layout.num_slots)
         self.register_buffer(
             "slot_row_start_S",
@@ -49,8 +51,7 @@ class FieldEmbedding(nn.Module):
 
     def fields(self, batch: Batch) -> Tensor:
         """[B, F, D]."""
-        ids_BS = batch.slot_ids_BS
-        ids_BS = torch.where(ids_BS < self.slot_num_rows_S, ids_BS, 0)
+        ids_BS = self._slot_rows(batch.slot_ids_BS)
         e_BSD = self._look_up(ids_BS + self.slot_row_start_S)
         if self.layout.total_slots == self.layout.num_fields:
             return e_BSD
@@ -86,9 +87,18 @@ class FieldEmbedding(nn.Module):
         vectors: Tensor = _LookUp.apply(self.weight, rows.long())  # type: ignore[no-untyped-call]  # untyped in torch
         return vectors
 
+    def _slot_rows(self, ids_BS: Tensor) -> Tensor:
+        """Rows within each slot's field."""
+        rows_BS = torch.where(ids_BS < self.slot_num_rows_S, ids_BS, 0)
+        for f in self.id_rows.mapped:
+            start = self.layout.slot_starts[f]
+            slots = slice(start, start + self.layout.num_slots[f])
+            rows_BS[:, slots] = self.id_rows(ids_BS[:, slots], f)
+        return rows_BS
+
     def _history_ids(self, batch: Batch) -> Tensor:
-        ids_BL = batch.hist_item_ids_BL
-        return torch.where(ids_BL < self.layout.num_rows[self.layout.item_field], ids_BL, 0)
+        rows_BL: Tensor = self.id_rows(batch.hist_item_ids_BL, self.layout.item_field)
+        return rows_BL
 
 
 class _LookUp(torch.autograd.Function):

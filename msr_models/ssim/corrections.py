@@ -7,6 +7,7 @@ from torch import Tensor
 
 from msr_models.data.batch import Batch
 from msr_models.data.layout import FieldLayout
+from msr_models.modules.id_rows import IdRows
 
 
 class WideCorrections:
@@ -21,19 +22,20 @@ class WideCorrections:
 
     def __init__(self, layout: FieldLayout, num_scenarios: int, device: torch.device) -> None:
         self.slots = [
-            (slot, start, rows)
-            for slot, slots, start, rows in zip(
-                layout.slot_starts, layout.num_slots, layout.row_starts, layout.num_rows, strict=True
+            (f, slot, start, rows)
+            for f, (slot, slots, start, rows) in enumerate(
+                zip(layout.slot_starts, layout.num_slots, layout.row_starts, layout.num_rows, strict=True)
             )
             if slots == 1
         ]
+        self.id_rows = IdRows(layout).to(device)
         self.weight_RK = torch.zeros(layout.total_rows, num_scenarios, device=device)
 
     def fit(self, own_logits_N: Tensor, label_N: Tensor, scenario_N: Tensor, slot_ids_NS: Tensor) -> None:
         """Fit from each row's logit in its own tower [N], field after field on what residuals are left."""
         logits_N, num_scenarios = own_logits_N.double(), self.weight_RK.shape[1]
-        for slot, start, rows in self.slots:
-            ids_N = _known(slot_ids_NS[:, slot], rows)
+        for f, slot, start, rows in self.slots:
+            ids_N = self.id_rows(slot_ids_NS[:, slot], f).long()
             cell_N = scenario_N * rows + ids_N
             p_N = logits_N.sigmoid()
             residual_KR = _sums(label_N - p_N, cell_N, num_scenarios, rows)
@@ -47,14 +49,9 @@ class WideCorrections:
     def of_batch(self, batch: Batch) -> Tensor:
         """Corrections [B, K] of every tower's logit."""
         total_BK = self.weight_RK.new_zeros(len(batch), self.weight_RK.shape[1])
-        for slot, start, rows in self.slots:
-            total_BK += self.weight_RK.index_select(0, start + _known(batch.slot_ids_BS[:, slot], rows))
+        for f, slot, start, _ in self.slots:
+            total_BK += self.weight_RK.index_select(0, start + self.id_rows(batch.slot_ids_BS[:, slot], f).long())
         return total_BK
-
-
-def _known(ids: Tensor, rows: int) -> Tensor:
-    """Ids beyond the table count as out of vocabulary."""
-    return torch.where(ids < rows, ids, 0).long()
 
 
 def _sums(values_N: Tensor, cell_N: Tensor, num_scenarios: int, rows: int) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -45,10 +46,10 @@ def carry_over(
     """Copy the weights of `before` into the fresh `model`, in place.
 
     Embedding rows go by (field, id), since a field's first row moves when the fields before it grow; ids that `before`
-    does not know keep the fresh rows. Everything else is copied whole; appended scenarios and fields that came in as
-    msr_models/training/growth.py says, new scenarios from start_scenario where one is named.
-    Raises TrainingError that names both sides where the two are not of one model, options and lineage, or where
-    scenarios or fields did not only grow.
+    does not know keep the fresh rows, and ids evicted since are left behind. Everything else is copied whole; appended
+    scenarios and fields that came in as msr_models/training/growth.py says, new scenarios from start_scenario where one
+    is named. Raises TrainingError that names both sides where the two are not of one model, options and lineage, or
+    where scenarios or fields did not only grow.
     """
     require_same_model(card, card_before)
     if card.num_scenarios > card_before.num_scenarios and card.layout.names != card_before.layout.names:
@@ -118,10 +119,11 @@ def require_same_model(card: ModelCard, before: ModelCard) -> None:
                 f"the checkpoint to start from has {what} {old!r}, this run has {new!r}; train the days before again "
                 f"with the settings of today, {REMEDY}"
             )
-    rows = dict(zip(card.layout.names, card.layout.num_rows, strict=True))
-    for name, old_rows in zip(before.layout.names, before.layout.num_rows, strict=True):
-        new_rows = rows[name]
-        if old_rows > new_rows:
+    for f, name in enumerate(before.layout.names):
+        now = card.layout.names.index(name)
+        # Evicted ids leave no row behind; the largest id of all is then unknown here, and nothing can be compared
+        old_rows, new_rows = before.layout.num_rows[f], card.layout.num_rows[now]
+        if old_rows > new_rows and before.layout.has_all_ids(f) and card.layout.has_all_ids(now):
             raise TrainingError(
                 f"the checkpoint to start from knows {old_rows - 1} ids of field {name!r} (vocabulary "
                 f"{before.vocabulary_version}), this run {new_rows - 1} ({card.vocabulary_version}): ids are only ever "
@@ -142,10 +144,12 @@ def _tables(model: MultiScenarioModel) -> dict[str, FieldEmbedding]:
 
 def _carry_rows(table: FieldEmbedding, before: FieldEmbedding, weight: Tensor) -> None:
     """weight: the rows of `before` with the columns of `table`."""
-    starts = dict(zip(table.layout.names, table.layout.row_starts, strict=True))
-    layout = before.layout
-    for name, start_before, rows in zip(layout.names, layout.row_starts, layout.num_rows, strict=True):
-        table.weight[starts[name] : starts[name] + rows] = weight[start_before : start_before + rows]
+    for old, name in enumerate(before.layout.names):
+        new = table.layout.names.index(name)
+        start, start_before = table.layout.row_starts[new], before.layout.row_starts[old]
+        # Ids that were evicted since then have no row any more, new ones had none before
+        _, rows, rows_before = np.intersect1d(table.layout.ids_of(new), before.layout.ids_of(old), return_indices=True)
+        table.weight[start + torch.from_numpy(rows)] = weight[start_before + torch.from_numpy(rows_before)]
 
 
 def _scratch() -> str:

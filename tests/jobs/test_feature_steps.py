@@ -12,6 +12,7 @@ from jobs import audit_tables, build_behaviour_sequences, build_scenario_feature
 from jobs.hash_tables import hash_lake
 from lake.arrow_writer import overwrite_partition
 from lake.reader import published_days, read_table
+from lake.vocabularies import read_vocabulary
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TableError
 from tests.support import feature_oracle as oracle
@@ -43,7 +44,7 @@ def log(spark: SparkSession, module_lake: Path, dataset: DatasetSpec) -> oracle.
 def test_vocabularies_are_those_of_days_in_order(log: oracle.Log, dataset: DatasetSpec, ds: date) -> None:
     version = dataset.vocabulary_version(ds)
     assert version is not None
-    rows = read_table(dataset, "vocabularies", filters={"vocabulary_version": version}).to_pylist()
+    rows = read_vocabulary(dataset, version).to_pylist()
     ids, edges = oracle.vocabulary(dataset, log, ds)
     for field in dataset.fields:
         actual = {row["value"]: row["id"] for row in rows if row["field"] == field.name}

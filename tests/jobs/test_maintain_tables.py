@@ -18,9 +18,9 @@ from jobs.maintain_tables import (
     LOG_RETENTION,
     LOG_RETENTION_KEY,
     maintain_table,
-    pinned_versions,
     remove_stale_states,
 )
+from jobs.maintenance.needed import pinned_versions
 from lake.arrow_writer import overwrite_partition
 from lake.locations import artifacts_dir
 from lake.reader import open_table, read_table, table_version

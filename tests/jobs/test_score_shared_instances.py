@@ -120,7 +120,7 @@ def test_without_a_set_that_ends_before_the_day_it_says_so(
 ) -> None:
     spec, set_id = searched
     score(spec, WINDOW[-1])
-    assert "no accepted shared set ends before it: nothing to score" in caplog.text
+    assert "nothing to score: the 3 days before it" in caplog.text
     with pytest.raises(SharedSetError, match=r"must not see"):
         score(spec, WINDOW[-1], shared_set=set_id)
 

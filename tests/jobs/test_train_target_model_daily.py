@@ -58,14 +58,11 @@ def make_lake(spec: DatasetSpec) -> None:
 
 def grow_vocabulary(spec: DatasetSpec, day: date, extra_users: int) -> None:
     version = spec.vocabulary_version(day)
-    rows = lake_reader.read_table(spec, "vocabularies", filters={"vocabulary_version": str(version)})
+    rows = lake_reader.read_table(spec, "vocabularies", filters={"first_version": str(version)})
     ids = [NUM_USERS + 1 + n for n in range(extra_users)]
-    more = [
-        {"vocabulary_version": version, "field": "user", "value": f"user{i}", "id": i, "first_version": version}
-        for i in ids
-    ]
+    more = [{"first_version": version, "field": "user", "value": f"user{i}", "id": i, "change": "added"} for i in ids]
     rows = pa.concat_tables([rows, pa.Table.from_pylist(more, schema=rows.schema)])
-    overwrite_partition(rows, spec, "vocabularies", {"vocabulary_version": str(version)})
+    overwrite_partition(rows, spec, "vocabularies", {"first_version": str(version)})
 
 
 def runs(spec: DatasetSpec, ds: date) -> list[dict[str, Any]]:

@@ -59,15 +59,15 @@ def test_a_table_has_constraints_and_no_feature_that_arrow_lacks(
     spark: SparkSession, lake: Path, dataset: DatasetSpec
 ) -> None:
     table = "vocabularies"
-    good = spark.createDataFrame([("v1", "user", "u", 1, "v1")], spark_schema(get_table(table)))
-    publish(good, dataset, table, {"vocabulary_version": "v1"})
+    good = spark.createDataFrame([("v1", "user", "u", 1, "added")], spark_schema(get_table(table)))
+    publish(good, dataset, table, {"first_version": "v1"})
     opened = open_table(dataset, table)
-    assert opened.metadata().configuration["delta.constraints.id_is_positive"] == "id >= 1"
+    assert opened.metadata().configuration["delta.constraints.id_is_positive"] == "id >= 1 OR change = 'published'"
     assert opened.protocol().reader_features is None
     assert opened.to_pyarrow_table().column_names == get_table(table).column_names
     bad = good.withColumn("id", F.lit(0))
     with pytest.raises(Exception, match="id_is_positive"):
-        publish(bad, dataset, table, {"vocabulary_version": "v1"})
+        publish(bad, dataset, table, {"first_version": "v1"})
     assert open_table(dataset, table).to_pyarrow_table()["id"].to_pylist() == [1]
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from datetime import date, datetime, timedelta
 from typing import Any
 
+from lake.hash64 import hash64
 from schemas.dataset_spec import DatasetSpec
 from schemas.field_spec import FieldSpec
 from tests.support.random_log import Rows
@@ -19,18 +20,32 @@ def vocabulary(dataset: DatasetSpec, log: Log, ds: date) -> tuple[Vocabulary, di
     """(field -> value -> id, numeric field -> inner edges) of the version that starts on `ds` (refresh_days = 1)."""
     first = dataset.days.start + timedelta(days=dataset.vocabulary.fit_days)
     ids: Vocabulary = {f.name: {} for f in dataset.fields if f.kind != "numeric"}
+    last = dict.fromkeys(ids, 0)
     day = first
     while day <= ds:
         fit = [row for n in range(1, dataset.vocabulary.fit_days + 1) for row in log[day - timedelta(days=n)]]
         for field in dataset.fields:
-            if field.kind != "numeric":
-                _append(ids[field.name], field, fit)
+            if field.kind != "numeric" and field.hash_buckets is None:
+                if field.evict_after_days is not None:
+                    recent = [day - timedelta(days=n) for n in range(1, field.evict_after_days + 1)]
+                    _evict(ids[field.name], field, [row for d in recent for row in log.get(d, [])])
+                last[field.name] = _append(ids[field.name], last[field.name], field, fit)
         day += timedelta(days=1)
     fit = [row for n in range(1, dataset.vocabulary.fit_days + 1) for row in log[first - timedelta(days=n)]]
     return ids, {f.name: _edges(f, fit) for f in dataset.fields if f.kind == "numeric"}
 
 
-def _append(ids: dict[str, int], field: FieldSpec, rows: Rows) -> None:
+def _evict(ids: dict[str, int], field: FieldSpec, rows: Rows) -> None:
+    seen: set[str] = set()
+    for row in rows:
+        raw = row[f"x_{field.name}"]
+        seen |= set(raw or []) if field.kind == "multi_valued" else {raw}
+    for value in set(ids) - seen:
+        del ids[value]
+
+
+def _append(ids: dict[str, int], last: int, field: FieldSpec, rows: Rows) -> int:
+    """Returns the last id that was given."""
     counts: Counter[str] = Counter()
     for row in rows:
         raw = row[f"x_{field.name}"]
@@ -38,8 +53,10 @@ def _append(ids: dict[str, int], field: FieldSpec, rows: Rows) -> None:
             if value is not None:
                 counts[value] += 1
     for value, count in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0].encode())):
-        if value not in ids and count >= field.min_count:
-            ids[value] = len(ids) + 1
+        has_place = field.max_ids is None or len(ids) < field.max_ids
+        if value not in ids and count >= field.min_count and has_place:
+            ids[value] = last = last + 1
+    return last
 
 
 def _edges(field: FieldSpec, rows: Rows) -> list[float]:
@@ -71,7 +88,7 @@ def sequences(dataset: DatasetSpec, log: Log, ds: date) -> dict[str, Rows]:
         result[user] = [
             {
                 "ts": _micros(row["event_ts"]),
-                "item": ids["item"].get(row["x_item"], 0),
+                "item": _encode(next(f for f in dataset.fields if f.name == "item"), row["x_item"], ids, {}),
                 "scenario": row["scenario_id"],
                 **{name: ids[name].get(row[f"x_{name}"], 0) for name in dataset.sequence.attributes},
             }
@@ -97,6 +114,9 @@ def features(dataset: DatasetSpec, log: Log, ds: date) -> dict[int, dict[str, An
 def _encode(field: FieldSpec, raw: Any, ids: Vocabulary, edges: dict[str, list[float]]) -> int | list[int]:
     if field.kind == "numeric":
         return 0 if raw is None or math.isnan(raw) else 1 + sum(raw >= edge for edge in edges[field.name])
+    if field.hash_buckets is not None:
+        found = [1 + hash64(value) % field.hash_buckets for value in ([raw] if isinstance(raw, str) else raw or [])]
+        return list(dict.fromkeys(found))[: field.max_values] if field.kind == "multi_valued" else (found or [0])[0]
     if field.kind == "categorical":
         return ids[field.name].get(raw, 0)
     known = [ids[field.name][value] for value in dict.fromkeys(raw or []) if value in ids[field.name]]

@@ -115,7 +115,7 @@ def _written_lake(dataset_json: str, days: tuple[date, ...], rows_per_day: int, 
 def _write_days(dataset: DatasetSpec, days: Sequence[date], rows_per_day: int, seed: int, backwards: bool) -> None:
     for version in {dataset.vocabulary_version(d) for d in days}:
         assert version is not None, "days before the first vocabulary have no features"
-        overwrite_partition(_vocabulary(version), dataset, "vocabularies", {"vocabulary_version": version})
+        overwrite_partition(_vocabulary(version), dataset, "vocabularies", {"first_version": version})
     for ds in days:
         features, sequences = tiny_day(dataset, ds, rows_per_day, seed)
         if backwards:
@@ -262,10 +262,10 @@ def _vocabulary(version: str) -> pa.Table:
     names = [(f, i) for f, n in fields.items() for i in range(1, n + 1)]
     return pa.table(
         {
-            "vocabulary_version": [version] * len(names),
+            "first_version": [version] * len(names),
             "field": [f for f, _ in names],
             "value": [f"{f}{i}" for f, i in names],
             "id": pa.array([i for _, i in names], pa.int32()),
-            "first_version": [version] * len(names),
+            "change": ["added"] * len(names),
         }
     )

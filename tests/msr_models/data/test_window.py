@@ -79,10 +79,8 @@ def test_ids_above_2_to_the_24_stay_apart(lake: Path) -> None:
     write_tiny_lake(spec, DAYS[:1], rows_per_day=4)
     version = spec.vocabulary_version(DAYS[0])
     rows = lake_reader.read_table(spec, "vocabularies").to_pylist()
-    rows.append(
-        {"vocabulary_version": version, "field": "user", "value": "big", "id": 2**24 + 2, "first_version": version}
-    )
-    overwrite_partition(pa.Table.from_pylist(rows), spec, "vocabularies", {"vocabulary_version": str(version)})
+    rows.append({"first_version": version, "field": "user", "value": "big", "id": 2**24 + 2, "change": "added"})
+    overwrite_partition(pa.Table.from_pylist(rows), spec, "vocabularies", {"first_version": str(version)})
     features, _ = tiny_day(spec, DAYS[0], 4)
     big = pa.array([2**24 + 1, 2**24, 2**24 + 2, 1], pa.int32())
     features = features.set_column(features.column_names.index("f_user"), "f_user", big)

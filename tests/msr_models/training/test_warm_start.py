@@ -193,3 +193,20 @@ def _with_device(slots_BS: torch.Tensor) -> torch.Tensor:
 # What a model does with a vector of zeros: nothing
 LINEAR_IN_FIELDS = {"shared_bottom", "mmoe", "base_dnn", "ple", "single_task", "finetune", "logistic_regression"}
 CANNOT_GROW = {"dffm", "maria"}
+
+
+def test_evicted_ids_are_left_behind_and_the_rest_is_kept() -> None:
+    """Items 2 and 3 lost their ids, 9 and 10 are new: every row goes by its id, wherever it lies now."""
+    layout = replace(LAYOUT, live=((), ((1, 9),), (), ()))
+    later = replace(LAYOUT, live=((), ((1, 2), (4, 11)), (), ()))
+    before, after = card(layout), card(later, vocabulary_version="20260103-abcd1234")
+    old, model = trained(before), fresh(after)
+    start = LAYOUT.row_starts[1]
+    tables = [part for part in model.modules() if isinstance(part, FieldEmbedding)]
+    new_rows = [table.weight[start + 7 : start + 9].clone() for table in tables]
+    carry_over(model, after, old, before)
+    for table, new in zip(tables, new_rows, strict=True):
+        was = next(part for part in old.modules() if isinstance(part, FieldEmbedding)).weight
+        kept = torch.tensor([0, 1, 4, 5, 6, 7, 8])
+        assert torch.equal(table.weight[start : start + 7], was[start + kept])
+        assert torch.equal(table.weight[start + 7 : start + 9], new)

@@ -1,0 +1,1 @@
+"""What is kept of runs, features and vocabularies, and how the rest is removed."""
