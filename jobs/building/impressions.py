@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 
 from jobs.adapters import read_raw
 from jobs.auditing.expectations import AuditResult, run_expectations
+from jobs.building.forgotten import refuse_forgotten
 from jobs.transforms import canonical
 from lake.audits import days_with_passed_audit
 from lake.rows import write_rows
@@ -60,7 +61,7 @@ def ingest_day(spark: SparkSession, dataset: DatasetSpec, ds: date) -> None:
     """
     check_day(dataset, ds)
     raw = read_raw(spark, dataset, ds)
-    classified = canonical.classify(raw, dataset, ds).persist()
+    classified = refuse_forgotten(canonical.classify(raw, dataset, ds), dataset).persist()
     try:
         counts = _count(raw, classified, dataset)
         if counts.rows_in == 0 and not dataset.days.allow_empty:
