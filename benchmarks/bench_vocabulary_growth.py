@@ -179,7 +179,7 @@ def main() -> None:
 def plan_of(options: argparse.Namespace) -> Plan:
     """Measured are a third, two thirds and all of the days; the first must have a full window before it."""
     if options.quick:
-        return Plan(days=10, rows=300, users=60, items=30, churn=0.1, measured=(10,))
+        return Plan(days=7, rows=300, users=60, items=30, churn=0.1, measured=(7,))
     days = options.days
     return Plan(
         days=days,
