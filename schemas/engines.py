@@ -13,6 +13,7 @@ ENGINES: dict[str, Engine] = {
     "build_scenario_features": "spark",
     "build_vocabularies": "spark",
     "evaluate": "arrow",
+    "forget_user": "arrow",
     "hash_tables": "arrow",
     "ingest_impressions": "spark",
     "maintain_tables": "arrow",

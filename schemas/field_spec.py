@@ -80,6 +80,11 @@ class FieldSpec(Spec):
         return self.hash_buckets is not None
 
     @property
+    def is_bounded(self) -> bool:
+        """Whether the number of ids in use has a bound, or ids go out of use."""
+        return any(bound is not None for bound in (self.max_ids, self.evict_after_days, self.hash_buckets))
+
+    @property
     def raw_column(self) -> str:
         """Column of `impressions`."""
         return f"x_{self.name}"

@@ -17,6 +17,7 @@ from jobs.auditing.expectations import AuditResult, run_expectations
 from jobs.auditing.measure import measure
 from jobs.auditing.profile import DayProfile, warnings_of_day
 from jobs.auditing.refused_rows import collect_refused, describe_refused, too_many_refused
+from jobs.building.forgotten import refuse_forgotten
 from jobs.transforms import canonical
 from lake.audits import days_with_passed_audit
 from lake.provenance import made_of, record, require_current
@@ -76,7 +77,8 @@ def ingest_day(spark: SparkSession, dataset: DatasetSpec, ds: date) -> None:
     fingerprint = record(dataset, made_of(dataset, IMPRESSIONS, ds))
     log_of_day = dataset.on(ds)
     raw = read_raw(spark, log_of_day, ds)
-    classified = _completed(canonical.classify(raw, log_of_day, ds), dataset, fingerprint).persist()
+    classified = refuse_forgotten(canonical.classify(raw, log_of_day, ds), dataset)
+    classified = _completed(classified, dataset, fingerprint).persist()
     try:
         counts = _count(raw, classified, dataset)
         if counts.rows_in == 0 and not dataset.days.allow_empty:

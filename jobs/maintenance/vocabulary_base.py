@@ -1,4 +1,4 @@
-"""Fold old vocabulary versions of fields that evict into one, so that the table does not grow with a log's churn."""
+"""Fold old vocabulary versions into one where fields are bounded, so that the table does not grow with the log."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from schemas.tables.vocabularies import ADDED, EVICTED, PUBLISHED, TABLE
 def fold_vocabulary(dataset: DatasetSpec, first_day: date, *, dry_run: bool) -> Removal | None:
     """Make the version of `first_day` the first one that is stored: earlier ones and what they lost are removed.
 
-    None where there is nothing to fold, or no field evicts: then nothing of a version is ever lost. The values keep
-    their ids, and of each field the largest id stays known, because no other value may get it.
+    None where there is nothing to fold, or no field bounds its ids: then all grows anyway. The values keep their ids,
+    and of each field the largest id stays known, because no other value may get it.
     """
     base = dataset.vocabulary_version(first_day)
     published = {v for v in published_versions(dataset) if lineage_of(v) == dataset.lineage}
     older = sorted(v for v in published if base is not None and v < base)
-    if base is None or base not in published or not older or not any(f.evict_after_days for f in dataset.fields):
+    if base is None or base not in published or not older or not any(f.is_bounded for f in dataset.fields):
         return None
     removal = Removal(what=f"vocabulary versions {older[0]} .. {older[-1]}", bytes=_bytes_of(dataset, older))
     if not dry_run:

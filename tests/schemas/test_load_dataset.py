@@ -35,6 +35,7 @@ def changed(key: str, value: Any) -> dict[str, Any]:
     return raw
 
 
+FIELD = {"name": "user", "source": "who"}
 MISTAKES = [
     ("scenarios", {}, r"scenarios: unknown key .*did you mean 'scenario'\?"),
     ("source.formt", "csv", r"source\.formt: unknown key with value 'csv'; did you mean 'format'\?"),
@@ -58,6 +59,14 @@ MISTAKES = [
     ("fields.3.binning", {"quantiles": 1}, r"fields\.3\.binning\.quantiles: 1: "),
     ("fields.4.max_values", 1, r"multi_valued needs max_values above 1"),
     ("fields.0.min_count", 0, r"fields\.0\.min_count: 0: "),
+    ("fields.3.max_ids", 9, r"max_ids has no effect on kind numeric"),
+    ("fields.0.max_ids", 0, r"fields\.0\.max_ids: 0: "),
+    ("fields.0", FIELD | {"hash_buckets": 9, "max_ids": 9}, r"max_ids has no effect with hash_buckets"),
+    ("fields.0", FIELD | {"hash_buckets": 9, "min_count": 2}, r"min_count has no effect with hash_buckets"),
+    ("fields.0.evict_after_days", 2, r"evict_after_days 2 of field 'user' is below vocabulary\.fit_days 3.*raise it"),
+    ("retain", {"runs_days": 0}, r"retain\.runs_days: 0: "),
+    ("retain", {"runs": 3}, r"retain\.runs: unknown key with value 3"),
+    ("retain", {"features_days": 7}, r"retain\.features_days 7 is below 13, the days that .*raise it"),
     ("sequence", {"item_field": "itm"}, r"sequence names field 'itm'.*use one of \['item', 'kind', 'user'\]"),
     ("sequence", {"attributes": ["tags"]}, r"sequence names field 'tags', which is not a categorical field"),
     ("sequence", {"lookback_days": 0}, r"sequence\.lookback_days: 0: "),

@@ -1,0 +1,1 @@
+"""Where a user's rows are, and how they are erased."""

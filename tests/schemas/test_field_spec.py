@@ -1,0 +1,31 @@
+"""Bounds of vocabularies belong to the lineage where they are set, and only there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from schemas.dataset_spec import DatasetSpec
+from schemas.load_dataset import load_dataset
+from tests.support.random_log import random_dataset
+
+
+def with_user(**bounds: Any) -> DatasetSpec:
+    fields = [f.model_dump() for f in random_dataset().fields]
+    return random_dataset(fields=[fields[0] | bounds, *fields[1:]])
+
+
+@pytest.mark.parametrize("bounds", [{"max_ids": 5}, {"evict_after_days": 5}, {"hash_buckets": 5}])
+def test_a_bound_changes_the_lineage(bounds: dict[str, int]) -> None:
+    assert with_user(**bounds).lineage != with_user().lineage == random_dataset().lineage
+    assert with_user(**bounds).fields[0].is_bounded and not with_user().fields[0].is_bounded
+    assert with_user(**dict.fromkeys(bounds)).lineage == with_user().lineage, "null is the default"
+
+
+def test_lineages_of_other_data_sets_stay() -> None:
+    assert load_dataset("generated").lineage == "b35083f3"
+
+
+def test_retain_does_not_change_the_lineage() -> None:
+    assert random_dataset(retain={"runs_days": 3}).lineage == random_dataset().lineage
