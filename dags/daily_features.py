@@ -33,7 +33,7 @@ with DAG(
     catchup=False,
     max_active_runs=8,
     default_args=task_defaults(),
-    tags=[*TAGS, "features", deployment.dataset],
+    tags=[*TAGS, "features", deployment.spec.name],
 ):
 
     def spark_step(step: str, outlets: list[Asset], minutes: int, doc: str) -> StepOperator:

@@ -38,7 +38,7 @@ with DAG(
     max_active_runs=1 if deployment.days_build_on_each_other else 2,
     default_args=task_defaults(),
     params={"ds": day_param("Only for manual runs: the day D")},
-    tags=[*TAGS, "training", deployment.dataset],
+    tags=[*TAGS, "training", deployment.spec.name],
 ):
     needs_search = StepBranchOperator(
         task_id="needs_search",

@@ -37,7 +37,7 @@ with DAG(
         "ds": day_param("The days before it are searched; empty: the day of the run"),
         "window": Param("scheduled", enum=["scheduled", "exact"], title="Window", description="See the DAG's docs"),
     },
-    tags=[*TAGS, "search", deployment.dataset],
+    tags=[*TAGS, "search", deployment.spec.name],
 ):
     StepOperator(
         task_id="search_shared_instances",

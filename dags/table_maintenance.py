@@ -26,7 +26,7 @@ with DAG(
     catchup=False,
     max_active_runs=1,
     default_args=task_defaults(),
-    tags=[*TAGS, "maintenance", deployment.dataset],
+    tags=[*TAGS, "maintenance", deployment.spec.name],
 ):
     StepOperator(
         task_id="maintain_tables",

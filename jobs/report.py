@@ -30,7 +30,8 @@ def write_report(html: str, dataset_name: str) -> Path:
     write_text(root / dataset_name / "index.html", html)
     names = sorted(p.parent.name for p in root.glob("*/index.html"))
     index = root / "index.html"
-    write_text(index, html if names == [dataset_name] else render_index(names))
+    alone = html.replace('href="data_docs/', f'href="{dataset_name}/data_docs/')
+    write_text(index, alone if names == [dataset_name] else render_index(names))
     return index
 
 

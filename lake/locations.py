@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from datetime import date
 from pathlib import Path
 
 from schemas.dataset_spec import DatasetSpec
@@ -59,3 +60,8 @@ def artifact_path(dataset: DatasetSpec, uri: str) -> Path:
 def report_dir() -> Path:
     """MSR_REPORT_DIR; default `./report`."""
     return Path(os.environ.get("MSR_REPORT_DIR") or "report").absolute()
+
+
+def data_docs_path(dataset: DatasetSpec, ds: date) -> Path:
+    """The page of Great Expectations' results of a day, beside the data set's report."""
+    return report_dir() / dataset.name / "data_docs" / f"{ds}.html"

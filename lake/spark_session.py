@@ -50,13 +50,20 @@ def get_session(app_name: str) -> SparkSession:
     if remote := os.environ.get("SPARK_REMOTE"):
         _wait_for_server(remote)
         spark = SparkSession.builder.remote(remote).getOrCreate()
-    elif "PYSPARK_GATEWAY_PORT" in os.environ:  # under spark-submit: the submitter decides on master, jars and settings
+        _set_content_conf(spark)
+        return spark
+    os.environ.pop("SPARK_REMOTE", None)  # set but empty: pyspark would look for a server all the same
+    if "PYSPARK_GATEWAY_PORT" in os.environ:  # under spark-submit: the submitter decides on master, jars and settings
         spark = SparkSession.builder.appName(app_name).getOrCreate()
     else:
         spark = _local_engine(app_name)
+    _set_content_conf(spark)
+    return spark
+
+
+def _set_content_conf(spark: SparkSession) -> None:
     for key, value in CONTENT_CONF.items():
         spark.conf.set(key, value)
-    return spark
 
 
 def read_conf(path: Path) -> dict[str, str]:

@@ -24,8 +24,8 @@ ALL_MODELS = "all"
 class Deployment:
     """One data set on one Airflow.
 
-    dataset: name or path of its YAML; spec: what the YAML says. models: target models to train. skip_unfit_models: skip
-    models whose required fields the data set lacks, instead of failing.
+    dataset: name or absolute path of its YAML; spec: what the YAML says. models: target models to train.
+    skip_unfit_models: skip models whose required fields the data set lacks, instead of failing.
     """
 
     dataset: str
@@ -82,7 +82,8 @@ def load_deployment() -> Deployment:
                 f"{where}: model {name!r} is unknown; {hint and f'{hint} '}known: {', '.join(MODELS)}"
             )
     return Deployment(
-        dataset=dataset,
+        # Steps run in the project's folder, wherever the scheduler was started
+        dataset=str(Path(dataset).absolute()) if dataset.endswith((".yaml", ".yml")) else dataset,
         spec=spec,
         models=models,
         skip_unfit_models=is_all,

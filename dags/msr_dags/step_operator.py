@@ -17,8 +17,13 @@ from msr_dags.settings import project_dir, step_python
 from schemas.engines import ENGINES, Engine
 
 SPARK_CONNECTION = "spark_default"
-# The day of the run: the parameter `ds` of a manual run, else its partition key
-RUN_DAY = "{{ params.get('ds') or dag_run.partition_key or '' }}"
+# The day of the run: the parameter `ds` of a manual run, its partition key, or a logical date that is a whole day, as
+# `airflow dags test DAG DAY` gives it (a run triggered by hand has the time of the click)
+RUN_DAY = (
+    "{{ params.get('ds') or dag_run.partition_key or "
+    "(dag_run.logical_date.strftime('%Y-%m-%d') if dag_run.logical_date "
+    "and dag_run.logical_date.strftime('%H%M%S%f') == '000000000000' else '') }}"
+)
 # Exit codes that a retry cannot fix (docs/contracts.md)
 FINAL_EXITS = {2: "the input or the settings are wrong", 3: "an audit stopped the day"}
 

@@ -19,10 +19,11 @@ _COLUMN_ARGUMENTS = ("column", "column_A", "column_B", "column_list", "column_se
 
 @dataclass(frozen=True, kw_only=True)
 class AuditResult:
-    """What did not hold, one line each, by severity."""
+    """What did not hold, one line each, by severity; page: the results as a page of Data Docs, None if none."""
 
     failures: tuple[str, ...]
     warnings: tuple[str, ...]
+    page: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,20 +52,24 @@ def check_expectations(spec: TableSpec, own: Sequence[ExpectationSpec]) -> None:
         _require_columns(check, spec)
 
 
-def run_expectations(frame: DataFrame, spec: TableSpec, own: Sequence[ExpectationSpec] = ()) -> AuditResult:
+def run_expectations(
+    frame: DataFrame, spec: TableSpec, own: Sequence[ExpectationSpec] = (), *, title: str = ""
+) -> AuditResult:
     """Check the expectations of the spec and a data set's `own`. Persist `frame` first: each costs a pass.
 
+    title: names the page of the results (default: the table).
     Raises TableError, or DatasetSpecError for one of `own`, where Great Expectations cannot compute one.
     """
     checks = _checks(spec, own)
     if not checks:
         return AuditResult(failures=(), warnings=())
-    outcomes = _validate(frame, spec, checks)
+    outcome = _validate(frame, spec, checks, title or spec.name)
+    outcomes = sorted(outcome.results, key=_position)
     broken: dict[str, list[str]] = {"fail": [], "warn": []}
-    for check, outcome in zip(checks, outcomes, strict=True):
-        if not outcome.success:
-            broken[check.expectation.severity].append(_describe(check.expectation, outcome))
-    return AuditResult(failures=tuple(broken["fail"]), warnings=tuple(broken["warn"]))
+    for check, result in zip(checks, outcomes, strict=True):
+        if not result.success:
+            broken[check.expectation.severity].append(_describe(check.expectation, result))
+    return AuditResult(failures=tuple(broken["fail"]), warnings=tuple(broken["warn"]), page=_page(outcome))
 
 
 def _checks(spec: TableSpec, own: Sequence[ExpectationSpec]) -> list[_Check]:
@@ -79,8 +84,8 @@ def _great_expectations() -> Any:
     return gx
 
 
-def _validate(frame: DataFrame, spec: TableSpec, checks: Sequence[_Check]) -> list[Any]:
-    """Great Expectations' results, in the order of the checks."""
+def _validate(frame: DataFrame, spec: TableSpec, checks: Sequence[_Check], title: str) -> Any:
+    """Great Expectations' results: they come in an order of their own."""
     gx = _great_expectations()
     context: Any = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
@@ -89,15 +94,26 @@ def _validate(frame: DataFrame, spec: TableSpec, checks: Sequence[_Check]) -> li
     batch = asset.add_batch_definition_whole_dataframe("day").get_batch({"dataframe": frame})
     # meta holds the position, as Great Expectations returns results in another order
     built = [_build(gx, check, n) for n, check in enumerate(checks)]
-    suite = gx.ExpectationSuite(spec.name, expectations=built)
+    suite = gx.ExpectationSuite(title, expectations=built)
     outcome = batch.validate(suite, result_format="BOOLEAN_ONLY")
     if not outcome.success:  # rare: only then count violations, a pass per expectation
         outcome = batch.validate(suite, result_format="BASIC")
-    results = outcome.results
-    for result in results:
+    for result in outcome.results:
         if result.exception_info and (problem := _exception(result.exception_info)):
-            raise checks[int(result.expectation_config.meta["position"])].error(f"cannot be computed: {problem}")
-    return sorted(results, key=lambda result: int(result.expectation_config.meta["position"]))
+            raise checks[_position(result)].error(f"cannot be computed: {problem}")
+    return outcome
+
+
+def _position(result: Any) -> int:
+    return int(result.expectation_config.meta["position"])
+
+
+def _page(outcome: Any) -> str:
+    """The results as one page of Great Expectations' Data Docs."""
+    from great_expectations.render.renderer import ValidationResultsPageRenderer
+    from great_expectations.render.view import DefaultJinjaPageView
+
+    return str(DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(outcome)))
 
 
 def _build(gx: Any, check: _Check, position: int) -> Any:

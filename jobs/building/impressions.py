@@ -20,6 +20,8 @@ from jobs.auditing.refused_rows import collect_refused, describe_refused, too_ma
 from jobs.building.forgotten import refuse_forgotten
 from jobs.transforms import canonical
 from lake.audits import days_with_passed_audit
+from lake.files import write_text
+from lake.locations import data_docs_path
 from lake.provenance import made_of, record, require_current
 from lake.reader import published_days
 from lake.rows import read_rows, write_rows
@@ -86,7 +88,8 @@ def ingest_day(spark: SparkSession, dataset: DatasetSpec, ds: date) -> None:
                 f"the log of {dataset.name} at {dataset.source.path or dataset.source.adapter} has no rows for {ds}; "
                 "deliver the day, or set days.allow_empty: true in the YAML to publish it empty"
             )
-        audit = _audit(classified, dataset, counts)
+        audit = _audit(classified, dataset, ds, counts)
+        _keep_page(dataset, ds, audit.page)
         if audit.failures:
             _publish(classified, dataset, ds, counts, only_refused=True)
             _record(dataset, ds, counts, audit)
@@ -153,7 +156,7 @@ def _row_hash(dataset: DatasetSpec) -> Column:
     return F.xxhash64(*[part for n in named for part in (F.when(F.col(n).isNotNull(), F.lit(n)), F.col(n))])
 
 
-def _audit(classified: DataFrame, dataset: DatasetSpec, counts: RowCounts) -> AuditResult:
+def _audit(classified: DataFrame, dataset: DatasetSpec, ds: date, counts: RowCounts) -> AuditResult:
     """The share of refused rows, then the table's and the data set's expectations, and a warning per silent scenario.
 
     An empty day that is allowed only warns.
@@ -165,14 +168,23 @@ def _audit(classified: DataFrame, dataset: DatasetSpec, counts: RowCounts) -> Au
         return AuditResult(failures=(describe_refused(refused, dataset),), warnings=())
     accepted = canonical.impressions(classified, dataset)
     spec = get_table(IMPRESSIONS).for_dataset(dataset)
-    result = run_expectations(accepted, spec, dataset.audit.expectations)
+    result = run_expectations(accepted, spec, dataset.audit.expectations, title=f"{dataset.name} {ds}")
     silent = [name for name, rows in counts.rows_per_scenario.items() if rows == 0]
     warnings = result.warnings + tuple(f"scenario {name} has no rows" for name in silent)
     failures = tuple(
         f"{line}; refused rows by reason: {counts.quarantine_reasons}" if counts.rows_quarantined else line
         for line in result.failures
     )
-    return AuditResult(failures=failures, warnings=warnings)
+    return AuditResult(failures=failures, warnings=warnings, page=result.page)
+
+
+def _keep_page(dataset: DatasetSpec, ds: date, page: str | None) -> None:
+    """Write the day's page of Data Docs, or remove that of an earlier ingest."""
+    path = data_docs_path(dataset, ds)
+    if page is None:
+        path.unlink(missing_ok=True)
+    else:
+        write_text(path, page)
 
 
 def _failure(dataset: DatasetSpec, ds: date, audit: AuditResult) -> str:

@@ -11,6 +11,7 @@ from functools import cached_property
 from jobs.auditing.profile import warnings_of_day
 from jobs.reporting.reliability import Reliability, read_reliability
 from jobs.reporting.set_statistics import SetStatistics, read_set_statistics
+from lake.locations import data_docs_path
 from lake.rows import read_rows
 from msr_models.sets.drift import DayDrift, read_drift
 from msr_models.sets.usage import read_runs
@@ -32,14 +33,15 @@ class ReportData:
     """All that one report shows.
 
     dataset_argument: how commands name the data set, by its name or its YAML's path. audits: of `impressions`.
-    findings: expectations of any table that did not hold, and days
-    unlike those before them. drift: days compared with the window of `shared`.
+    findings: expectations of any table that did not hold, and days unlike those before them. data_docs: days with a
+    page of Great Expectations' results. drift: days compared with the window of `shared`.
     """
 
     dataset: DatasetSpec
     dataset_argument: str
     audits: list[Audit]
     findings: list[str]
+    data_docs: list[str]
     sets: list[SharedSet]
     shared: SetStatistics | None
     drift: list[DayDrift]
@@ -112,10 +114,12 @@ def collect(dataset: DatasetSpec, days: Sequence[date], dataset_argument: str | 
     sets = sorted(read_rows(dataset, SharedSet), key=lambda s: (s.window_end, s.shared_set_id))
     used = next((r.shared_set_id for r in reversed(runs) if r.shared_set_id is not None), None)
     shared = read_set_statistics(dataset, sets, used)
+    of_impressions = [audit for audit in audits if audit.table_name == IMPRESSIONS]
     return ReportData(
         dataset=dataset,
         dataset_argument=dataset_argument or dataset.name,
-        audits=[audit for audit in audits if audit.table_name == IMPRESSIONS],
+        audits=of_impressions,
+        data_docs=[a.ds for a in of_impressions if data_docs_path(dataset, date.fromisoformat(a.ds)).exists()],
         findings=[finding for audit in audits for finding in _findings(audit)] + compared,
         sets=sets,
         shared=shared,

@@ -178,3 +178,12 @@ def test_a_log_without_an_end_is_scheduled_on(run_python: RunPython, tmp_path: P
     assert found["errors"] == {}
     assert found["dags"]["daily_features"]["end"] == "None"
     assert "own" in found["dags"]["daily_features"]["tags"]
+
+
+def test_a_yaml_with_a_long_path_is_tagged_by_its_name(run_python: RunPython, tmp_path: Path) -> None:
+    folder = tmp_path / ("a" * 60) / ("b" * 60)
+    folder.mkdir(parents=True)
+    (folder / "own.yaml").write_text(yaml.safe_dump(spec()), encoding="utf-8")
+    found = read_dags(run_python, MSR_DATASET=str(folder / "own.yaml"))
+    assert found["errors"] == {} and sorted(found["dags"]) == DAG_IDS
+    assert all("own" in dag["tags"] and max(map(len, dag["tags"])) <= 100 for dag in found["dags"].values())

@@ -67,3 +67,12 @@ def test_days_that_build_on_each_other_are_known(
     monkeypatch.setenv("MSR_DATASET", str(tmp_path / "own.yaml"))
     assert load_dataset(str(tmp_path / "own.yaml")).training.start == start
     assert load_deployment().days_build_on_each_other is expected
+
+
+def test_a_relative_path_of_a_yaml_holds_in_the_folder_that_steps_run_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own.yaml").write_text(dataset_file("generated").read_text(encoding="utf-8"), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MSR_DATASET", "own.yaml")
+    assert load_deployment().dataset == str(tmp_path / "own.yaml")

@@ -206,3 +206,32 @@ Child([sys.executable, "-c", code], cwd=Path("."), env={}).run(lambda line: prin
     os.kill(task.pid, signal.SIGKILL)
     task.wait()
     assert wait_until_gone([pid]) == []
+
+
+RENDER = """
+import datetime, json
+from types import SimpleNamespace
+from jinja2 import Template
+from msr_dags.step_operator import RUN_DAY
+
+def day(ds=None, key=None, logical=None):
+    at = datetime.datetime.fromisoformat(logical) if logical else None
+    return Template(RUN_DAY).render(params={"ds": ds}, dag_run=SimpleNamespace(partition_key=key, logical_date=at))
+
+print(json.dumps([day(**case) for case in CASES]))
+"""
+
+
+def test_the_day_of_a_run_is_its_parameter_its_partition_or_a_whole_logical_date(
+    run_python: RunPython,
+) -> None:
+    midnight, clicked = "2026-01-05T00:00:00+00:00", "2026-01-06T10:11:12.131415+00:00"
+    cases = [
+        {"ds": "2026-01-03", "key": "2026-01-04", "logical": midnight},
+        {"key": "2026-01-04", "logical": clicked},
+        {"logical": midnight},
+        {"logical": clicked},
+        {},
+    ]
+    days = json.loads(run_python(RENDER.replace("CASES", repr(cases))).splitlines()[-1])
+    assert days == ["2026-01-03", "2026-01-04", "2026-01-05", "", ""]

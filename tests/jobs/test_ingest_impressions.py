@@ -65,6 +65,8 @@ def test_every_row_is_published_or_quarantined_and_a_rerun_changes_nothing(
     assert json.loads(audit["warnings"]) == ["scenario mail has no rows"]
     warnings = [r.message for r in caplog.records if r.levelname == "WARNING" and r.name.startswith("jobs.")]
     assert warnings == [f"own {DAY}: scenario mail has no rows"]
+    page = (lake / "report" / "own" / "data_docs" / f"{DAY}.html").read_text(encoding="utf-8")
+    assert f"own {DAY}" in page and "values must be unique" in page
     impressions, quarantine = contents("impressions"), contents("quarantine")
     assert len(impressions) == 3 and sorted(row["reason"] for row in quarantine) == sorted(reasons)
     assert all(isinstance(json.loads(row["raw_record"]), dict) for row in quarantine)

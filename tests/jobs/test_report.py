@@ -23,6 +23,7 @@ from jobs.reporting.collect import ALL_ROWS, MEAN, NO_SHARING, SELECTED, SHARE_A
 from jobs.reporting.page import render
 from jobs.reporting.reliability import bin_means
 from jobs.reporting.summary import summarise
+from lake.locations import data_docs_path
 from lake.reader import read_table
 from lake.rows import read_rows, write_rows
 from schemas.errors import TableError
@@ -242,6 +243,18 @@ def test_a_day_unlike_the_days_before_it_is_shown(lake: Path) -> None:
     assert collect(GENERATED, []).findings[-1] == unlike
     assert collect(GENERATED, [day(3)]).findings == [unlike], "earlier days are read for it and not shown"
     assert unlike not in collect(GENERATED, [day(2)]).findings
+
+
+def test_data_docs_are_linked_from_both_pages(lake: Path) -> None:
+    write_audits(GENERATED, [day(1), day(2)])
+    page = data_docs_path(GENERATED, day(2))
+    page.parent.mkdir(parents=True)
+    page.write_text("<p>results</p>", encoding="utf-8")
+    html = render(collect(GENERATED, []))
+    index = write_report(html, GENERATED.name)
+    for place in (index, index.parent / GENERATED.name / "index.html"):
+        (link,) = re.findall(r'href="([^"]*data_docs[^"]*)"', place.read_text(encoding="utf-8"))
+        assert (place.parent / link).resolve() == page
 
 
 def test_a_day_that_failed_its_audit_is_marked(lake: Path) -> None:

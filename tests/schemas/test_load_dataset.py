@@ -148,3 +148,20 @@ def test_vocabulary_versions_depend_on_the_day_alone(name: str) -> None:
     for change in ({"fields": dataset.fields[:-1]}, {"columns": dataset.columns.model_copy(update={"user": "u"})}):
         other = DatasetSpec.model_validate(dataset.model_copy(update=change).model_dump())
         assert other.lineage != dataset.lineage, change
+
+
+@pytest.mark.parametrize(("path", "where"), [("log/{ds}.csv", "yaml"), ("${MSR_DATA_DIR}/log.csv", ".")])
+def test_source_paths_are_absolute_for_servers_that_run_elsewhere(
+    tmp_path: Path, path: str, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MSR_DATA_DIR", raising=False)
+    (tmp_path / "yaml").mkdir()
+    load(tmp_path / "yaml", changed("source.path", path))
+    found = Path(load_dataset("yaml/own.yaml").source.path or "")
+    folder = tmp_path / where / ("data" if "MSR" in path else "")
+    assert found.is_absolute() and found == folder / path.removeprefix("${MSR_DATA_DIR}/")
+
+
+def test_a_remote_source_stays_as_it_is(tmp_path: Path) -> None:
+    assert load(tmp_path, changed("source.path", "s3://b/{ds}.csv")).source.path == "s3://b/{ds}.csv"

@@ -42,7 +42,12 @@ def test_a_day_with_too_many_refused_rows_keeps_what_was_published_before(
     write_csv(tmp_path, [*lines(19), GOOD.replace("web", "tv")])
     ingest_day(spark, dataset, DS)
     published = stored("impressions")
-    assert len(published) == 19 and [row["reason"] for row in stored("quarantine")] == ["unknown_scenario"]
+    page = lake / "report" / "own" / "data_docs" / f"{DAY}.html"
+    assert (
+        page.exists()
+        and len(published) == 19
+        and [row["reason"] for row in stored("quarantine")] == ["unknown_scenario"]
+    )
 
     write_csv(tmp_path, [*lines(10), *(line.replace("web", "Web") for line in lines(20)[10:])])
     message = (
@@ -53,6 +58,7 @@ def test_a_day_with_too_many_refused_rows_keeps_what_was_published_before(
     with pytest.raises(AuditFailedError, match=message):
         ingest_day(spark, dataset, DS)
     assert stored("impressions") == published and len(stored("quarantine")) == 10
+    assert not page.exists(), "it would show the earlier ingest as this one's"
     (audit,) = stored("audits")
     assert (audit["status"], audit["rows_in"], audit["rows_published"]) == ("failed", 20, 0)
     assert json.loads(audit["quarantine_reasons"]) == {"unknown_scenario": 10} and audit["rows_quarantined"] == 10
