@@ -6,7 +6,7 @@ row is written last, so a day without it has to be ingested again. Every row of 
 
 from __future__ import annotations
 
-from jobs.building.impressions import check_day, ingest_day
+from jobs.building.impressions import check_day, ingest_days
 from jobs.cli import StepArgs, StepOptions, run_step
 from lake.spark_session import get_session
 
@@ -14,12 +14,11 @@ GROUP = "daily"
 
 
 def step(args: StepArgs[StepOptions]) -> None:
-    """Ingest one day after the other in one session."""
+    """Ingest one day after the other in one session; a log without a file per day is read once."""
     for ds in args.days:
         check_day(args.dataset, ds)  # before the engine starts
     spark = get_session(f"ingest_impressions {args.dataset.name}")
-    for ds in args.days:
-        ingest_day(spark, args.dataset, ds)
+    ingest_days(spark, args.dataset, args.days)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,9 @@ CONTENT_CONF = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.ansi.enabled": "true",
     "spark.sql.legacy.timeParserPolicy": "CORRECTED",
+    "spark.sql.legacy.javaCharsets": "true",  # windows-1252 and the like, beside UTF and ISO-8859-1
+    "spark.sql.legacy.parquet.nanosAsLong": "true",  # pandas writes nanoseconds: jobs/adapters/parquet.py
+    "spark.sql.sources.partitionColumnTypeInference.enabled": "false",  # a folder hour=01 is '01', as on other days
 }
 
 

@@ -12,7 +12,8 @@ from datetime import date
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs.adapters import read_raw
+from jobs.adapters import read_days
+from jobs.adapters.raw_log import source_path
 from jobs.auditing.expectations import AuditResult, run_expectations
 from jobs.transforms import canonical
 from lake.audits import days_with_passed_audit
@@ -47,25 +48,47 @@ class RowCounts:
 
 def ensure_ingested(spark: SparkSession, dataset: DatasetSpec, days: Sequence[date]) -> None:
     """Ingest those of `days` that `audits` does not show as published."""
-    for day in sorted(set(days) - days_with_passed_audit(dataset, IMPRESSIONS, list(days))):
-        log.info(f"{dataset.name} {day}: not ingested yet, ingesting it first")
-        ingest_day(spark, dataset, day)
+    missing = sorted(set(days) - days_with_passed_audit(dataset, IMPRESSIONS, list(days)))
+    if missing:
+        log.info(f"{dataset.name} {', '.join(map(str, missing))}: not ingested yet, ingesting first")
+        ingest_days(spark, dataset, missing)
+
+
+def ingest_days(spark: SparkSession, dataset: DatasetSpec, days: Sequence[date]) -> None:
+    """Publish `days`, one after the other, then again those published days before them that their files may complete.
+
+    With days.late_days, day D's rows may lie in the files of later days: whenever one of these is ingested, D is made
+    again, so that the tables depend on the files there are, not on the order of the runs.
+    """
+    for ds in days:
+        check_day(dataset, ds)
+    for ds, raw in read_days(spark, dataset, days):
+        _ingest(raw, dataset, ds)
+    earlier = {day for ds in days for day in dataset.days_before(ds, dataset.days.late_days)} - set(days)
+    again = sorted(earlier & days_with_passed_audit(dataset, IMPRESSIONS, sorted(earlier))) if earlier else []
+    for ds, raw in read_days(spark, dataset, again):
+        log.info(f"{dataset.name} {ds}: making it again with the rows that came late (days.late_days)")
+        _ingest(raw, dataset, ds)
 
 
 def ingest_day(spark: SparkSession, dataset: DatasetSpec, ds: date) -> None:
-    """Publish one day.
+    """Publish one day, and again the days before it that its file may complete. Raises as `_ingest` does."""
+    ingest_days(spark, dataset, [ds])
+
+
+def _ingest(raw: DataFrame, dataset: DatasetSpec, ds: date) -> None:
+    """Publish one day from its rows of the log.
 
     Raises SourceError where the log or its rows are missing or `ds` lies outside the data set's days, AuditFailedError
     where an expectation of severity fail does not hold: then nothing but an audits row is written.
     """
-    check_day(dataset, ds)
-    raw = read_raw(spark, dataset, ds)
     classified = canonical.classify(raw, dataset, ds).persist()
     try:
         counts = _count(raw, classified, dataset)
         if counts.rows_in == 0 and not dataset.days.allow_empty:
+            place = source_path(dataset, ds) or dataset.source.adapter
             raise SourceError(
-                f"the log of {dataset.name} at {dataset.source.path or dataset.source.adapter} has no rows for {ds}; "
+                f"the log of {dataset.name} at {place} has no rows for {ds}; "
                 "deliver the day, or set days.allow_empty: true in the YAML to publish it empty"
             )
         audit = _audit(classified, dataset, counts)
