@@ -73,6 +73,8 @@ def read_conf(path: Path) -> dict[str, str]:
 
 
 def _local_engine(app_name: str) -> SparkSession:
+    if (os.environ.get("LC_ALL") or os.environ.get("LC_CTYPE") or os.environ.get("LANG") or "C") in ("C", "POSIX"):
+        os.environ["LC_ALL"] = "C.UTF-8"  # else the JVM cannot name files outside ASCII
     builder = SparkSession.builder.appName(app_name)
     master = os.environ.get("MSR_SPARK_MASTER", DEFAULT_MASTER)
     knobs = read_conf(LOCAL_CONF) if master.startswith("local") else DELTA_CONF  # a cluster has settings of its own

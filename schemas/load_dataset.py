@@ -76,15 +76,16 @@ class _Braced(Template):
 
 
 def _expand(source_path: str | None, yaml_path: Path) -> str | None:
-    """${VAR} in a source path; a relative path counts from the YAML's folder."""
+    """${VAR} in a source path, absolute, as the engine may run in another folder; relative to the YAML's folder."""
     if source_path is None:
         return None
     expanded = _Braced(source_path).safe_substitute({"MSR_DATA_DIR": "./data", **os.environ})
     if "${" in expanded:
         raise DatasetSpecError(f"{yaml_path}: source.path: {source_path!r} names a variable that is not set; export it")
-    if source_path.startswith("${") or "://" in expanded or Path(expanded).is_absolute():
+    if "://" in expanded or Path(expanded).is_absolute():
         return expanded
-    return str(yaml_path.parent / expanded)
+    folder = Path.cwd() if source_path.startswith("${") else yaml_path.absolute().parent
+    return f"{folder / expanded}{'/' * expanded.endswith('/')}"
 
 
 def _explain(error: Any) -> str:

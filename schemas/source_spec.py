@@ -101,7 +101,7 @@ class SourceSpec(Spec):
         if self.adapter in FOLDERS and self.path is None:
             raise ValueError(f"adapter {self.adapter!r} needs path, the folder with {FOLDERS[self.adapter]}")
         for key, formats in _FORMATS_OF.items():
-            if key in self.model_fields_set and self.format not in formats:
+            if getattr(self, key) != type(self).model_fields[key].default and self.format not in formats:
                 raise ValueError(f"{key} applies to format {' and '.join(formats)} only; remove it")
         return self
 
