@@ -2,7 +2,7 @@
 ### Daily features
 Turns one day of the impression log into audited Delta tables: ingest, vocabulary, behaviours, features, audit.
 
-* The partition key is the day (`YYYY-MM-DD`); the run at midnight processes the day that has just ended.
+* The partition key is the day (`YYYY-MM-DD`); the run at midnight (days.time_zone) processes the day that just ended.
 * Rerunning a day writes the same rows. Days may run in any order and in parallel.
 * For a range: `airflow backfill create --dag-id daily_features --from-date A --to-date B` (add
   `--reprocess-behavior completed` to rebuild days that are done). Training follows automatically.
@@ -27,7 +27,9 @@ with DAG(
     dag_id="daily_features",
     description="Turns a day's impression log into audited, versioned feature tables",
     doc_md=__doc__,
-    schedule=CronPartitionTimetable("0 0 * * *", timezone="UTC", run_offset=-1, key_format="%Y-%m-%d"),
+    schedule=CronPartitionTimetable(
+        "0 0 * * *", timezone=deployment.spec.days.time_zone, run_offset=-1, key_format="%Y-%m-%d"
+    ),
     start_date=deployment.first_tick,
     end_date=deployment.last_tick,
     catchup=False,

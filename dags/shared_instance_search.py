@@ -14,6 +14,7 @@ stores the result as an immutable set: masks, selector and catalogue row.
 from __future__ import annotations
 
 from datetime import timedelta
+from zoneinfo import ZoneInfo
 
 from airflow.sdk import DAG, CronTriggerTimetable, Param
 
@@ -28,7 +29,7 @@ with DAG(
     dag_id="shared_instance_search",
     description="Searches for instances worth sharing across scenarios (SSIM)",
     doc_md=__doc__,
-    schedule=CronTriggerTimetable("0 4 * * 1", timezone="UTC"),
+    schedule=CronTriggerTimetable("0 4 * * 1", timezone=deployment.spec.days.time_zone),
     end_date=deployment.last_tick,
     catchup=False,
     max_active_runs=1,
@@ -37,13 +38,14 @@ with DAG(
         "ds": day_param("The days before it are searched; empty: the day of the run"),
         "window": Param("scheduled", enum=["scheduled", "exact"], title="Window", description="See the DAG's docs"),
     },
+    user_defined_macros={"days_zone": ZoneInfo(deployment.spec.days.time_zone)},
     tags=[*TAGS, "search", deployment.spec.name],
 ):
     StepOperator(
         task_id="search_shared_instances",
         step="search_shared_instances",
         dataset=deployment.dataset,
-        ds="{{ params.ds or dag_run.run_after.strftime('%Y-%m-%d') }}",
+        ds="{{ params.ds or dag_run.run_after.astimezone(days_zone).strftime('%Y-%m-%d') }}",
         extra_args=["--window", "{{ params.window }}"],
         pool=GPU_POOL,
         outlets=[assets.SHARED_INSTANCE_SETS, assets.SHARED_INSTANCE_MASKS, assets.SHARED_INSTANCE_DRIFT],

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 
 from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
@@ -118,8 +118,8 @@ def _match_impressions(spark: SparkSession, dataset: DatasetSpec, ds: date, feat
 def _audit_sequences(spark: SparkSession, dataset: DatasetSpec, ds: date, sizes: dict[str, int]) -> Finding:
     sequences = read_days(spark, dataset, SEQUENCES, [ds])
     lists = ["hist_item_ids", "hist_scenario_ids", *(f"hist_f_{name}" for name in dataset.sequence.attributes)]
-    first = _micros(ds - timedelta(days=dataset.sequence.lookback_days))
-    last = _micros(ds + timedelta(days=1))
+    first = _midnight_us(dataset, ds - timedelta(days=dataset.sequence.lookback_days))
+    last = _midnight_us(dataset, ds + timedelta(days=1))
     times = F.col("hist_event_ts")
     uneven = [F.size(name) != F.size(times) for name in lists]
     checks = {
@@ -176,8 +176,8 @@ def _failures(counts: Row, checks: dict[str, Column]) -> list[str]:
     return [f"{counts[text]} {text}" for text in checks if counts[text]]
 
 
-def _micros(day: date) -> int:
-    return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * 1_000_000
+def _midnight_us(dataset: DatasetSpec, day: date) -> int:
+    return int(dataset.days.midnight(day).timestamp()) * 1_000_000
 
 
 def _record(dataset: DatasetSpec, ds: date, finding: Finding) -> None:

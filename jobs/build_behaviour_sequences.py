@@ -7,7 +7,7 @@ The step first ingests missing days of the lookback and builds a missing vocabul
 from __future__ import annotations
 
 from jobs.building.days import for_each_feature_day
-from jobs.building.sequences import build_sequences
+from jobs.building.sequences import SEQUENCES, build_sequences
 from jobs.cli import StepArgs, StepOptions, run_step
 
 GROUP = "daily"
@@ -15,7 +15,7 @@ GROUP = "daily"
 
 def step(args: StepArgs[StepOptions]) -> None:
     """Sequences of all days."""
-    for_each_feature_day("build_behaviour_sequences", args.dataset, args.days, build_sequences)
+    for_each_feature_day("build_behaviour_sequences", args.dataset, args.days, build_sequences, SEQUENCES)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import time
 from datetime import date
 
 import pyarrow.dataset as pds
-from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.building.days import for_each_feature_day
@@ -26,6 +26,7 @@ from lake.spark_writer import publish, read_days
 from schemas.commands import command
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TableError
+from schemas.field_spec import FieldSpec
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ def build_day(spark: SparkSession, dataset: DatasetSpec, ds: date) -> None:
     )
     rows = rows.hint("rebalance", "scenario_id").persist()  # few files per partition; counted before it is written
     try:
-        counts = _check_rows(rows, _num_impressions(dataset, ds), dataset, ds)
+        counts = _check_rows(rows, impressions, dataset, ds)
         publish(rows, dataset, FEATURES, {"ds": str(ds)})
     finally:
         rows.unpersist()
@@ -72,18 +73,18 @@ def _num_impressions(dataset: DatasetSpec, ds: date) -> int:
     return int(impressions.count_rows(filter=pds.field("ds") == str(ds)))
 
 
-def _check_rows(rows: DataFrame, num_impressions: int, dataset: DatasetSpec, ds: date) -> str:
+def _check_rows(rows: DataFrame, impressions: DataFrame, dataset: DatasetSpec, ds: date) -> str:
     """Rows per scenario and share without an id per field, one line; TableError where rows were lost or doubled."""
-    unknown = [
+    no_id = [
         F.count_if(F.size(f"f_{f.name}") == 0 if f.kind == "multi_valued" else F.col(f"f_{f.name}") == 0).alias(f.name)
         for f in dataset.fields
     ]
     counts: list[Row] = (
         rows.groupBy("scenario_id")
-        .agg(F.count(F.lit(1)).alias("rows"), F.count_if(F.col("hist_end").isNull()).alias("no_sequence"), *unknown)
+        .agg(F.count(F.lit(1)).alias("rows"), F.count_if(F.col("hist_end").isNull()).alias("no_sequence"), *no_id)
         .collect()
     )
-    num_rows = sum(row["rows"] for row in counts)
+    num_rows, num_impressions = sum(row["rows"] for row in counts), _num_impressions(dataset, ds)
     if num_rows != num_impressions:
         raise TableError(
             f"features of {dataset.name} {ds}: {num_impressions} impressions made {num_rows} rows: the impressions "
@@ -94,14 +95,35 @@ def _check_rows(rows: DataFrame, num_impressions: int, dataset: DatasetSpec, ds:
         raise TableError(f"{orphans} impressions of {ds} have users without behaviour_sequences; run '{again}' again")
     names = dataset.scenario.names
     sizes = {names[row["scenario_id"]]: row["rows"] for row in sorted(counts, key=lambda row: row["scenario_id"])}
-    rates = {f.name: sum(row[f.name] for row in counts) / max(num_rows, 1) for f in dataset.fields}
+    without_id = {f.name: sum(row[f.name] for row in counts) for f in dataset.fields}
     scenarios = ", ".join(f"{name} {size}" for name, size in sizes.items())
-    return f"{num_rows} rows ({scenarios}); OOV " + ", ".join(f"{name} {rate:.2%}" for name, rate in rates.items())
+    return f"{num_rows} rows ({scenarios}); {_coverage(impressions, without_id, num_rows, dataset)}"
+
+
+def _coverage(impressions: DataFrame, without_id: dict[str, int], num_rows: int, dataset: DatasetSpec) -> str:
+    """Per field, the share of rows without a value and of those whose value has no id: missing is not unknown."""
+    missing = [
+        F.count_if(F.coalesce(F.size(f.raw_column), F.lit(0)) <= 0 if f.kind == "multi_valued" else _is_missing(f))
+        for f in dataset.fields
+    ]
+    nulls = impressions.agg(*[count.alias(f.name) for count, f in zip(missing, dataset.fields, strict=True)])
+    num_null: Row = nulls.collect()[0]
+    shares = [
+        f"{f.name} null {num_null[f.name] / max(num_rows, 1):.2%} unknown "
+        f"{(without_id[f.name] - num_null[f.name]) / max(num_rows, 1):.2%}"
+        for f in dataset.fields
+    ]
+    return ", ".join(shares)
+
+
+def _is_missing(field: FieldSpec) -> Column:
+    raw = F.col(field.raw_column)
+    return raw.isNull() | F.isnan(raw) if field.kind == "numeric" else raw.isNull()
 
 
 def step(args: StepArgs[StepOptions]) -> None:
     """Features of all days."""
-    for_each_feature_day("build_scenario_features", args.dataset, args.days, build_day)
+    for_each_feature_day("build_scenario_features", args.dataset, args.days, build_day, FEATURES)
 
 
 if __name__ == "__main__":

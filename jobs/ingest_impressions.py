@@ -7,7 +7,7 @@ row is written last, so a day without it has to be ingested again. Every row of 
 from __future__ import annotations
 
 from jobs.auditing.expectations import check_expectations
-from jobs.building.impressions import IMPRESSIONS, check_day, ingest_day
+from jobs.building.impressions import IMPRESSIONS, check_day, ingest_days
 from jobs.cli import StepArgs, StepOptions, run_step
 from lake.spark_session import get_session
 from schemas.tables import get_table
@@ -16,13 +16,12 @@ GROUP = "daily"
 
 
 def step(args: StepArgs[StepOptions]) -> None:
-    """Ingest one day after the other in one session."""
+    """Ingest one day after the other in one session; a log without a file per day is read once."""
     for ds in args.days:
         check_day(args.dataset, ds)  # before the engine starts
     check_expectations(get_table(IMPRESSIONS).for_dataset(args.dataset), args.dataset.audit.expectations)
     spark = get_session(f"ingest_impressions {args.dataset.name}")
-    for ds in args.days:
-        ingest_day(spark, args.dataset, ds)
+    ingest_days(spark, args.dataset, args.days)
 
 
 if __name__ == "__main__":

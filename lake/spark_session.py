@@ -36,6 +36,9 @@ CONTENT_CONF = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.ansi.enabled": "true",
     "spark.sql.legacy.timeParserPolicy": "CORRECTED",
+    "spark.sql.legacy.javaCharsets": "true",  # windows-1252 and the like, beside UTF and ISO-8859-1
+    "spark.sql.legacy.parquet.nanosAsLong": "true",  # pandas writes nanoseconds: jobs/adapters/parquet.py
+    "spark.sql.sources.partitionColumnTypeInference.enabled": "false",  # a folder hour=01 is '01', as on other days
 }
 
 
@@ -77,6 +80,8 @@ def read_conf(path: Path) -> dict[str, str]:
 
 
 def _local_engine(app_name: str) -> SparkSession:
+    if (os.environ.get("LC_ALL") or os.environ.get("LC_CTYPE") or os.environ.get("LANG") or "C") in ("C", "POSIX"):
+        os.environ["LC_ALL"] = "C.UTF-8"  # else the JVM cannot name files outside ASCII
     builder = SparkSession.builder.appName(app_name)
     master = os.environ.get("MSR_SPARK_MASTER", DEFAULT_MASTER)
     knobs = read_conf(LOCAL_CONF) if master.startswith("local") else DELTA_CONF  # a cluster has settings of its own

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime
 from typing import Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, model_validator
 
@@ -12,14 +13,14 @@ from schemas.field_spec import FieldSpec, Name
 from schemas.pipeline_spec import SearchSpec, TrainingSpec
 from schemas.retain_spec import RetainSpec
 from schemas.source_spec import SourceSpec
-from schemas.spec import Spec
+from schemas.spec import LogText, Spec
 
 
 class EventTimeSpec(Spec):
     """The event time's column, its format, and its time zone where the text has none."""
 
     column: str
-    format: str = Field(default="iso", description="iso, epoch_s, epoch_ms, or a Spark datetime pattern")
+    format: str = Field(default="iso", description="iso, epoch_s, epoch_ms, epoch_us, epoch_ns, or a Spark pattern")
     time_zone: str = "UTC"
 
 
@@ -47,7 +48,7 @@ class BucketsSpec(Spec):
     """Scenarios as ranges of a numeric column: names[i] holds edges[i-1] <= x < edges[i]."""
 
     edges: tuple[float, ...] = Field(min_length=1)
-    names: tuple[str, ...]
+    names: tuple[LogText, ...]
 
     @model_validator(mode="after")
     def _fits(self) -> BucketsSpec:
@@ -63,7 +64,7 @@ class ScenarioSpec(Spec):
     """Scenarios: the values of a column, or buckets of one. Ids follow the order given."""
 
     column: str
-    values: tuple[str, ...] | None = Field(default=None, min_length=1)
+    values: tuple[LogText, ...] | None = Field(default=None, min_length=1)
     buckets: BucketsSpec | None = None
 
     @model_validator(mode="after")
@@ -108,13 +109,25 @@ class DaysSpec(Spec):
 
     start: date
     end: date | None = None
+    time_zone: str = Field(default="UTC", description="zone whose calendar days the files and partitions are")
+    late_days: int = Field(default=0, ge=0, le=60, description="rows of a day may come in files of so many days after")
     allow_empty: bool = Field(default=False, description="a day without rows is published empty instead of refused")
 
     @model_validator(mode="after")
     def _ordered(self) -> DaysSpec:
         if self.end is not None and self.end < self.start:
             raise ValueError(f"end {self.end} lies before start {self.start}")
+        try:
+            ZoneInfo(self.time_zone)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise ValueError(
+                f"time_zone {self.time_zone!r} is not a time zone; write UTC or a name such as Europe/Berlin"
+            ) from error
         return self
+
+    def midnight(self, ds: date) -> datetime:
+        """When day `ds` begins, in `time_zone`; it ends when the next one begins, 23 to 25 hours later."""
+        return datetime(ds.year, ds.month, ds.day, tzinfo=ZoneInfo(self.time_zone))
 
 
 class DatasetBlocks(Spec):
@@ -151,6 +164,8 @@ class DatasetBlocks(Spec):
         repeated = sorted({n for n in names if names.count(n) > 1})
         if repeated:
             raise ValueError(f"field names repeat: {repeated}")
+        if self.days.late_days and not (self.source.adapter == "files" and self.source.is_daily):
+            raise ValueError("days.late_days needs a file per day: adapter 'files' with {ds} in source.path")
         for f in self.fields:
             if f.evict_after_days is not None and f.evict_after_days < self.vocabulary.fit_days:
                 raise ValueError(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from schemas.spec import Spec
+from schemas.spec import LogText, Spec
 
 
 class GeneratorSpec(Spec):
@@ -35,15 +36,63 @@ FOLDERS = {
 }
 
 
+# Python's names of the encodings that can be read, and Java's.
+CHARSETS = {
+    "ascii": "US-ASCII",
+    "utf-8": "UTF-8",
+    "utf-8-sig": "UTF-8",
+    "utf-16": "UTF-16",
+    "utf-16-le": "UTF-16LE",
+    "utf-16-be": "UTF-16BE",
+    **{f"iso8859-{n}": f"ISO-8859-{n}" for n in (1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 15)},
+    **{f"cp{n}": f"windows-{n}" for n in range(1250, 1259)},
+    "koi8-r": "KOI8-R",
+    "gbk": "GBK",
+    "gb2312": "GB2312",
+    "gb18030": "GB18030",
+    "big5": "Big5",
+    "shift_jis": "Shift_JIS",
+    "cp932": "windows-31j",
+    "euc_jp": "EUC-JP",
+    "euc_kr": "EUC-KR",
+}
+_DELIMITED = ("csv", "tsv")
+# Keys that only some formats of adapter `files` have; elsewhere they would do nothing.
+_FORMATS_OF = {
+    "header": _DELIMITED,
+    "delimiter": ("csv",),
+    "quote": _DELIMITED,
+    "multi_line": _DELIMITED,
+    "encoding": _DELIMITED,
+}
+
+
 class SourceSpec(Spec):
     """The raw log and the adapter that reads it."""
 
     adapter: Literal["files", "movielens", "generated", "ali_ccp", "alimama", "ali_express", "kuairand"]
     path: str | None = Field(default=None, description="file, folder or glob; {ds} is the day; ${VAR} is expanded")
     format: Literal["csv", "tsv", "parquet", "jsonl"] | None = None
-    header: bool = True
-    delimiter: str | None = Field(default=None, description="csv only; default ','")
+    header: bool = Field(default=True, description="csv, tsv: false names the columns _c0, _c1, ...")
+    delimiter: str | None = Field(default=None, min_length=1, description="csv: default ','")
+    quote: str | None = Field(
+        default=None, max_length=1, description="csv, tsv: '' for none; default '\"' in csv, none in tsv"
+    )
+    multi_line: bool = Field(default=True, description="csv, tsv: whether a quoted value may hold line breaks")
+    encoding: str = Field(default="utf-8", description="csv, tsv: e.g. latin-1, windows-1252, utf-16, gbk")
+    null_values: tuple[LogText, ...] = Field(default=(), description="texts that mean a missing value, e.g. ['NULL']")
     generator: GeneratorSpec | None = None
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, name: str) -> str:
+        try:
+            known = codecs.lookup(name).name
+        except LookupError:
+            known = ""
+        if known not in CHARSETS:
+            raise ValueError(f"is no encoding that can be read; use one of {', '.join(CHARSETS)}")
+        return known
 
     @model_validator(mode="after")
     def _complete(self) -> SourceSpec:
@@ -51,7 +100,15 @@ class SourceSpec(Spec):
             raise ValueError("adapter 'files' needs path and format (csv, tsv, parquet or jsonl)")
         if self.adapter in FOLDERS and self.path is None:
             raise ValueError(f"adapter {self.adapter!r} needs path, the folder with {FOLDERS[self.adapter]}")
+        for key, formats in _FORMATS_OF.items():
+            if getattr(self, key) != type(self).model_fields[key].default and self.format not in formats:
+                raise ValueError(f"{key} applies to format {' and '.join(formats)} only; remove it")
         return self
+
+    @property
+    def charset(self) -> str:
+        """Java's name of the encoding."""
+        return CHARSETS[self.encoding]
 
     @property
     def is_daily(self) -> bool:

@@ -20,6 +20,8 @@ server_command() {
   home=$("$python" -c 'import importlib.util as u; print(u.find_spec("pyspark").submodule_search_locations[0])')
   export SPARK_HOME="$home" PYSPARK_PYTHON="$python" SPARK_NO_DAEMONIZE=1
   unset SPARK_REMOTE # clients' address of this server: spark-submit would take it for its own master
+  # Without a locale, the JVM cannot name files outside ASCII
+  case "${LC_ALL:-${LC_CTYPE:-${LANG:-C}}}" in C | POSIX) export LC_ALL=C.UTF-8 ;; esac
   command=("$home/bin/spark-submit" --class org.apache.spark.sql.connect.service.SparkConnectServer
     --name msr-spark-connect --master "${MSR_SPARK_MASTER:-local[2]}" --properties-file scripts/spark-local.conf
     --driver-class-path "$jars/*" --conf "spark.connect.grpc.binding.address=$host"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from schemas.dataset_spec import DatasetSpec
@@ -35,14 +35,14 @@ class Deployment:
 
     @property
     def first_tick(self) -> datetime:
-        """When the scheduler may start: midnight of the first day, UTC."""
-        return _midnight(self.spec.days.start)
+        """When the scheduler may start: midnight of the first day in days.time_zone."""
+        return self.spec.days.midnight(self.spec.days.start)
 
     @property
     def last_tick(self) -> datetime | None:
         """When the scheduler stops: the run that loads the last day; None for an open-ended log."""
         end = self.spec.days.end
-        return None if end is None else _midnight(end) + timedelta(days=1)
+        return None if end is None else self.spec.days.midnight(end + timedelta(days=1))
 
     @property
     def days_build_on_each_other(self) -> bool:
@@ -88,7 +88,3 @@ def load_deployment() -> Deployment:
         models=models,
         skip_unfit_models=is_all,
     )
-
-
-def _midnight(day: date) -> datetime:
-    return datetime(day.year, day.month, day.day, tzinfo=UTC)

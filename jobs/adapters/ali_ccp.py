@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 
 from jobs.adapters.downloads import NO_SIDE_RECORD, Download, lacks, made_up_time, refused, split_of, with_side_file
 from jobs.adapters.raw_log import UNREADABLE, source_path
-from jobs.transforms.canonical import required_columns
+from jobs.transforms.raw_columns import required_columns
 from schemas.dataset_spec import DatasetSpec
 
 PAGE = "https://tianchi.aliyun.com/dataset/408"

@@ -9,9 +9,9 @@ from datetime import UTC, date, datetime
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs.adapters.files import read_delimited
-from jobs.transforms.canonical import REFUSED_DETAIL, REFUSED_REASON, SOURCE
-from lake.spark_session import SPARK_ERRORS
+from jobs.adapters.files import read_text
+from jobs.adapters.source_files import escaped
+from jobs.transforms.raw_columns import REFUSED_DETAIL, REFUSED_REASON, SOURCE
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import DatasetSpecError, SourceError
 
@@ -33,21 +33,19 @@ class Download:
         Without a header the file has exactly `columns`; a line with another number is a refused row. Blanks around the
         names of a header do not count. Raises SourceError where the file is missing or lacks a column.
         """
-        path = f"{self.folder}/{name}"
-        names = None if header else list(columns)
-        try:
-            frame = read_delimited(spark, path, delimiter=",", header=header, quoted=header, names=names)
-            plain = frame.toDF(*[column.strip() for column in frame.columns])
-        except SPARK_ERRORS as error:
-            if "PATH_NOT_FOUND" not in str(error):
-                raise
+        path = f"{escaped(self.folder)}/{name}"
+        frame = read_text(
+            spark, path, delimiter=",", header=header, quoted=header, names=() if header else tuple(columns)
+        )
+        if frame is None:
             raise SourceError(
                 f"{name} is missing in {self.folder}: fetch it from {self.page} (docs/public_datasets.md) or fix "
                 "source.path"
-            ) from error
+            )
+        plain = frame.toDF(*[column.strip() for column in frame.columns])
         if missing := [column for column in columns if column not in plain.columns]:
             raise SourceError(
-                f"{path} lacks columns {missing}; it has {plain.columns}; fetch it again from {self.page}"
+                f"{self.folder}/{name} lacks columns {missing}; it has {plain.columns}; fetch it again from {self.page}"
             )
         return plain.select(*columns, SOURCE, REFUSED_REASON, REFUSED_DETAIL)
 
@@ -122,4 +120,5 @@ def made_up_time(dataset: DatasetSpec, ds: date, number: Column) -> Column:
     midnight = datetime.combine(end if is_test else start, datetime.min.time(), UTC)
     slot = F.pmod(F.floor(number / F.lit(days)), F.lit(DAY_MS))
     elapsed = F.pmod(number, F.lit(days)) * F.lit(DAY_MS) + slot
-    return F.timestamp_millis(F.lit(int(midnight.timestamp()) * 1000) + F.coalesce(elapsed, F.lit(0)))
+    made_up = F.timestamp_millis(F.lit(int(midnight.timestamp()) * 1000) + F.coalesce(elapsed, F.lit(0)))
+    return F.to_utc_timestamp(made_up, dataset.days.time_zone)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +19,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
 
-from jobs.transforms.canonical import CLICK_PROBABILITY, IS_SHAREABLE, REFUSED_DETAIL, REFUSED_REASON, SOURCE
+from jobs.transforms.raw_columns import CLICK_PROBABILITY, IS_SHAREABLE, REFUSED_DETAIL, REFUSED_REASON, SOURCE
+from schemas.blocks import DaysSpec
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import DatasetSpecError
 from schemas.source_spec import GeneratorSpec
@@ -68,7 +69,7 @@ def make_day(dataset: DatasetSpec, ds: date) -> pa.Table:
     shares = _shares(spec, dataset)
     world = make_world(spec, len(shares))
     rng = np.random.default_rng([spec.seed, ds.toordinal()])
-    time_N, user_N, item_N, scenario_N = _visits(rng, spec, world, shares, ds)
+    time_N, user_N, item_N, scenario_N = _visits(rng, spec, world, shares, dataset.days, ds)
     taste_KIR = world.item_taste_KIR + _drift(spec, world, dataset.days.start, ds)
     probability_N = _click_probability(spec, world, taste_KIR, user_N, item_N, scenario_N)
     click_N = (rng.random(len(user_N)) < probability_N).astype(np.int64)
@@ -152,7 +153,7 @@ def _zipf(rng: np.random.Generator, size: int, exponent: float) -> Floats:
 
 
 def _visits(
-    rng: np.random.Generator, spec: GeneratorSpec, world: World, shares: Floats, ds: date
+    rng: np.random.Generator, spec: GeneratorSpec, world: World, shares: Floats, days: DaysSpec, ds: date
 ) -> tuple[Ints, Ints, Ints, Ints]:
     """Time (ms), user, item and scenario of each row: users come in sessions of one scenario, most in the afternoon."""
     rows = spec.rows_per_day
@@ -166,7 +167,7 @@ def _visits(
     elapsed_N = np.cumsum(gap_N)
     first_N = np.searchsorted(session_N, session_N)
     time_N = np.minimum(start_S[session_N] + elapsed_N - elapsed_N[first_N], DAY_MS - 1).astype(np.int64)
-    midnight = int(datetime(ds.year, ds.month, ds.day, tzinfo=UTC).timestamp() * 1000)
+    midnight = int(days.midnight(ds).timestamp() * 1000)
     item_N = rng.choice(spec.num_items, size=rows, p=world.item_weight_I)
     order = np.argsort(time_N, kind="stable")
     return midnight + time_N[order], user_S[session_N][order], item_N[order], scenario_S[session_N][order]

@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 
 from jobs.adapters.downloads import NO_SIDE_RECORD, Download, beijing_time, lacks, refused, with_side_file
 from jobs.adapters.raw_log import source_path
-from jobs.transforms.canonical import required_columns
+from jobs.transforms.raw_columns import required_columns
 from schemas.dataset_spec import DatasetSpec
 
 PAGE = "https://kuairand.com"

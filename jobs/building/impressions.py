@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -12,7 +12,8 @@ from datetime import date, timedelta
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs.adapters import read_raw
+from jobs.adapters import read_days
+from jobs.adapters.raw_log import source_path
 from jobs.auditing.expectations import AuditResult, run_expectations
 from jobs.auditing.measure import measure
 from jobs.auditing.profile import DayProfile, warnings_of_day
@@ -63,29 +64,57 @@ def ensure_ingested(spark: SparkSession, dataset: DatasetSpec, days: Sequence[da
     """
     published = days_with_passed_audit(dataset, IMPRESSIONS, list(days))
     require_current(dataset, IMPRESSIONS, sorted(published))
-    for day in sorted(set(days) - published):
-        log.info(f"{dataset.name} {day}: not ingested yet, ingesting it first")
-        ingest_day(spark, dataset, day)
+    missing = sorted(set(days) - published)
+    if missing:
+        log.info(f"{dataset.name} {', '.join(map(str, missing))}: not ingested yet, ingesting first")
+        ingest_days(spark, dataset, missing)
+
+
+def ingest_days(spark: SparkSession, dataset: DatasetSpec, days: Sequence[date]) -> None:
+    """Publish `days`, one after the other, then again those published days before them that their files may complete.
+
+    With days.late_days, day D's rows may lie in the files of later days: whenever one of these is ingested, D is made
+    again, so that the tables depend on the files there are, not on the order of the runs.
+    """
+    for ds in days:
+        check_day(dataset, ds)
+    for ds, raw in _logs(spark, dataset, days):
+        _ingest(raw, dataset, ds)
+    earlier = {day for ds in days for day in dataset.days_before(ds, dataset.days.late_days)} - set(days)
+    again = sorted(earlier & days_with_passed_audit(dataset, IMPRESSIONS, sorted(earlier))) if earlier else []
+    for ds, raw in _logs(spark, dataset, again):
+        log.info(f"{dataset.name} {ds}: making it again with the rows that came late (days.late_days)")
+        _ingest(raw, dataset, ds)
+
+
+def _logs(spark: SparkSession, dataset: DatasetSpec, days: Sequence[date]) -> Iterator[tuple[date, DataFrame]]:
+    """The rows of each day, read with the fields that the log has had so far where each day has files of its own."""
+    if not dataset.source.is_daily:
+        return read_days(spark, dataset, days)
+    return ((ds, raw) for day in days for ds, raw in read_days(spark, dataset.on(day), [day]))
 
 
 def ingest_day(spark: SparkSession, dataset: DatasetSpec, ds: date) -> None:
-    """Publish one day.
+    """Publish one day, and again the days before it that its file may complete. Raises as `_ingest` does."""
+    ingest_days(spark, dataset, [ds])
+
+
+def _ingest(raw: DataFrame, dataset: DatasetSpec, ds: date) -> None:
+    """Publish one day from its rows of the log.
 
     Raises SourceError where the log or its rows are missing or `ds` lies outside the data set's days, AuditFailedError
     where too many rows are refused or an expectation of severity fail does not hold: then only the refused rows and an
     audits row are written, and impressions of an earlier ingest of the day stay.
     """
-    check_day(dataset, ds)
     fingerprint = record(dataset, made_of(dataset, IMPRESSIONS, ds))
-    log_of_day = dataset.on(ds)
-    raw = read_raw(spark, log_of_day, ds)
-    classified = refuse_forgotten(canonical.classify(raw, log_of_day, ds), dataset)
+    classified = refuse_forgotten(canonical.classify(raw, dataset.on(ds), ds), dataset)
     classified = _completed(classified, dataset, fingerprint).persist()
     try:
         counts = _count(raw, classified, dataset)
         if counts.rows_in == 0 and not dataset.days.allow_empty:
+            place = source_path(dataset, ds) or dataset.source.adapter
             raise SourceError(
-                f"the log of {dataset.name} at {dataset.source.path or dataset.source.adapter} has no rows for {ds}; "
+                f"the log of {dataset.name} at {place} has no rows for {ds}; "
                 "deliver the day, or set days.allow_empty: true in the YAML to publish it empty"
             )
         audit = _audit(classified, dataset, ds, counts)

@@ -11,43 +11,46 @@ from functools import reduce
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
-from pyspark.sql.types import ArrayType, StructType
 
 from jobs.transforms.event_time import event_time
-from schemas.blocks import ScenarioSpec
+from jobs.transforms.raw_columns import (
+    ADAPTER_COLUMNS,
+    CLICK_PROBABILITY,
+    IS_SHAREABLE,
+    SOURCE,
+)
+from jobs.transforms.values import RawValues
+from jobs.transforms.verdict import verdict
+from schemas.blocks import LabelSpec, ScenarioSpec
 from schemas.dataset_spec import DatasetSpec
 from schemas.field_spec import FieldSpec
 from schemas.tables import get_table
-
-# Columns that adapters add to the log's own.
-SOURCE = "_source"  # file or generator
-REFUSED_REASON = "_refused_reason"  # null, or why the adapter could not read the row
-REFUSED_DETAIL = "_refused_detail"
-CLICK_PROBABILITY = "_click_probability"  # generated log only
-IS_SHAREABLE = "_is_shareable"
-ADAPTER_COLUMNS = (SOURCE, REFUSED_REASON, REFUSED_DETAIL, CLICK_PROBABILITY, IS_SHAREABLE)
 
 REASON = "_reason"
 DETAIL = "_detail"
 RAW_RECORD = "_raw_record"
 _RAW, _KEY, _VERDICT = "_raw", "_natural_key", "_verdict"
+_YES, _NO = ("true", "t", "yes", "y"), ("false", "f", "no", "n")
 
 
 def classify(raw: DataFrame, dataset: DatasetSpec, ds: date) -> DataFrame:
     """Each raw row once, with the columns of `impressions`, `_reason` and `_detail` (null where it is accepted).
 
     `raw` holds the log's columns (of any type) and `_source`, `_refused_reason`, `_refused_detail`. Reasons, the first
-    that applies: the adapter's own (unreadable_record, ...), bad_time, time_outside_day, null_user, null_item,
-    unknown_scenario, bad_label, bad_number, duplicate. Of rows with the same natural key the least by content
-    is kept, whatever file it came from.
+    that applies: the adapter's own (unreadable_record, ...), bad_time, time_outside_day, float_id, null_user,
+    null_item, unknown_scenario, bad_label, bad_number, duplicate. Of rows with the same natural key the least by
+    content is kept, whatever file it came from.
     """
     own = [_column(name) for name in raw.columns if name not in ADAPTER_COLUMNS]
     kept = [F.col(name) for name in ADAPTER_COLUMNS if name in raw.columns]
-    parsed = raw.select(F.struct(*own).alias(_RAW), *kept, *_parsed(raw, dataset, ds))
+    nulls = dataset.source.null_values
+    values = RawValues(schema=raw.schema, column=_column, null_values=nulls)
+    parsed = raw.select(F.struct(*own).alias(_RAW), *kept, *_parsed(values, raw, dataset, ds))
+    stored = RawValues(schema=raw.schema, column=lambda name: F.col(_RAW).getField(name), null_values=nulls)
     keyed = parsed.select(
         "*",
-        _natural_key(dataset).alias(_KEY),
-        _verdict(dataset, ds).alias(_VERDICT),
+        _natural_key(stored, dataset).alias(_KEY),
+        verdict(stored, dataset, ds).alias(_VERDICT),
         F.to_json(_RAW, {"ignoreNullFields": "false"}).alias(RAW_RECORD),
     )
     unique = _mark_duplicates(keyed)
@@ -90,50 +93,20 @@ def truth(classified: DataFrame) -> DataFrame | None:
     ).select(*get_table("generated_truth").column_names)
 
 
-def required_columns(dataset: DatasetSpec) -> list[str]:
-    """Distinct columns of the log that the data set's YAML names, in order."""
-    columns = dataset.columns
-    names = [columns.event_time.column, columns.user, columns.item, columns.label.column, dataset.scenario.column]
-    names += [columns.value] if columns.value else []
-    names += [*columns.natural_key, *(field.source for field in dataset.fields)]
-    return list(dict.fromkeys(names))
-
-
-def _parsed(raw: DataFrame, dataset: DatasetSpec, ds: date) -> list[Column]:
+def _parsed(values: RawValues, raw: DataFrame, dataset: DatasetSpec, ds: date) -> list[Column]:
     """The columns of `impressions` except instance_id; null where the log's value is invalid."""
+    columns = dataset.columns
+    value = values.number(columns.value) if columns.value else F.lit(None).cast("double")
     return [
         F.lit(str(ds)).alias("ds"),
-        event_time(raw, dataset.columns.event_time).alias("event_ts"),
-        _scenario_id(dataset.scenario).alias("scenario_id"),
-        _text(dataset.columns.user).alias("user_id"),
-        _text(dataset.columns.item).alias("item_id"),
-        _label(dataset).alias("label"),
-        _value(dataset).alias("value"),
-        *[_field(raw.schema, field).alias(field.raw_column) for field in dataset.fields],
+        event_time(raw, columns.event_time).alias("event_ts"),
+        _scenario_id(values, dataset.scenario).alias("scenario_id"),
+        values.text(columns.user).alias("user_id"),
+        values.text(columns.item).alias("item_id"),
+        label(values, columns.label).alias("label"),
+        value.alias("value"),
+        *[_field(values, field).alias(field.raw_column) for field in dataset.fields],
     ]
-
-
-def _verdict(dataset: DatasetSpec, ds: date) -> Column:
-    """Struct (reason, detail) for parsed rows, duplicates aside; null where the row is accepted."""
-    columns = dataset.columns
-    checks = [
-        (F.col("event_ts").isNull(), "bad_time", columns.event_time.column),
-        (F.to_date("event_ts") != F.lit(ds), "time_outside_day", columns.event_time.column),
-        (F.col("user_id").isNull(), "null_user", columns.user),
-        (F.col("item_id").isNull(), "null_item", columns.item),
-        (F.col("scenario_id").isNull(), "unknown_scenario", dataset.scenario.column),
-        (F.col("label").isNull(), "bad_label", columns.label.column),
-    ]
-    numbers = {columns.value: "value"} if columns.value else {}
-    numbers |= {field.source: field.raw_column for field in dataset.fields if field.kind == "numeric"}
-    checks += [(_is_bad_number(name, parsed), "bad_number", name) for name, parsed in numbers.items()]
-    verdict = F.lit(None).cast("struct<reason:string,detail:string>")
-    for broken, reason, name in reversed(checks):
-        value = F.coalesce(_raw_text(name), F.lit("null"))
-        detail = F.concat(F.lit(f"{name}="), value)
-        verdict = F.when(broken, F.struct(F.lit(reason).alias("reason"), detail.alias("detail"))).otherwise(verdict)
-    adapters = F.struct(F.col(REFUSED_REASON).alias("reason"), F.col(REFUSED_DETAIL).alias("detail"))
-    return F.when(F.col(REFUSED_REASON).isNotNull(), adapters).otherwise(verdict)
 
 
 def _mark_duplicates(rows: DataFrame) -> DataFrame:
@@ -147,11 +120,12 @@ def _mark_duplicates(rows: DataFrame) -> DataFrame:
     return numbered.withColumn(_VERDICT, verdict).drop("_nth")
 
 
-def _natural_key(dataset: DatasetSpec) -> Column:
-    """Struct that identifies a row; as text, so that the same log as CSV and as Parquet has the same keys."""
-    if names := dataset.columns.natural_key:
-        return F.struct(*[_raw_text(name).alias(name) for name in names])
+def _natural_key(values: RawValues, dataset: DatasetSpec) -> Column:
+    """Struct that identifies a row; canonical text, so that the same log as CSV and as Parquet has the same keys."""
     time = F.unix_micros("event_ts").cast("string")
+    if names := dataset.columns.natural_key:
+        when = dataset.columns.event_time.column
+        return F.struct(*[(time if name == when else values.text(name)).alias(name) for name in names])
     return F.struct(F.col("user_id").alias("user"), F.col("item_id").alias("item"), time.alias("event_us"))
 
 
@@ -161,52 +135,24 @@ def _instance_id(dataset: DatasetSpec) -> Column:
     return F.xxhash64(*[F.coalesce(F.col(_KEY).getField(name), F.lit("\u0000")) for name in names])
 
 
-def _text(name: str) -> Column:
-    """A column as text; null where it is blank."""
-    text = _column(name).cast("string")
-    return F.when(F.trim(text) != "", text)
+def label(values: RawValues, spec: LabelSpec) -> Column:
+    """1, 0, or null where it is neither. Without a threshold, words such as true and N count too, in any case."""
+    number = values.number(spec.column)
+    if spec.threshold is not None:
+        return F.when(number >= spec.threshold, F.lit(1)).when(number < spec.threshold, F.lit(0)).cast("int")
+    word = F.lower(values.plain(spec.column))
+    return F.when((number == 1) | word.isin(*_YES), 1).when((number == 0) | word.isin(*_NO), 0).cast("int")
 
 
-def _number(name: str) -> Column:
-    """A column as double; null where it is missing, not a number or NaN."""
-    number = F.trim(_column(name).cast("string")).try_cast("double")
-    return F.when(~F.isnan(number), number)
-
-
-def _is_bad_number(name: str, parsed: str) -> Column:
-    """Whether the raw column holds something that is neither missing (empty, NaN) nor a finite number."""
-    text = F.lower(F.trim(_raw_text(name)))
-    return ~text.isin("", "nan") & (F.col(parsed).isNull() | (F.abs(parsed) == float("inf")))
-
-
-def _raw_text(name: str) -> Column:
-    """A column of the log as text, in parsed rows."""
-    return F.col(_RAW).getField(name).cast("string")
-
-
-def _label(dataset: DatasetSpec) -> Column:
-    """1, 0, or null where it is neither. Without a threshold, true and false count as 1 and 0."""
-    label = dataset.columns.label
-    number = _number(label.column)
-    if label.threshold is not None:
-        return F.when(number >= label.threshold, F.lit(1)).when(number < label.threshold, F.lit(0)).cast("int")
-    text = F.lower(F.trim(_text(label.column)))
-    return F.when((number == 1) | (text == "true"), 1).when((number == 0) | (text == "false"), 0).cast("int")
-
-
-def _value(dataset: DatasetSpec) -> Column:
-    return _number(dataset.columns.value) if dataset.columns.value else F.lit(None).cast("double")
-
-
-def _scenario_id(scenario: ScenarioSpec) -> Column:
+def _scenario_id(values: RawValues, scenario: ScenarioSpec) -> Column:
     """0 .. K-1 in the order of the names; null where the row belongs to no scenario."""
     none = F.lit(None).cast("int")
     if scenario.buckets is None:
-        text = F.trim(_text(scenario.column))
+        text = values.text(scenario.column)
         return reduce(
             lambda rest, pair: F.when(text == pair[1], F.lit(pair[0])).otherwise(rest), enumerate(scenario.names), none
         )
-    number = _number(scenario.column)
+    number = values.number(scenario.column)
     edges = scenario.buckets.edges
     inside = reduce(  # buckets include their lower edge
         lambda rest, pair: F.when(number < pair[1], F.lit(pair[0])).otherwise(rest),
@@ -216,22 +162,13 @@ def _scenario_id(scenario: ScenarioSpec) -> Column:
     return F.when(number.isNotNull(), inside).otherwise(none)
 
 
-def _field(schema: StructType, field: FieldSpec) -> Column:
+def _field(values: RawValues, field: FieldSpec) -> Column:
     """A field's raw value: text, number, or the list of texts of a multi-valued one."""
     if field.kind == "numeric":
-        return _number(field.source)
+        return values.number(field.source)
     if field.kind == "categorical":
-        return _text(field.source)
-    kind = schema[field.source].dataType if field.source in schema.names else None
-    if isinstance(kind, ArrayType):
-        values = _column(field.source).cast("array<string>")
-    else:
-        values = F.split(_text(field.source), _literal_pattern(field.separator))
-    return F.filter(F.transform(values, lambda value: F.trim(value)), lambda value: value != "")
-
-
-def _literal_pattern(separator: str) -> str:
-    return "\\Q" + separator + "\\E"
+        return values.text(field.source)
+    return values.texts(field.source, field.separator)
 
 
 def _column(name: str) -> Column:

@@ -8,7 +8,7 @@ TABLE = TableSpec(
     name="impressions",
     doc=__doc__,
     columns=(
-        Column(name="ds", type=pa.string(), doc="UTC day of event_ts, YYYY-MM-DD"),
+        Column(name="ds", type=pa.string(), doc="day of event_ts in days.time_zone, YYYY-MM-DD"),
         Column(name="instance_id", type=pa.int64(), doc="stable 64-bit hash of the natural key, unique within ds"),
         Column(name="event_ts", type=pa.timestamp("us", tz="UTC"), doc="time of the impression"),
         Column(name="scenario_id", type=pa.int32(), doc="0 .. K-1, in the order of the data set's scenario names"),

@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 
 from jobs.transforms import canonical
 from jobs.transforms.event_time import event_time
+from jobs.transforms.raw_columns import REFUSED_DETAIL, REFUSED_REASON, SOURCE
 from schemas.blocks import EventTimeSpec
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import DatasetSpecError
@@ -32,15 +33,15 @@ GOOD: Raw = {
 
 def raw_frame(spark: SparkSession, rows: list[Raw]) -> DataFrame:
     """Rows of text; `_source` counts them."""
-    names = [*COLUMNS, canonical.SOURCE, canonical.REFUSED_REASON, canonical.REFUSED_DETAIL]
+    names = [*COLUMNS, SOURCE, REFUSED_REASON, REFUSED_DETAIL]
     schema = ", ".join(f"`{name}` string" for name in names)
-    values = [{canonical.SOURCE: f"file{n}"} | row for n, row in enumerate(rows)]
+    values = [{SOURCE: f"file{n}"} | row for n, row in enumerate(rows)]
     return spark.createDataFrame([tuple(row.get(name) for name in names) for row in values], schema)
 
 
 def classified_rows(spark: SparkSession, rows: list[Raw], dataset: DatasetSpec) -> list[Any]:
     frame = canonical.classify(raw_frame(spark, rows), dataset, date.fromisoformat(DAY))
-    return sorted(frame.collect(), key=lambda row: int(row[canonical.SOURCE].removeprefix("file")))
+    return sorted(frame.collect(), key=lambda row: int(row[SOURCE].removeprefix("file")))
 
 
 def dataset_of(**changes: Any) -> DatasetSpec:
@@ -66,7 +67,7 @@ BAD: dict[str, Raw] = {
     "bad_label liked=NaN": {"liked": "NaN"},
     "bad_number paid=2,5": {"paid": "2,5"},
     "bad_number paid=inf": {"paid": "inf"},
-    "unreadable_record the line": {canonical.REFUSED_REASON: "unreadable_record", canonical.REFUSED_DETAIL: "the line"},
+    "unreadable_record the line": {REFUSED_REASON: "unreadable_record", REFUSED_DETAIL: "the line"},
 }
 FINE: list[Raw] = [
     {"paid": None},

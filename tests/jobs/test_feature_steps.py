@@ -117,7 +117,7 @@ def test_a_range_again_changes_nothing(log: oracle.Log, dataset: DatasetSpec, ca
     for module in (build_vocabularies, build_behaviour_sequences, build_scenario_features):
         run_step(module, dataset, *DAYS[1:3])
     assert list(hash_lake(dataset, TABLES, [])) == before
-    assert all(text in caplog.text for text in ("stays as it is", "nothing to do", "OOV user"))
+    assert all(text in caplog.text for text in ("stays as it is", "nothing to do", "user null 0.00% unknown"))
     assert published_days(dataset, "scenario_features") == set(FEATURE_DAYS)
 
 
