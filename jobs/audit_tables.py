@@ -14,9 +14,9 @@ from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.building.days import for_each_feature_day
-from jobs.building.impressions import IMPRESSIONS
 from jobs.building.sequences import SEQUENCES
 from jobs.cli import StepArgs, StepOptions, run_step
+from lake.provenance import IMPRESSIONS
 from lake.rows import write_rows
 from lake.spark_writer import read_days
 from lake.vocabularies import num_ids

@@ -14,13 +14,13 @@ from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.building.days import for_each_feature_day
-from jobs.building.impressions import IMPRESSIONS, ensure_ingested
+from jobs.building.impressions import ensure_ingested
 from jobs.building.sequences import SEQUENCES, ensure_sequences
 from jobs.building.vocabularies import ensure_vocabulary, load_vocabulary
 from jobs.cli import StepArgs, StepOptions, run_step
 from jobs.transforms.features import scenario_features
 from jobs.transforms.statistics import scenario_statistics
-from lake.provenance import made_of, record
+from lake.provenance import IMPRESSIONS, made_of, record
 from lake.reader import open_table
 from lake.spark_writer import publish, read_days
 from schemas.commands import command

@@ -7,8 +7,9 @@ row is written last, so a day without it has to be ingested again. Every row of 
 from __future__ import annotations
 
 from jobs.auditing.expectations import check_expectations
-from jobs.building.impressions import IMPRESSIONS, check_day, ingest_days
+from jobs.building.impressions import check_day, ingest_days
 from jobs.cli import StepArgs, StepOptions, run_step
+from lake.provenance import IMPRESSIONS
 from lake.spark_session import get_session
 from schemas.tables import get_table
 

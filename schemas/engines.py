@@ -12,6 +12,7 @@ ENGINES: dict[str, Engine] = {
     "build_behaviour_sequences": "spark",
     "build_scenario_features": "spark",
     "build_vocabularies": "spark",
+    "check_sources": "spark",
     "evaluate": "arrow",
     "forget_user": "arrow",
     "hash_tables": "arrow",

@@ -2,59 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.adapters import read_days
 from jobs.adapters.raw_log import source_path
 from jobs.auditing.expectations import AuditResult, run_expectations
 from jobs.auditing.measure import measure
-from jobs.auditing.profile import DayProfile, warnings_of_day
 from jobs.auditing.refused_rows import collect_refused, describe_refused, too_many_refused
+from jobs.building.day_audit import RowCounts, compare_day, count_rows, failure_line, known_files, record_audit
 from jobs.building.forgotten import refuse_forgotten
 from jobs.transforms import canonical
 from lake.audits import days_with_passed_audit
 from lake.files import write_text
 from lake.locations import data_docs_path
-from lake.provenance import made_of, record, require_current
-from lake.reader import published_days
-from lake.rows import read_rows, write_rows
+from lake.provenance import IMPRESSIONS, made_of, record, require_current
+from lake.source_state import source_states
 from lake.spark_writer import publish, spark_schema
-from schemas.commands import command
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import AuditFailedError, SourceError
 from schemas.table_spec import FINGERPRINT
 from schemas.tables import get_table
-from schemas.tables.audits import Audit
 
 log = logging.getLogger(__name__)
-
-IMPRESSIONS = "impressions"
-
-
-@dataclass(frozen=True, kw_only=True)
-class RowCounts:
-    """Where a day's rows went."""
-
-    rows_in: int
-    rows_per_scenario: dict[str, int]
-    quarantine_reasons: dict[str, int]
-    content_digest: str
-
-    @property
-    def rows_accepted(self) -> int:
-        return sum(self.rows_per_scenario.values())
-
-    @property
-    def rows_quarantined(self) -> int:
-        return sum(self.quarantine_reasons.values())
 
 
 def ensure_ingested(spark: SparkSession, dataset: DatasetSpec, days: Sequence[date]) -> None:
@@ -107,10 +82,11 @@ def _ingest(raw: DataFrame, dataset: DatasetSpec, ds: date) -> None:
     audits row are written, and impressions of an earlier ingest of the day stay.
     """
     fingerprint = record(dataset, made_of(dataset, IMPRESSIONS, ds))
+    files = source_states(dataset, ds, known_files(dataset))
     classified = refuse_forgotten(canonical.classify(raw, dataset.on(ds), ds), dataset)
     classified = _completed(classified, dataset, fingerprint).persist()
     try:
-        counts = _count(raw, classified, dataset)
+        counts = count_rows(raw, classified, dataset)
         if counts.rows_in == 0 and not dataset.days.allow_empty:
             place = source_path(dataset, ds) or dataset.source.adapter
             raise SourceError(
@@ -121,18 +97,18 @@ def _ingest(raw: DataFrame, dataset: DatasetSpec, ds: date) -> None:
         _keep_page(dataset, ds, audit.page)
         if audit.failures:
             _publish(classified, dataset, ds, counts, only_refused=True)
-            _record(dataset, ds, counts, audit)
-            raise AuditFailedError(_failure(dataset, ds, audit))
+            record_audit(dataset, ds, counts, audit, files)
+            raise AuditFailedError(failure_line(dataset, ds, audit))
         _publish(classified, dataset, ds, counts)
         profile = measure(canonical.impressions(classified, dataset), dataset)
-        _record(dataset, ds, counts, audit, profile)
+        record_audit(dataset, ds, counts, audit, files, profile)
     finally:
         classified.unpersist()
     log.info(
         f"{dataset.name} {ds}: {counts.rows_in} rows in = {counts.rows_accepted} published "
         f"{counts.rows_per_scenario} + {counts.rows_quarantined} quarantined {counts.quarantine_reasons}"
     )
-    for warning in [*audit.warnings, *_compared(dataset, ds)]:
+    for warning in [*audit.warnings, *compare_day(dataset, ds)]:
         log.warning(f"{dataset.name} {ds}: {warning}")
 
 
@@ -152,37 +128,6 @@ def _completed(classified: DataFrame, dataset: DatasetSpec, fingerprint: str) ->
     later = {f.raw_column: F.lit(None).cast(types[f.raw_column]) for f in dataset.fields}
     absent = {name: value for name, value in later.items() if name not in classified.columns}
     return classified.withColumns({FINGERPRINT.name: F.lit(fingerprint), **absent})
-
-
-def _count(raw: DataFrame, classified: DataFrame, dataset: DatasetSpec) -> RowCounts:
-    """Count raw and classified rows separately and compare: a row lost or doubled on the way is a bug."""
-    digest = F.sum(_row_hash(dataset).cast("decimal(38,0)")).alias("digest")
-    groups = classified.groupBy(canonical.REASON, "scenario_id").agg(F.count(F.lit(1)).alias("rows"), digest).collect()
-    accepted = sum(int(group["digest"]) for group in groups if group[canonical.REASON] is None)
-    per_scenario = dict.fromkeys(dataset.scenario.names, 0)
-    reasons: dict[str, int] = {}
-    for group in groups:
-        if group[canonical.REASON] is None:
-            per_scenario[dataset.scenario.names[group["scenario_id"]]] += group["rows"]
-        else:
-            reasons[group[canonical.REASON]] = reasons.get(group[canonical.REASON], 0) + group["rows"]
-    counts = RowCounts(
-        rows_in=raw.count(),
-        rows_per_scenario=per_scenario,
-        quarantine_reasons=dict(sorted(reasons.items())),
-        content_digest=f"{accepted % 2**64:016x}",
-    )
-    if counts.rows_in != counts.rows_accepted + counts.rows_quarantined:
-        raise RuntimeError(f"rows do not add up: {counts}")
-    return counts
-
-
-def _row_hash(dataset: DatasetSpec) -> Column:
-    """64-bit hash of an impression's content: the same whichever columns without a value the table has."""
-    names = [c for c in get_table(IMPRESSIONS).column_names if c != FINGERPRINT.name]
-    named = [*names, *sorted(f.raw_column for f in dataset.fields)]
-    # A null is skipped by the hash and a name is not, so that neither an absent column counts nor two of them swap
-    return F.xxhash64(*[part for n in named for part in (F.when(F.col(n).isNotNull(), F.lit(n)), F.col(n))])
 
 
 def _audit(classified: DataFrame, dataset: DatasetSpec, ds: date, counts: RowCounts) -> AuditResult:
@@ -216,23 +161,6 @@ def _keep_page(dataset: DatasetSpec, ds: date, page: str | None) -> None:
         write_text(path, page)
 
 
-def _failure(dataset: DatasetSpec, ds: date, audit: AuditResult) -> str:
-    """The one line that a stopped day ends with."""
-    look = command("quarantine", dataset, f"--ds {ds}")
-    stays = " (impressions of an earlier ingest of the day stay)" if ds in published_days(dataset, IMPRESSIONS) else ""
-    return (
-        f"{dataset.name} {ds}: nothing published{stays}, its audit failed: {'; '.join(audit.failures)}. "
-        f"'{look}' shows the refused rows; fix the log or the YAML and run again"
-    )
-
-
-def _compared(dataset: DatasetSpec, ds: date) -> list[str]:
-    """Where the published day differs from the days before it."""
-    days = [ds - timedelta(days=n) for n in range(dataset.audit.compare_days + 1)]
-    audits = read_rows(dataset, Audit, days=days, filters={"table_name": IMPRESSIONS})
-    return warnings_of_day(audits, ds, dataset.audit)
-
-
 def _publish(
     classified: DataFrame, dataset: DatasetSpec, ds: date, counts: RowCounts, *, only_refused: bool = False
 ) -> None:
@@ -251,31 +179,3 @@ def _publish(
     rows = {name: write.result() for name, write in writes.items()}
     if rows != expected:
         raise RuntimeError(f"{rows} rows published do not fit {counts}")
-
-
-def _record(
-    dataset: DatasetSpec, ds: date, counts: RowCounts, audit: AuditResult, profile: DayProfile | None = None
-) -> None:
-    failed = bool(audit.failures)
-    published = dict.fromkeys(counts.rows_per_scenario, 0) if failed else counts.rows_per_scenario
-    row = Audit(
-        table_name=IMPRESSIONS,
-        ds=str(ds),
-        status="failed" if failed else "published",
-        rows_in=counts.rows_in,
-        rows_published=sum(published.values()),
-        rows_quarantined=counts.rows_quarantined,
-        rows_per_scenario=json.dumps(published),
-        quarantine_reasons=json.dumps(counts.quarantine_reasons),
-        warnings=json.dumps(audit.warnings),
-        failures=json.dumps(audit.failures),
-        content_digest=_published_digest(dataset, ds) if failed else counts.content_digest,
-        profile=profile.to_json() if profile else None,
-    )
-    write_rows(dataset, [row])
-
-
-def _published_digest(dataset: DatasetSpec, ds: date) -> str | None:
-    """Digest of the impressions of an earlier ingest, which stay when a later one fails."""
-    audits = read_rows(dataset, Audit, days=[ds], filters={"table_name": IMPRESSIONS})
-    return audits[0].content_digest if audits else None

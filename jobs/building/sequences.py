@@ -9,10 +9,10 @@ from datetime import date
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from jobs.building.impressions import IMPRESSIONS, ensure_ingested
+from jobs.building.impressions import ensure_ingested
 from jobs.building.vocabularies import ensure_vocabulary, load_vocabulary
 from jobs.transforms.sequences import behaviour_sequences
-from lake.provenance import made_of, record, stale_days
+from lake.provenance import IMPRESSIONS, made_of, record, stale_days
 from lake.reader import published_days, read_table
 from lake.spark_writer import publish, read_days
 from schemas.dataset_spec import DatasetSpec

@@ -9,7 +9,7 @@ from datetime import date, timedelta
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs.building.impressions import IMPRESSIONS, ensure_ingested
+from jobs.building.impressions import ensure_ingested
 from jobs.transforms.encoding import VocabularyIndex, index_vocabulary
 from jobs.transforms.vocabulary import (
     as_version,
@@ -19,7 +19,7 @@ from jobs.transforms.vocabulary import (
     next_changes,
     stored_fields,
 )
-from lake.provenance import record
+from lake.provenance import IMPRESSIONS, record
 from lake.rows import read_rows
 from lake.spark_writer import open_frame, publish, read_days
 from lake.vocabularies import VOCABULARIES, fingerprint_of, lineage_of, published_versions
