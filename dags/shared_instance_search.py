@@ -21,7 +21,7 @@ from airflow.sdk import DAG, CronTriggerTimetable, Param
 from msr_dags import assets
 from msr_dags.defaults import GPU_POOL, TAGS, day_param, task_defaults
 from msr_dags.settings import load_deployment
-from msr_dags.step_operator import StepOperator
+from msr_dags.step_operator import RUN_DAY_OR_TODAY, StepOperator
 
 deployment = load_deployment()
 
@@ -45,7 +45,7 @@ with DAG(
         task_id="search_shared_instances",
         step="search_shared_instances",
         dataset=deployment.dataset,
-        ds="{{ params.ds or dag_run.run_after.astimezone(days_zone).strftime('%Y-%m-%d') }}",
+        ds=RUN_DAY_OR_TODAY,
         extra_args=["--window", "{{ params.window }}"],
         pool=GPU_POOL,
         outlets=[assets.SHARED_INSTANCE_SETS, assets.SHARED_INSTANCE_MASKS, assets.SHARED_INSTANCE_DRIFT],

@@ -19,11 +19,12 @@ from schemas.engines import ENGINES, Engine
 SPARK_CONNECTION = "spark_default"
 # The day of the run: the parameter `ds` of a manual run, its partition key, or a logical date that is a whole day, as
 # `airflow dags test DAG DAY` gives it (a run triggered by hand has the time of the click)
-RUN_DAY = (
-    "{{ params.get('ds') or dag_run.partition_key or "
-    "(dag_run.logical_date.strftime('%Y-%m-%d') if dag_run.logical_date "
-    "and dag_run.logical_date.strftime('%H%M%S%f') == '000000000000' else '') }}"
+_DAY = (
+    "params.get('ds') or dag_run.partition_key or (dag_run.logical_date.strftime('%Y-%m-%d') "
+    "if dag_run.logical_date and dag_run.logical_date.strftime('%H%M%S%f') == '000000000000' else '')"
 )
+RUN_DAY = f"{{{{ {_DAY} }}}}"
+RUN_DAY_OR_TODAY = f"{{{{ {_DAY} or dag_run.run_after.astimezone(days_zone).strftime('%Y-%m-%d') }}}}"
 # Exit codes that a retry cannot fix (docs/contracts.md)
 FINAL_EXITS = {2: "the input or the settings are wrong", 3: "an audit stopped the day"}
 

@@ -110,10 +110,12 @@ def _position(result: Any) -> int:
 
 def _page(outcome: Any) -> str:
     """The results as one page of Great Expectations' Data Docs."""
-    from great_expectations.render.renderer import ValidationResultsPageRenderer
-    from great_expectations.render.view import DefaultJinjaPageView
+    from great_expectations.render.renderer.page_renderer import ValidationResultsPageRenderer
+    from great_expectations.render.view.view import DefaultJinjaPageView
 
-    return str(DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(outcome)))
+    renderer: Any = ValidationResultsPageRenderer()
+    view: Any = DefaultJinjaPageView()
+    return str(view.render(renderer.render(outcome)))
 
 
 def _build(gx: Any, check: _Check, position: int) -> Any:

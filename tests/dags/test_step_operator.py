@@ -212,13 +212,14 @@ RENDER = """
 import datetime, json
 from types import SimpleNamespace
 from jinja2 import Template
-from msr_dags.step_operator import RUN_DAY
+from msr_dags.step_operator import RUN_DAY, RUN_DAY_OR_TODAY
 
-def day(ds=None, key=None, logical=None):
+def day(template, ds=None, key=None, logical=None):
     at = datetime.datetime.fromisoformat(logical) if logical else None
-    return Template(RUN_DAY).render(params={"ds": ds}, dag_run=SimpleNamespace(partition_key=key, logical_date=at))
+    run = SimpleNamespace(partition_key=key, logical_date=at, run_after=datetime.datetime(2026, 1, 7))
+    return Template(template).render(params={"ds": ds}, dag_run=run)
 
-print(json.dumps([day(**case) for case in CASES]))
+print(json.dumps([[day(template, **case) for case in CASES] for template in (RUN_DAY, RUN_DAY_OR_TODAY)]))
 """
 
 
@@ -233,5 +234,6 @@ def test_the_day_of_a_run_is_its_parameter_its_partition_or_a_whole_logical_date
         {"logical": clicked},
         {},
     ]
-    days = json.loads(run_python(RENDER.replace("CASES", repr(cases))).splitlines()[-1])
+    days, days_or_today = json.loads(run_python(RENDER.replace("CASES", repr(cases))).splitlines()[-1])
     assert days == ["2026-01-03", "2026-01-04", "2026-01-05", "", ""]
+    assert days_or_today == ["2026-01-03", "2026-01-04", "2026-01-05", "2026-01-07", "2026-01-07"]
