@@ -37,7 +37,14 @@ from schemas.tables.training_runs import TrainingRun
 COLUMNS = ("arm", "day", "vocabulary KB", "full copies KB", "rows of the embedding", "checkpoint KB", "test AUC")
 WINDOW_DAYS = 3
 MODEL = {"name": "shared_bottom", "options": {"embedding_dim": 8, "hidden": [32, 16]}}
-TRAINING = {"window_days": WINDOW_DAYS, "models": [MODEL], "ratios": [0.0], "max_epochs": 6, "learning_rate": 0.003}
+TRAINING = {
+    "window_days": WINDOW_DAYS,
+    "models": [MODEL],
+    "ratios": [0.0],
+    "max_epochs": 4,
+    "batch_size": 128,
+    "learning_rate": 0.003,
+}
 SEARCH = {"window_days": 2, "every_days": 2}
 
 
@@ -59,7 +66,7 @@ class Plan:
         return {
             "unbounded": {},
             "evicted": {name: {"evict_after_days": 7, "max_ids": size} for name, size in live.items()},
-            "hashed": {name: {"hash_buckets": 8 * size} for name, size in live.items()},
+            "hashed": {name: {"hash_buckets": 16 * size} for name, size in live.items()},
         }
 
 

@@ -42,7 +42,7 @@ def publish_day(dataset: DatasetSpec, ds: date, rows: int, users: int, items: in
     item = rng.integers(0, items, rows) + int(age * items * churn)
     shop = item % 40
     taste = (_factors(1, user) * (_factors(2, item) + _factors(3, shop))).sum(1)
-    label = rng.random(rows) < 1 / (1 + np.exp(0.5 - 1.5 * taste - 0.8 * _factors(4, item)[:, 0]))
+    label = rng.random(rows) < 1 / (1 + np.exp(0.5 - 0.7 * taste - 3.0 * _factors(4, item)[:, 0]))
     midnight = int(datetime(ds.year, ds.month, ds.day, tzinfo=UTC).timestamp()) * 1_000_000
     names = {"user": _texts("user", user), "item": _texts("item", item), "shop": _texts("shop", shop)}
     columns = {

@@ -65,11 +65,12 @@ def step(args: StepArgs[CheckOptions]) -> None:
         _make_anew(dataset, sorted(changed), days)
         return
     if changed:
-        log.info(f"ingest them again: {command('ingest_impressions', dataset, day_options(sorted(changed)))}")
+        log.warning(f"ingest them again: {command('ingest_impressions', dataset, day_options(sorted(changed)))}")
     stale = stale_tables(dataset, ingested)
     for table, of_table in stale.items():
-        log.warning(f"{table} of {', '.join(map(str, of_table))}: built from rows or settings that have changed since")
-        log.info(f"build them again: {command(f'build_{table}', dataset, day_options(of_table))}")
+        again = command(f"build_{table}", dataset, day_options(of_table))
+        which = ", ".join(map(str, of_table))
+        log.warning(f"{table} of {which}: built from rows or settings that have changed since; run {again}")
     if not (changed or stale):
         log.info(f"{dataset.name}: {len(days)} ingested days, no file has changed and nothing is stale")
 

@@ -34,6 +34,7 @@ class StepOperator(BaseOperator):
 
     step: module in `jobs`. engine: default, the step's own in schemas/engines.py. Spark steps run where the connection
     `spark_default` says, torch steps under torchrun if MSR_NPROC_PER_NODE is above 1. extra_args: further options.
+    needs_day False: the step chooses its days itself where `ds` is empty.
     Exit codes 2 and 3 fail the task at once; any other is retried.
     """
 
@@ -48,6 +49,7 @@ class StepOperator(BaseOperator):
         engine: Engine | None = None,
         ds: str = RUN_DAY,
         extra_args: Sequence[str] = (),
+        needs_day: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -56,6 +58,7 @@ class StepOperator(BaseOperator):
         self.engine: Engine = engine or ENGINES[step]
         self.ds = ds
         self.extra_args = list(extra_args)
+        self.needs_day = needs_day
         self._child: Child | None = None
 
     def execute(self, context: Mapping[str, Any]) -> None:
@@ -66,10 +69,10 @@ class StepOperator(BaseOperator):
 
         Raises AirflowFailException (exit 2 and 3, or no day) and AirflowException (any other exit), with that line.
         """
-        if not self.ds:
+        if not self.ds and self.needs_day:
             raise AirflowFailException("this run has no day: start it with the parameter ds=YYYY-MM-DD")
         launch, engine_environment = step_launch(self.step, self.engine)
-        command = [*launch, "--dataset", self.dataset, "--ds", self.ds, *self.extra_args]
+        command = [*launch, "--dataset", self.dataset, *(["--ds", self.ds] if self.ds else []), *self.extra_args]
         self.log.info("%s", " ".join(command))
         # The connection alone decides which Spark is used, not an address in the scheduler's environment
         inherited = {key: value for key, value in os.environ.items() if key != "SPARK_REMOTE"}

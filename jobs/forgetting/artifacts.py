@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from jobs.forgetting.user_rows import REPLACEMENT, UserRows
 from lake.files import write_text
-from lake.locations import artifacts_dir, lake_root
+from lake.locations import artifacts_dir, lake_root, report_dir
 from msr_models.training.predictions import read_predictions, write_predictions
 from schemas.dataset_spec import DatasetSpec
 from schemas.tables import table_names
@@ -45,7 +45,7 @@ def remove_states(dataset: DatasetSpec) -> None:
 
 
 def texts_with(user: UserRows) -> list[Path]:
-    """Text files beside the tables in which the id is a word. Files of runs and sets hold no ids."""
+    """Text files beside the tables and of the report in which the id is a word. Files of runs and sets hold no ids."""
     pattern = re.compile(user.pattern)
     return [path for path in _texts(user.dataset) if pattern.search(path.read_text(encoding="utf-8", errors="replace"))]
 
@@ -62,6 +62,7 @@ def _texts(dataset: DatasetSpec) -> Iterator[Path]:
     roots = [
         path for path in folder.glob("*") if path.is_dir() and path.name not in table_names() and path != artifacts
     ]
+    roots += [report_dir()] if report_dir().is_dir() else []
     roots += [path for path in artifacts.glob("*") if path.name not in ("runs", "selectors", "resume")]
     for root in roots:
         for path in [root, *sorted(root.rglob("*"))]:

@@ -14,6 +14,8 @@ from lake.vocabularies import VOCABULARIES, added, fingerprint_of, lineage_of, l
 from schemas.dataset_spec import DatasetSpec
 from schemas.tables.vocabularies import ADDED, EVICTED, PUBLISHED, TABLE
 
+_SCHEMA = TABLE.arrow_schema()
+
 
 def fold_vocabulary(dataset: DatasetSpec, first_day: date, *, dry_run: bool) -> Removal | None:
     """Make the version of `first_day` the first one that is stored: earlier ones and what they lost are removed.
@@ -41,10 +43,11 @@ def _base_rows(dataset: DatasetSpec, base: str) -> pa.Table:
     largest = added(changes).group_by("field").aggregate([("id", "max")]).rename_columns(["field", "id"])
     unused = largest.join(kept.select(["field", "id"]), ["field", "id"], join_type="left anti")
     last = changes.join(unused, ["field", "id"], join_type="left semi")
-    rows = pa.concat_tables([kept.select(TABLE.column_names), last.select(TABLE.column_names)])
+    # A join forgets which columns have no nulls
+    rows = pa.concat_tables([part.select(TABLE.column_names).cast(_SCHEMA) for part in (kept, last)])
     assert set(pc.unique(rows["change"]).to_pylist()) <= {ADDED, EVICTED}
     names = pa.repeat(pa.scalar(base), rows.num_rows)
-    return rows.set_column(rows.column_names.index("first_version"), "first_version", names)
+    return rows.set_column(rows.column_names.index("first_version"), "first_version", names).cast(_SCHEMA)
 
 
 def _record(dataset: DatasetSpec, version: str) -> pa.Table:
@@ -55,7 +58,7 @@ def _record(dataset: DatasetSpec, version: str) -> pa.Table:
         "id": 0,
         "change": PUBLISHED,
     }
-    return pa.Table.from_pylist([row], schema=pa.schema([(c.name, c.type) for c in TABLE.columns]))
+    return pa.Table.from_pylist([row], schema=_SCHEMA)
 
 
 def _bytes_of(dataset: DatasetSpec, versions: list[str]) -> int:

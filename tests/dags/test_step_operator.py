@@ -210,14 +210,15 @@ Child([sys.executable, "-c", code], cwd=Path("."), env={}).run(lambda line: prin
 
 RENDER = """
 import datetime, json
+from zoneinfo import ZoneInfo
 from types import SimpleNamespace
 from jinja2 import Template
 from msr_dags.step_operator import RUN_DAY, RUN_DAY_OR_TODAY
 
 def day(template, ds=None, key=None, logical=None):
     at = datetime.datetime.fromisoformat(logical) if logical else None
-    run = SimpleNamespace(partition_key=key, logical_date=at, run_after=datetime.datetime(2026, 1, 7))
-    return Template(template).render(params={"ds": ds}, dag_run=run)
+    run = SimpleNamespace(partition_key=key, logical_date=at, run_after=datetime.datetime(2026, 1, 6, 23, tzinfo=datetime.UTC))
+    return Template(template).render(params={"ds": ds}, dag_run=run, days_zone=ZoneInfo("Europe/Berlin"))
 
 print(json.dumps([[day(template, **case) for case in CASES] for template in (RUN_DAY, RUN_DAY_OR_TODAY)]))
 """

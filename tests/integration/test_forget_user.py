@@ -17,7 +17,7 @@ from jobs.cli import OptionsError, StepArgs
 from jobs.forget_user import ForgetOptions
 from jobs.hash_tables import hash_lake
 from lake.hash64 import hash64
-from lake.locations import artifacts_dir
+from lake.locations import artifacts_dir, report_dir
 from lake.reader import open_table, read_table, table_exists
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
@@ -78,6 +78,7 @@ def dataset(module_lake: Path, tmp_path_factory: pytest.TempPathFactory) -> Data
     (artifacts_dir(spec) / "resume" / "run.pt").write_bytes(struct.pack("<q", hash64(USER)))
     (artifacts_dir(spec) / "docs").mkdir()
     (artifacts_dir(spec) / "docs" / "day.html").write_text(f"<td>{USER}</td>", encoding="utf-8")
+    (report_dir() / "docs.html").write_text(f"examples: {USER}", encoding="utf-8")
     return spec
 
 
