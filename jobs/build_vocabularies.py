@@ -14,9 +14,8 @@ from datetime import date
 from pyspark.sql import SparkSession
 
 from jobs.building.days import for_each_feature_day
-from jobs.building.vocabularies import ensure_vocabulary
+from jobs.building.vocabularies import ensure_vocabulary, usable_versions
 from jobs.cli import StepArgs, StepOptions, run_step
-from lake.vocabularies import published_versions
 from schemas.dataset_spec import DatasetSpec
 
 log = logging.getLogger(__name__)
@@ -27,7 +26,7 @@ GROUP = "daily"
 def build_day(spark: SparkSession, dataset: DatasetSpec, ds: date) -> None:
     """Build the version of one day that has features, unless it is published."""
     version = dataset.vocabulary_version(ds)
-    if version in published_versions(dataset):
+    if version in usable_versions(dataset):
         log.info(f"{dataset.name} {ds}: vocabulary {version} is published and stays as it is")
     else:
         ensure_vocabulary(spark, dataset, ds)

@@ -55,11 +55,15 @@ def read_changes(
     return open_dataset(dataset, VOCABULARIES, columns, table_version).to_table(columns=list(columns), filter=rows)
 
 
-def fingerprint_of(dataset: DatasetSpec, version: str) -> str:
-    """What a published version records of the fields with `since`; empty where it had none."""
-    rows = open_dataset(dataset, VOCABULARIES, ["value", "change"])
-    mark = (pds.field("first_version") == version) & (pds.field("change") == PUBLISHED)
-    return str(rows.head(1, columns=["value"], filter=mark)["value"][0].as_py())
+def fingerprints(dataset: DatasetSpec) -> dict[str, str]:
+    """Published version of the data set's lineage -> what it records of scenarios and of the fields with `since`."""
+    if not published_versions(dataset):
+        return {}
+    columns = ["first_version", "value"]
+    files = open_dataset(dataset, VOCABULARIES, [*columns, "change"])
+    marks = files.to_table(columns=columns, filter=pds.field("change") == PUBLISHED)
+    found = dict(zip(marks["first_version"].to_pylist(), marks["value"].to_pylist(), strict=True))
+    return {version: value for version, value in found.items() if lineage_of(version) == dataset.lineage}
 
 
 def added(changes: pa.Table) -> pa.Table:

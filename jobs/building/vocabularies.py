@@ -22,10 +22,10 @@ from jobs.transforms.vocabulary import (
 from lake.provenance import IMPRESSIONS, record
 from lake.rows import read_rows
 from lake.spark_writer import open_frame, publish, read_days
-from lake.vocabularies import VOCABULARIES, fingerprint_of, lineage_of, published_versions
+from lake.vocabularies import VOCABULARIES, fingerprints, lineage_of
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TableError
-from schemas.provenance import MadeOf, settings_of
+from schemas.provenance import SCENARIOS, MadeOf, Settings, appends, settings_of
 from schemas.tables.provenance import Provenance
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def ensure_vocabulary(spark: SparkSession, dataset: DatasetSpec, ds: date) -> st
         raise TableError(
             f"{dataset.name} {ds} has no vocabulary; the first day with one is {dataset.first_feature_day}"
         )
-    published = {v for v in published_versions(dataset) if lineage_of(v) == dataset.lineage}
+    published = usable_versions(dataset)
     if published and version < min(published) != dataset.vocabulary_version(dataset.first_feature_day):
         raise TableError(
             f"the vocabulary of {ds} was removed by maintenance (retain.features_days of {dataset.name}), the oldest "
@@ -96,38 +96,53 @@ def _build_version(spark: SparkSession, dataset: DatasetSpec, day: date) -> None
     else:
         before = read_changes(spark, dataset, previous).localCheckpoint()  # read once, joined several times
         rows = next_changes(before, impressions, _recent(spark, dataset, day), so_far, day)
-    late = _late_fields(dataset, fit_days[-1])
-    fingerprint = record(dataset, late) if late.settings else ""
+    fingerprint = record(dataset, _beside_lineage(dataset, fit_days[-1]))
     num_rows = publish(as_version(rows, version, fingerprint), dataset, VOCABULARIES, {"first_version": version}) - 1
     seconds = time.monotonic() - started
     log.info(f"vocabulary {version}: {num_rows} changes, fitted on {fit_days[0]} .. {fit_days[-1]}, {seconds:.1f} s")
 
 
-def _late_fields(dataset: DatasetSpec, fit_day: date) -> MadeOf:
-    """What a version with this last fit day says of fields with `since`: its lineage leaves them out."""
+def _beside_lineage(dataset: DatasetSpec, fit_day: date) -> MadeOf:
+    """What decides a version with this last fit day and is not in its lineage: scenarios and fields with `since`."""
     settings = settings_of(dataset, VOCABULARIES, fit_day)
     names = tuple(f"fields.{f.name}." for f in dataset.fields if f.since is not None)
-    return MadeOf(table=VOCABULARIES, settings={k: v for k, v in settings.items() if k.startswith(names)})
+    return MadeOf(
+        table=VOCABULARIES, settings={k: v for k, v in settings.items() if k == SCENARIOS or k.startswith(names)}
+    )
+
+
+def usable_versions(dataset: DatasetSpec) -> set[str]:
+    """Published versions that were fitted on impressions of today's scenarios, or of the first ones of them.
+
+    After scenarios were inserted, renamed or removed, impressions are ingested again, and versions are built anew.
+    """
+    found = fingerprints(dataset)
+    names = dataset.scenario.names
+    scenarios = {one: tuple(_recorded(dataset, one).get(SCENARIOS, ())) for one in set(found.values())}
+    return {version for version, one in found.items() if appends(scenarios[one], names)}
+
+
+def _recorded(dataset: DatasetSpec, fingerprint: str) -> Settings:
+    rows = read_rows(dataset, Provenance, filters={"fingerprint": fingerprint}) if fingerprint else []
+    return rows[0].made_of.settings if rows else {}
 
 
 def _require_same_late_fields(dataset: DatasetSpec, ds: date, version: str) -> None:
     """Raises TableError where a field with `since` has ids already that were given by another definition of it."""
     day = dataset.vocabulary_day(ds)
     assert day is not None
-    planned = _late_fields(dataset, day - timedelta(days=1))
-    recorded = fingerprint_of(dataset, version)
-    if recorded == (planned.fingerprint if planned.settings else ""):
+    planned = _beside_lineage(dataset, day - timedelta(days=1))
+    recorded = fingerprints(dataset)[version]
+    if recorded in ("", planned.fingerprint):
         return
-    rows = read_rows(dataset, Provenance, filters={"fingerprint": recorded}) if recorded else []
-    before = rows[0].made_of.settings if rows else {}
-    differ = [k for k in sorted(before | planned.settings) if before.get(k) != planned.settings.get(k)]
-    shown = ", ".join(
-        f"{k} was {before.get(k, 'not set')!r}, the YAML says {planned.settings.get(k)!r}" for k in differ
-    )
-    raise TableError(
-        f"vocabulary {version} of {dataset.name} was made with other fields: {shown}; ids that a field has given out "
-        "stay, so undo the change, or give the changed field a new name with a later `since`"
-    )
+    before, now = _recorded(dataset, recorded), planned.settings
+    differ = [k for k in sorted(before | now) if k != SCENARIOS and before.get(k) != now.get(k)]
+    if differ:
+        shown = ", ".join(f"{k} was {before.get(k, 'not set')!r}, the YAML says {now.get(k)!r}" for k in differ)
+        raise TableError(
+            f"vocabulary {version} of {dataset.name} was made with other fields: {shown}; ids that a field has given "
+            "out stay, so undo the change, or give the changed field a new name with a later `since`"
+        )
 
 
 def _recent(spark: SparkSession, dataset: DatasetSpec, day: date) -> DataFrame | None:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from jobs.maintenance.retention import Removal
 from lake.arrow_writer import replace_partitions
 from lake.reader import open_table
-from lake.vocabularies import VOCABULARIES, added, fingerprint_of, lineage_of, live, published_versions, read_changes
+from lake.vocabularies import VOCABULARIES, added, fingerprints, lineage_of, live, published_versions, read_changes
 from schemas.dataset_spec import DatasetSpec
 from schemas.tables.vocabularies import ADDED, EVICTED, PUBLISHED, TABLE
 
@@ -54,7 +54,7 @@ def _record(dataset: DatasetSpec, version: str) -> pa.Table:
     row = {
         "first_version": version,
         "field": "",
-        "value": fingerprint_of(dataset, version),
+        "value": fingerprints(dataset)[version],
         "id": 0,
         "change": PUBLISHED,
     }

@@ -217,7 +217,8 @@ from msr_dags.step_operator import RUN_DAY, RUN_DAY_OR_TODAY
 
 def day(template, ds=None, key=None, logical=None):
     at = datetime.datetime.fromisoformat(logical) if logical else None
-    run = SimpleNamespace(partition_key=key, logical_date=at, run_after=datetime.datetime(2026, 1, 6, 23, tzinfo=datetime.UTC))
+    late = datetime.datetime(2026, 1, 6, 23, tzinfo=datetime.UTC)
+    run = SimpleNamespace(partition_key=key, logical_date=at, run_after=late)
     return Template(template).render(params={"ds": ds}, dag_run=run, days_zone=ZoneInfo("Europe/Berlin"))
 
 print(json.dumps([[day(template, **case) for case in CASES] for template in (RUN_DAY, RUN_DAY_OR_TODAY)]))

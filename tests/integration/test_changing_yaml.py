@@ -35,7 +35,7 @@ def put(path: str, value: Any) -> Change:
         at: Any = raw
         for part in parents:
             at = at[int(part)] if part.isdigit() else at.setdefault(part, {})
-        at[last] = value
+        at[int(last) if last.isdigit() else last] = value
 
     return change
 
@@ -49,6 +49,7 @@ CONTENT: dict[str, Change] = {
     "source.encoding": put("source.encoding", "latin-1"),
     "source.null_values": put("source.null_values", ["paper"]),
     "source.multi_line": put("source.multi_line", False),
+    "source.quote": put("source.quote", False),
     "source.generator": put("source", {"adapter": "generated", "generator": {"seed": 8}}),
     "columns.event_time.column": put("columns.event_time.column", "rid"),
     "columns.event_time.format": put("columns.event_time.format", "yyyy-MM-dd'T'HH:mm:ss"),
