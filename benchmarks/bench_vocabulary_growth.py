@@ -4,7 +4,7 @@ Each arm runs the pipeline's own steps over the same impressions: a vocabulary v
 features, a training without sharing, its evaluation and maintenance with `retain`. Arms: no bounds; `evict_after_days`
 with `max_ids`; `hash_buckets`. A full copy per version, as earlier releases stored it, is counted from the versions.
 
-  python -m benchmarks.bench_vocabulary_growth --days 60
+  python -m benchmarks.bench_vocabulary_growth --rows 8000
 """
 
 from __future__ import annotations
@@ -85,11 +85,11 @@ class Measured:
 def measure_arm(plan: Plan, name: str, bounds: dict[str, dict[str, int]]) -> list[Measured]:
     """Run one arm through the days, with maintenance after each measured one."""
     dataset = churning_dataset(f"growth_{name}", bounds, training=TRAINING, search=SEARCH, retain={"features_days": 8})
-    for n in range(plan.days):
-        publish_day(dataset, START + timedelta(days=n), plan.rows, plan.users, plan.items, plan.churn)
-    copies, done = 0, []
+    copies, done, before = 0, [], 0
     for n in plan.measured:
-        ds = START + timedelta(days=n - 1)
+        for age in range(before, n):  # no later: retention counts from the newest published day
+            publish_day(dataset, START + timedelta(days=age), plan.rows, plan.users, plan.items, plan.churn)
+        ds, before = START + timedelta(days=n - 1), n
         published = published_versions(dataset)
         run("build_vocabularies", dataset, ds)
         copies += _copies_bytes(dataset, published_versions(dataset) - published)
@@ -176,7 +176,7 @@ def main() -> None:
     report(
         "vocabulary_growth",
         [table],
-        command="python -m benchmarks.bench_vocabulary_growth",
+        command="python -m benchmarks.bench_vocabulary_growth --rows 8000",
         libraries=["pyspark", "delta-spark", "deltalake", "torch"],
         options=options,
         targets=[] if options.quick else targets_of(found),
