@@ -44,7 +44,10 @@ class DatasetSpec(DatasetBlocks):
     def on(self, ds: date) -> DatasetSpec:
         """The data set as the log of day `ds` has it: without the fields that came later."""
         fields = [f for f in self.fields if f.since is None or f.since <= ds]
-        return self if len(fields) == len(self.fields) else DatasetSpec.model_validate(dict(self) | {"fields": fields})
+        if len(fields) == len(self.fields):
+            return self
+        given = {name: getattr(self, name) for name in DatasetSpec.model_fields}
+        return DatasetSpec.model_validate(given | {"fields": fields})
 
     @cached_property
     def lineage(self) -> str:

@@ -69,7 +69,7 @@ class SetScoring:
             path = artifact_path(self._dataset, self._set.selector_uri)
             restore = command("search_shared_instances", self._dataset, f"--restore {self._set.shared_set_id}")
             scorer = load_scorer(path, self._set.selector_sha256, remedy=f"restore it: {restore}")
-            self._loaded = scorer, window_samples(scorer)
+            self._loaded = scorer, window_samples(scorer, self._dataset.num_scenarios)
         return self._loaded
 
     def _score(self, day: date) -> None:
@@ -121,9 +121,10 @@ def publish_masks(dataset: DatasetSpec, set_id: str, day: date, masks: pa.Table,
     return overwrite_partition(rows, dataset, MASKS, {"shared_set_id": set_id, "ds": str(day)})
 
 
-def window_samples(scorer: Scorer) -> list[ScoreSample]:
-    """The window's own rows: of each scenario, then of all."""
-    parts = [*scorer.sorted_scores_by_scenario, scorer.sorted_scores]
+def window_samples(scorer: Scorer, num_scenarios: int) -> list[ScoreSample]:
+    """The window's own rows: of each scenario (none of those that were appended since), then of all."""
+    appended = [scorer.sorted_scores[:0]] * (num_scenarios - scorer.num_scenarios)
+    parts = [*scorer.sorted_scores_by_scenario, *appended, scorer.sorted_scores]
     threshold = np.float32(scorer.threshold)
     return [_one_sample(rank_pct(scores, scores), scores > threshold) for scores in parts]
 
