@@ -63,11 +63,12 @@ def step(args: StepArgs[ScoreOptions]) -> None:
         catalogue = read_catalogue(dataset)
         found = catalogue.get(named, ds) if named else catalogue.find(ds)
         days = dataset.window_before(ds, dataset.training.window_days)
-        if days is None:
-            reason = why_no_window(dataset, ds, "training", dataset.training.window_days)
-            log.info(f"{ds}: nothing to score: {reason}")
-        elif found is None:
-            log.info(f"{ds}: no accepted shared set ends before it: nothing to score")
+        no_window = why_no_window(dataset, ds, "training", dataset.training.window_days) if days is None else ""
+        if found is None:
+            because = f": {no_window}" if no_window else ""
+            log.info(f"{ds}: no accepted shared set ends before it: nothing to score{because}")
+        elif days is None:
+            log.info(f"{ds}: nothing to score: {no_window}")
         else:
             _score(dataset, found, days, scorings, f"the window before {ds}")
 
