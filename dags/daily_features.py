@@ -2,7 +2,8 @@
 ### Daily features
 Turns one day of the impression log into audited Delta tables: ingest, vocabulary, behaviours, features, audit.
 
-* The partition key is the day (`YYYY-MM-DD`); the run at midnight (days.time_zone) processes the day that has just ended.
+* The partition key is the day (`YYYY-MM-DD`); the run at midnight in `days.time_zone` processes the day that
+  has just ended.
 * Rerunning a day writes the same rows. Days may run in any order and in parallel.
 * For a range: `airflow backfill create --dag-id daily_features --from-date A --to-date B` (add
   `--reprocess-behavior completed` to rebuild days that are done). Training follows automatically.
