@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from jobs.adapters.raw_log import (
 from jobs.adapters.source_files import Listing, SourceFile
 from jobs.transforms.raw_columns import SOURCE
 from jobs.transforms.values import WHITESPACE
+
+log = logging.getLogger(__name__)
 
 _LINE, _TORN = "_line", "_torn"
 _NO_DELIMITER = "\x01"
@@ -55,6 +58,13 @@ class Layout:
         cells = f"(?: *(?:{quote}[^{quote}]*+{quote}{cell}|(?!{quote}){cell}){delimiter})*+"
         undoubled = F.replace(line, F.lit(self.quote * 2), F.lit(""))  # in quotes, two of them stand for one
         return undoubled.rlike(f"^{cells} *{quote}[^{quote}]*+$")
+
+    def has_undeclared_quotes(self, line: Column) -> Column:
+        """Whether a value stands in quotes where the files have none."""
+        if self.quote:
+            return F.lit(False)
+        delimiter = _literal(self.delimiter)
+        return line.rlike(f'(^|{delimiter})"[^"]*"({delimiter}|$)')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,11 +105,16 @@ def _profiles(spark: SparkSession, listing: Listing, layout: Layout) -> dict[str
     quotes = F.length(_LINE) - F.length(F.replace(_LINE, F.lit(layout.quote))) if layout.quote else F.lit(0)
     is_open = layout.ends_in_quotes(F.col(_LINE))
     found = lines.groupBy("uri").agg(
-        F.min_by(_LINE, "position").alias("first"), F.bool_or(is_open).alias("is_open"), F.sum(quotes).alias("quotes")
+        F.min_by(_LINE, "position").alias("first"),
+        F.bool_or(is_open).alias("is_open"),
+        F.sum(quotes).alias("quotes"),
+        F.bool_or(layout.has_undeclared_quotes(F.col(_LINE))).alias("undeclared"),
     )
     names = {file.uri: file.name for file in listing.files}
     profiles = {}
     for row in found.collect():
+        if row["undeclared"]:
+            log.warning(f"{names[row['uri']]} has values in quotes, which are read as text; or set source.quote")
         is_torn = row["is_open"] and row["quotes"] % 2 == 1
         columns = layout.names or _columns(row["first"], layout, names[row["uri"]])
         profiles[row["uri"]] = _Profile(columns=columns, is_open=row["is_open"], is_torn=is_torn)

@@ -87,7 +87,8 @@ def check_names(names: Sequence[str], path: str) -> None:
 
 def with_source(frame: DataFrame) -> DataFrame:
     """The frame of a file source with the name of each row's file."""
-    return frame.select("*", F.col("_metadata.file_name").alias(SOURCE))
+    name = F.replace(F.col("_metadata.file_name"), F.lit("+"), F.lit("%2B"))  # encoded but for plus signs
+    return frame.select("*", F.url_decode(name).alias(SOURCE))
 
 
 def unreadable(record: Column) -> BadRecord:

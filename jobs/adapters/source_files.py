@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 from pyspark.sql import DataFrameReader, SparkSession
 
@@ -103,7 +104,7 @@ def _find(spark: SparkSession, pattern: str) -> list[SourceFile] | None:
         if "PATH_NOT_FOUND" in str(error):
             return None
         raise
-    found = [SourceFile(uri=row[1], path=escaped(row[0]), name=row[2]) for row in rows]
+    found = [SourceFile(uri=row[1], path=escaped(row[0]), name=unquote(row[2])) for row in rows]
     return sorted(found, key=lambda file: file.uri)
 
 

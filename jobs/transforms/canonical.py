@@ -24,6 +24,7 @@ from jobs.transforms.verdict import verdict
 from schemas.blocks import LabelSpec, ScenarioSpec
 from schemas.dataset_spec import DatasetSpec
 from schemas.field_spec import FieldSpec
+from schemas.table_spec import FINGERPRINT
 from schemas.tables import get_table
 
 REASON = "_reason"
@@ -63,9 +64,10 @@ def classify(raw: DataFrame, dataset: DatasetSpec, ds: date) -> DataFrame:
 
 
 def impressions(classified: DataFrame, dataset: DatasetSpec) -> DataFrame:
-    """Accepted rows, as schemas/tables/impressions.py says."""
-    spec = get_table("impressions").for_dataset(dataset)
-    return classified.where(F.col(REASON).isNull()).select(*spec.column_names)
+    """Accepted rows, as schemas/tables/impressions.py says; their fingerprint where `classified` has one."""
+    names = get_table("impressions").for_dataset(dataset).column_names
+    known = [name for name in names if name != FINGERPRINT.name or name in classified.columns]
+    return classified.where(F.col(REASON).isNull()).select(*known)
 
 
 def quarantine(classified: DataFrame) -> DataFrame:

@@ -21,10 +21,9 @@ from schemas.dataset_spec import DatasetSpec
 from schemas.errors import DatasetSpecError, SourceError
 from schemas.load_dataset import load_dataset
 from schemas.source_spec import SourceSpec
-from tests.support.own_log import DAY, GOOD, HEADER, own_dataset, spec, write_csv
+from tests.support.own_log import DAY, DS, GOOD, HEADER, own_dataset, source, spec, write_csv
 
 pytestmark = pytest.mark.spark
-DS = date.fromisoformat(DAY)
 
 
 def outcome(spark: SparkSession, dataset: DatasetSpec, ds: date = DS) -> Counter[str]:
@@ -32,10 +31,6 @@ def outcome(spark: SparkSession, dataset: DatasetSpec, ds: date = DS) -> Counter
     raw = read_raw(spark, dataset, ds)
     classified = canonical.classify(raw, dataset, ds).select(canonical.REASON).collect()
     return Counter(row[canonical.REASON] or "ok" for row in classified)
-
-
-def source(format: str, path: str, **more: object) -> dict[str, object]:
-    return {"adapter": "files", "format": format, "path": path, **more}
 
 
 def test_every_adapter_of_the_spec_is_registered() -> None:
@@ -132,7 +127,7 @@ def test_a_torn_archive_is_named(spark: SparkSession, tmp_path: Path) -> None:
     lines = [HEADER] + [GOOD.replace("ann", f"user{n}") for n in range(50_000)]
     whole = gzip.compress("\n".join(lines).encode())
     (tmp_path / "log" / f"{DAY}.csv.gz").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(SourceError, match="cannot be read as csv") as error:
+    with pytest.raises(SourceError, match=rf"{DAY}\.csv\.gz ends in the middle of its compressed data") as error:
         read_raw(spark, dataset, DS)
     assert "\n" not in str(error.value)
 
@@ -141,16 +136,6 @@ def test_a_wrong_column_is_named_with_those_there_are(spark: SparkSession, tmp_p
     dataset = own_dataset(tmp_path)
     write_csv(tmp_path, [GOOD], header=HEADER.replace("liked", "clicked"))
     with pytest.raises(SourceError, match=r"lacks columns \['liked'\]; it has \['at', 'who', .*'clicked'"):
-        read_raw(spark, dataset, DS)
-
-
-def test_files_with_different_headers_are_refused(spark: SparkSession, tmp_path: Path) -> None:
-    dataset = own_dataset(tmp_path, source=source("csv", "log/{ds}/"))
-    (tmp_path / "log" / DAY).mkdir()
-    write_csv(tmp_path, [GOOD], f"{DAY}/a.csv")
-    swapped = HEADER.replace("who,what", "what,who")
-    write_csv(tmp_path, [GOOD.replace("T10", "T11")], f"{DAY}/b.csv", header=swapped)
-    with pytest.raises(SourceError, match="cannot be read as csv"):
         read_raw(spark, dataset, DS)
 
 

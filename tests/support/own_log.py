@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from schemas.dataset_spec import DatasetSpec
 from schemas.load_dataset import load_dataset
 
 DAY = "2026-03-02"
+DS = date.fromisoformat(DAY)
 HEADER = "at,who,what,where,liked,paid,kind,tags"
 GOOD = f"{DAY}T10:00:00,ann,book,web,1,2.5,paper,a|b"
 
@@ -38,6 +40,11 @@ def spec(**changes: Any) -> dict[str, Any]:
         "days": {"start": "2026-03-01", "end": "2026-03-31"},
         "audit": {"max_refused_share": 1.0},  # tests refuse most of a few rows
     } | changes
+
+
+def source(format: str, path: str, **more: Any) -> dict[str, Any]:
+    """The `source` block of files of a format."""
+    return {"adapter": "files", "format": format, "path": path, **more}
 
 
 def own_dataset(folder: Path, **changes: Any) -> DatasetSpec:
