@@ -86,10 +86,10 @@ def _expand(source_path: str | None, yaml_path: Path) -> str | None:
     expanded = _Braced(source_path).safe_substitute({"MSR_DATA_DIR": "./data", **os.environ})
     if "${" in expanded:
         raise DatasetSpecError(f"{yaml_path}: source.path: {source_path!r} names a variable that is not set; export it")
-    if "://" in expanded or Path(expanded).is_absolute():
+    if "://" in expanded:
         return expanded
     folder = Path.cwd() if source_path.startswith("${") else yaml_path.absolute().parent
-    return f"{folder / expanded}{'/' * expanded.endswith('/')}"
+    return os.path.normpath(folder.resolve() / expanded) + "/" * expanded.endswith("/")
 
 
 def _explain(error: Any) -> str:

@@ -111,7 +111,7 @@ def _find(spark: SparkSession, pattern: str) -> list[SourceFile] | None:
 def _plain_folder(pattern: str, files: list[SourceFile]) -> str:
     """The longest leading folder of the pattern without wildcards, as a plain path."""
     parts = pattern.rstrip("/").split("/")
-    if len(files) == 1 and files[0].path.endswith(pattern):
+    if len(files) == 1 and _ESCAPE.sub(lambda match: match.group()[1], parts[-1]) == files[0].name:
         parts = parts[:-1]
     wild = [n for n, part in enumerate(parts) if is_glob(_ESCAPE.sub("", part))]
     plain = "/".join(parts[: wild[0]] if wild else parts)

@@ -53,8 +53,10 @@ BAD: dict[str, Raw] = {
     "bad_time at=10:00": {"at": "10:00"},
     "bad_time at=null": {"at": None},
     "bad_time at=2026-02-30": {"at": "2026-02-30"},
-    "time_outside_day at=2026-03-01T23:59:59.999": {"at": "2026-03-01T23:59:59.999"},
-    "time_outside_day at=2026-03-03T00:00:00": {"at": "2026-03-03T00:00:00"},
+    "time_outside_day at=2026-03-01T23:59:59.999 is on 2026-03-01 in UTC (days.time_zone)": {
+        "at": "2026-03-01T23:59:59.999"
+    },
+    "time_outside_day at=2026-03-03T00:00:00 is on 2026-03-03 in UTC (days.time_zone)": {"at": "2026-03-03T00:00:00"},
     "null_user who=null": {"who": None},
     "null_user who=  ": {"who": "  "},
     "null_item what=null": {"what": None},
@@ -62,10 +64,10 @@ BAD: dict[str, Raw] = {
     "unknown_scenario where=null": {"where": None},
     "bad_label liked=2": {"liked": "2"},
     "bad_label liked=0.5": {"liked": "0.5"},
-    "bad_label liked=yes": {"liked": "yes"},
+    "bad_label liked=maybe": {"liked": "maybe"},
     "bad_label liked=null": {"liked": None},
     "bad_label liked=NaN": {"liked": "NaN"},
-    "bad_number paid=2,5": {"paid": "2,5"},
+    "bad_number paid=2,5 (a decimal comma? write a point)": {"paid": "2,5"},
     "bad_number paid=inf": {"paid": "inf"},
     "unreadable_record the line": {REFUSED_REASON: "unreadable_record", REFUSED_DETAIL: "the line"},
 }

@@ -91,10 +91,10 @@ def test_a_writer_that_dies_midway_is_repaired_by_the_next(
             raise Killed
         return publish(frame, dataset, table, partition)
 
-    def dies_before_the_audit(dataset: Any, row: Any) -> None:
+    def dies_before_the_audit(*_: Any) -> None:
         raise Killed
 
-    for name, dies in (("publish", dies_before_impressions), ("write_rows", dies_before_the_audit)):
+    for name, dies in (("publish", dies_before_impressions), ("record_audit", dies_before_the_audit)):
         with monkeypatch.context() as broken:
             broken.setattr(ingest, name, dies)
             with pytest.raises(Killed):
