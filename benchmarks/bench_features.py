@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
 from benchmarks import duckdb_features, harness
-from jobs import build_scenario_features
+from jobs.building import features
 from jobs.building.impressions import ingest_day
 from jobs.building.sequences import build_sequences
 from jobs.building.vocabularies import ensure_vocabulary
@@ -167,7 +167,7 @@ def run_day(spark: SparkSession, case: Case, lake: Path, threads: int) -> Run:
         "ingest": lambda: ingest_day(spark, dataset, ds),
         "vocabulary": lambda: ensure_vocabulary(spark, dataset, ds),
         "sequences": lambda: build_sequences(spark, dataset, ds),
-        "features": lambda: build_scenario_features.build_day(spark, dataset, ds),
+        "features": lambda: features.build_day(spark, dataset, ds),
     }
     seconds = {step: timed(work[step]) for step in STEPS}
     duckdb_seconds = timed(lambda: duckdb_features.build_day(dataset, ds, version, lake, threads))

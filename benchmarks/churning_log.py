@@ -8,8 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from lake.arrow_writer import overwrite_partition
+from lake.provenance import made_of
 from lake.rows import write_rows
 from schemas.dataset_spec import DatasetSpec
+from schemas.table_spec import FINGERPRINT
 from schemas.tables import get_table
 from schemas.tables.audits import Audit
 
@@ -57,6 +59,7 @@ def publish_day(dataset: DatasetSpec, ds: date, rows: int, users: int, items: in
         **{f"x_{name}": texts for name, texts in names.items()},
     }
     schema = get_table("impressions").for_dataset(dataset).arrow_schema()
+    columns[FINGERPRINT.name] = [made_of(dataset, "impressions", ds).fingerprint] * rows
     overwrite_partition(pa.table(columns).select(schema.names), dataset, "impressions", {"ds": str(ds)})
     audit = Audit(table_name="impressions", ds=str(ds), status="published", rows_in=rows, rows_published=rows)
     write_rows(dataset, [audit])

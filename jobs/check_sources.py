@@ -76,8 +76,8 @@ def step(args: StepArgs[CheckOptions]) -> None:
 
 
 def _make_anew(dataset: DatasetSpec, changed: list[date], days: list[date]) -> None:
-    from jobs.build_scenario_features import build_day
     from jobs.building.days import for_each_feature_day
+    from jobs.building.features import build_day
     from jobs.building.impressions import ingest_days
     from jobs.building.sequences import build_sequences
     from lake.spark_session import get_session
