@@ -11,11 +11,15 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import date
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 from pydantic import Field
 
 from jobs.cli import StepArgs, StepOptions, run_step
 from lake.locations import artifact_path
+from lake.reader import read_table
 from lake.rows import read_rows, write_rows
 from msr_models.evaluation.metrics import scenario_metrics, session_ids
 from msr_models.training.predictions import read_predictions
@@ -76,7 +80,7 @@ def evaluate_run(dataset: DatasetSpec, run: TrainingRun) -> list[Evaluation]:
             part["prob"].to_numpy(),
             part["label"].to_numpy(),
             part["scenario_id"].to_numpy(),
-            session_ids(day_N, part["user_key"].to_numpy()),
+            session_ids(day_N, sessions_of(dataset, part)),
             dataset.num_scenarios,
         )
         rows += [
@@ -94,6 +98,22 @@ def evaluate_run(dataset: DatasetSpec, run: TrainingRun) -> list[Evaluation]:
             for m in metrics
         ]
     return rows
+
+
+def sessions_of(dataset: DatasetSpec, part: pa.Table) -> NDArray[np.int64]:
+    """int64 that is equal in rows of one session of a day: of the log's session where it has one, else of the user."""
+    users_N = part["user_key"].to_numpy()
+    if dataset.columns.session is None:
+        return np.asarray(users_N)
+    days = [date.fromisoformat(day) for day in pc.unique(part["ds"]).to_pylist()]
+    columns = ["ds", "instance_id", "session_id"]
+    rows = part.select(columns[:2]).append_column("row", pa.array(np.arange(part.num_rows)))
+    found = rows.join(read_table(dataset, "impressions", columns=columns, days=days), columns[:2]).sort_by("row")
+    session = pc.dictionary_encode(found["session_id"]).combine_chunks().indices
+    # Users' sessions begin behind those of the log
+    known = pc.fill_null(pc.cast(session, pa.int64()), -1).to_numpy(zero_copy_only=False)
+    _, user_N = np.unique(users_N, return_inverse=True)
+    return np.asarray(np.where(known >= 0, known, user_N + known.max(initial=-1) + 1))
 
 
 def summary(rows: Sequence[Evaluation]) -> list[str]:

@@ -99,6 +99,7 @@ def _parsed(values: RawValues, raw: DataFrame, dataset: DatasetSpec, ds: date) -
     """The columns of `impressions` except instance_id; null where the log's value is invalid."""
     columns = dataset.columns
     value = values.number(columns.value) if columns.value else F.lit(None).cast("double")
+    session = values.text(columns.session) if columns.session else F.lit(None).cast("string")
     return [
         F.lit(str(ds)).alias("ds"),
         event_time(raw, columns.event_time).alias("event_ts"),
@@ -107,6 +108,7 @@ def _parsed(values: RawValues, raw: DataFrame, dataset: DatasetSpec, ds: date) -
         values.text(columns.item).alias("item_id"),
         label(values, columns.label).alias("label"),
         value.alias("value"),
+        session.alias("session_id"),
         *[_field(values, field).alias(field.raw_column) for field in dataset.fields],
     ]
 

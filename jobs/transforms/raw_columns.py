@@ -17,7 +17,7 @@ def required_columns(dataset: DatasetSpec) -> list[str]:
     """Distinct columns of the log that the data set's YAML names, in order."""
     columns = dataset.columns
     names = [columns.event_time.column, columns.user, columns.item, columns.label.column, dataset.scenario.column]
-    names += [columns.value] if columns.value else []
+    names += [name for name in (columns.value, columns.session) if name]
     names += [*columns.natural_key, *(field.source for field in dataset.fields)]
     return list(dict.fromkeys(names))
 
@@ -25,7 +25,7 @@ def required_columns(dataset: DatasetSpec) -> list[str]:
 def id_columns(dataset: DatasetSpec) -> list[str]:
     """Columns of the log whose values are ids, compared as text: floating-point numbers are none."""
     columns = dataset.columns
-    names = [columns.user, columns.item]
+    names = [columns.user, columns.item, *([columns.session] if columns.session else [])]
     names += [dataset.scenario.column] if dataset.scenario.values else []
     names += [field.source for field in dataset.fields if field.kind != "numeric"]
     names += [name for name in columns.natural_key if name != columns.event_time.column]
@@ -33,7 +33,7 @@ def id_columns(dataset: DatasetSpec) -> list[str]:
 
 
 def nullable_columns(dataset: DatasetSpec) -> list[str]:
-    """Columns that a file may lack: fields and `value`, where they make up nothing else of the row."""
+    """Columns that a file may lack: fields, `value` and `session`, where they make up nothing else of the row."""
     columns = dataset.columns
     needed = {columns.event_time.column, columns.user, columns.item, columns.label.column, dataset.scenario.column}
     needed |= set(columns.natural_key)

@@ -16,6 +16,13 @@ TABLE = TableSpec(
         Column(name="item_id", type=pa.string(), doc="item as in the log"),
         Column(name="label", type=pa.int32(), doc="1 = positive, 0 = negative"),
         Column(name="value", type=pa.float64(), nullable=True, doc="value of the event where the log has one"),
+        Column(
+            name="session_id",
+            type=pa.string(),
+            nullable=True,
+            added=True,
+            doc="session as in the log (columns.session); null: a session is the user's day",
+        ),
         FINGERPRINT,
     ),
     written_by="ingest_impressions",

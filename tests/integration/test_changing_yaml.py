@@ -59,6 +59,7 @@ CONTENT: dict[str, Change] = {
     "columns.label.column": put("columns.label.column", "paid"),
     "columns.label.threshold": put("columns.label.threshold", 4),
     "columns.value": put("columns.value", "liked"),
+    "columns.session": put("columns.session", "rid"),
     "columns.natural_key": put("columns.natural_key", ["rid"]),
     "scenario.column": put("scenario.column", "device"),
     "scenario.values": put("scenario.values", ["ads", "home", "cart"]),

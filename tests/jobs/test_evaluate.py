@@ -6,11 +6,14 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
+from jobs.evaluate import sessions_of
 from lake import reader as lake_reader
+from lake.arrow_writer import overwrite_partition
 from lake.locations import artifact_path
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
@@ -104,3 +107,33 @@ def test_lost_predictions_are_one_error(spec: DatasetSpec) -> None:
             evaluate(spec, DS)
     finally:
         path.write_bytes(data)
+
+
+def test_sessions_are_those_of_the_log_and_else_a_users_day(lake: Path) -> None:
+    columns = tiny_dataset().columns.model_dump() | {"session": "request"}
+    dataset = tiny_dataset(columns=columns)
+    day = "2026-01-05"
+    sessions = ["s1", "s1", None, None, "s2"]
+    impressions = pa.table({
+        "ds": [day] * 5,
+        "instance_id": [1, 2, 3, 4, 5],
+        "event_ts": pa.array([0] * 5, pa.timestamp("us", "UTC")),
+        "scenario_id": pa.array([0] * 5, pa.int32()),
+        "user_id": ["a"] * 5,
+        "item_id": ["i"] * 5,
+        "label": pa.array([0, 1, 0, 1, 0], pa.int32()),
+        "value": pa.nulls(5, pa.float64()),
+        "session_id": pa.array(sessions, pa.string()),
+        "spec_fingerprint": ["f"] * 5,
+        **{f.raw_column: pa.nulls(5, t) for f, t in zip(dataset.fields, _raw_types(dataset), strict=True)},
+    })  # fmt: skip
+    overwrite_partition(impressions, dataset, "impressions", {"ds": day})
+    part = pa.table({"ds": [day] * 5, "instance_id": [5, 3, 1, 4, 2], "user_key": [7, 7, 7, 8, 9]})
+    found = sessions_of(dataset, part).tolist()
+    assert found[2] == found[4] and len(set(found)) == 4, "rows 1 and 2 are s1; rows 3 and 4 are of two users"
+    assert sessions_of(tiny_dataset(), part).tolist() == [7, 7, 7, 8, 9]
+
+
+def _raw_types(dataset: DatasetSpec) -> list[pa.DataType]:
+    kinds = {"categorical": pa.string(), "numeric": pa.float64(), "multi_valued": pa.list_(pa.string())}
+    return [kinds[field.kind] for field in dataset.fields]
