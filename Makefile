@@ -27,7 +27,7 @@ test-unit: lint ## the quick tests: no JVM, nothing slow
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "$(QUICK)" --durations=10
 
 test: test-unit docs ## everything that needs neither a GPU nor the MovieLens files
-	@$(BIN)/python -m pytest -m "(slow or spark) and not gpu and not real" --durations=10
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "(slow or spark) and not gpu and not real" --durations=10
 
 # Not --quiet: it hides warnings from --strict, and a broken link would pass. The variable only hides a banner about MkDocs 2
 docs: setup ## build the documentation site in site/; fails on a broken link

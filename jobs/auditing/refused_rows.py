@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 
 from jobs.transforms import canonical
 from schemas.dataset_spec import DatasetSpec
+from schemas.tables.forgotten_users import REASON as FORGOTTEN
 
 _DETAILS, _EXAMPLES, _LONG = 5, 3, 160
 _DECIMAL_COMMA = re.compile(r"=[^=]*\d,\d+\s*$")
@@ -27,8 +28,9 @@ class Refused:
 
 
 def too_many_refused(rows_in: int, reasons: Mapping[str, int], dataset: DatasetSpec) -> bool:
-    """Whether more than audit.max_refused_share of the day's rows were refused."""
-    return sum(reasons.values()) > dataset.audit.max_refused_share * rows_in
+    """Whether more than audit.max_refused_share of the day's rows were refused, those of forgotten users aside."""
+    forgotten = reasons.get(FORGOTTEN, 0)
+    return sum(reasons.values()) - forgotten > dataset.audit.max_refused_share * (rows_in - forgotten)
 
 
 def collect_refused(classified: DataFrame, rows_in: int, reasons: Mapping[str, int]) -> Refused:

@@ -8,9 +8,7 @@ from pyspark.sql import functions as F
 from jobs.transforms import canonical
 from lake.rows import read_rows
 from schemas.dataset_spec import DatasetSpec
-from schemas.tables.forgotten_users import ForgottenUser
-
-REASON = "forgotten_user"
+from schemas.tables.forgotten_users import REASON, ForgottenUser
 
 
 def refuse_forgotten(classified: DataFrame, dataset: DatasetSpec) -> DataFrame:

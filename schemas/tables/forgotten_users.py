@@ -6,6 +6,9 @@ from typing import Annotated, ClassVar
 
 from schemas.table_spec import Doc, Row, TableSpec, columns_of
 
+# Why records of such users are refused
+REASON = "forgotten_user"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ForgottenUser(Row):

@@ -83,7 +83,7 @@ def load(folder: Path, raw: dict[str, Any] | None = None) -> DatasetSpec:
     return load_dataset(str(path))
 
 
-def build(dataset: DatasetSpec, *days: date) -> None:
-    """Impressions of DAYS and features of `days` (default: all that can have them), with what they need."""
-    run_step(ingest_impressions, dataset, *DAYS)
-    run_step(build_scenario_features, dataset, *(days or DAYS[1:]))
+def build(dataset: DatasetSpec, days: Sequence[date] = DAYS) -> None:
+    """Impressions of `days` and features of all but the first, with what they need."""
+    run_step(ingest_impressions, dataset, *days)
+    run_step(build_scenario_features, dataset, *days[1:])
