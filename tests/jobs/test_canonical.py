@@ -53,21 +53,26 @@ BAD: dict[str, Raw] = {
     "bad_time at=10:00": {"at": "10:00"},
     "bad_time at=null": {"at": None},
     "bad_time at=2026-02-30": {"at": "2026-02-30"},
+    "bad_time at=1772445600 (looks like epoch_s: see columns.event_time.format)": {"at": "1772445600"},
+    "bad_time at=1772445600123 (looks like epoch_ms: see columns.event_time.format)": {"at": "1772445600123"},
     "time_outside_day at=2026-03-01T23:59:59.999 is on 2026-03-01 in UTC (days.time_zone)": {
         "at": "2026-03-01T23:59:59.999"
     },
     "time_outside_day at=2026-03-03T00:00:00 is on 2026-03-03 in UTC (days.time_zone)": {"at": "2026-03-03T00:00:00"},
     "null_user who=null": {"who": None},
     "null_user who=  ": {"who": "  "},
+    "null_user who=\u00a0\ufeff": {"who": "\u00a0\ufeff"},
     "null_item what=null": {"what": None},
     "unknown_scenario where=tv": {"where": "tv"},
     "unknown_scenario where=null": {"where": None},
+    "unknown_scenario where=Web (scenario.values has 'web')": {"where": "Web"},
     "bad_label liked=2": {"liked": "2"},
     "bad_label liked=0.5": {"liked": "0.5"},
     "bad_label liked=maybe": {"liked": "maybe"},
     "bad_label liked=null": {"liked": None},
     "bad_label liked=NaN": {"liked": "NaN"},
     "bad_number paid=2,5 (a decimal comma? write a point)": {"paid": "2,5"},
+    "bad_number paid=1.002,5 (a decimal comma? write a point)": {"paid": "1.002,5"},
     "bad_number paid=inf": {"paid": "inf"},
     "unreadable_record the line": {REFUSED_REASON: "unreadable_record", REFUSED_DETAIL: "the line"},
 }
@@ -80,6 +85,10 @@ FINE: list[Raw] = [
     {"at": f"{DAY}T00:00:00"},
     {"at": f"{DAY} 23:59:59.999999"},
     {"at": "2026-03-03T00:30:00+01:00"},
+    {"at": f"{DAY} 10:00:00,250", "liked": "N"},
+    {"liked": "Y"},
+    {"liked": "FALSE"},
+    {"liked": "yes", "where": "\u00a0web\u202f"},
 ]
 
 
@@ -95,7 +104,7 @@ def test_rows_that_only_look_odd_are_accepted(spark: SparkSession) -> None:
     rows = classified_rows(spark, distinct, dataset_of())
     assert [row[canonical.REASON] for row in rows] == [None] * len(FINE)
     assert [row["value"] for row in rows[:3]] == [None, None, None]
-    assert [row["label"] for row in rows] == [1, 0, 1, 1, 1, 1, 1, 1]
+    assert [row["label"] for row in rows] == [1, 0, 1, 1, 1, 1, 1, 1, 0, 1, 0, 1]
     assert rows[3]["scenario_id"] == 1
     assert rows[4]["x_kind"] is None and rows[4]["x_tags"] == ["a0", "b1"]
     assert len({row["instance_id"] for row in rows}) == len(FINE)
@@ -136,6 +145,10 @@ def test_the_instance_id_is_a_promise(spark: SparkSession) -> None:
         ("978300760", "epoch_s", "UTC", datetime(2000, 12, 31, 22, 12, 40, tzinfo=UTC)),
         ("978300760.25", "epoch_s", "UTC", datetime(2000, 12, 31, 22, 12, 40, 250000, tzinfo=UTC)),
         ("978300760001", "epoch_ms", "UTC", datetime(2000, 12, 31, 22, 12, 40, 1000, tzinfo=UTC)),
+        ("978300760001002", "epoch_us", "UTC", datetime(2000, 12, 31, 22, 12, 40, 1002, tzinfo=UTC)),
+        ("978300760001002003", "epoch_ns", "UTC", datetime(2000, 12, 31, 22, 12, 40, 1002, tzinfo=UTC)),
+        ("978300760001", "epoch_s", "UTC", None),  # milliseconds: the year 32971
+        (f"{DAY} 01:30:00,250", "iso", "UTC", datetime(2026, 3, 2, 1, 30, 0, 250000, tzinfo=UTC)),
         ("1e40", "epoch_s", "UTC", None),
         ("02/03/2026 01:30", "dd/MM/yyyy HH:mm", "Europe/Berlin", datetime(2026, 3, 2, 0, 30, tzinfo=UTC)),
         ("02.03.2026 01:30 -0800", "dd.MM.yyyy HH:mm Z", "Europe/Berlin", datetime(2026, 3, 2, 9, 30, tzinfo=UTC)),

@@ -12,9 +12,10 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lake.reader import open_table, published_days, read_table
-from lake.spark_writer import publish, read_days, spark_schema
+from lake.spark_writer import open_frame, publish, read_days, spark_schema
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TableError
+from schemas.field_spec import BinningSpec, FieldSpec
 from schemas.load_dataset import load_dataset
 from schemas.tables import get_table
 
@@ -145,12 +146,20 @@ def test_the_folder_of_a_killed_creator_is_cleared(spark: SparkSession, lake: Pa
     assert publish(truth(spark, "2026-01-01", [1]), dataset, TRUTH, {"ds": "2026-01-01"}) == 1
 
 
-def test_a_data_set_whose_fields_changed_is_refused(spark: SparkSession, lake: Path, dataset: DatasetSpec) -> None:
+def test_fields_come_and_go_and_a_retyped_one_is_refused(spark: SparkSession, lake: Path, dataset: DatasetSpec) -> None:
     table = "impressions"
     spec = get_table(table).for_dataset(dataset)
     empty = spark.createDataFrame([], spark_schema(spec))
     publish(empty, dataset, table, {"ds": "2026-01-01"})
     fewer = dataset.model_copy(update={"fields": dataset.fields[:2]})
-    narrow = spark.createDataFrame([], spark_schema(get_table(table).for_dataset(fewer)))
-    with pytest.raises(TableError, match="was created with other columns"):
-        publish(narrow, fewer, table, {"ds": "2026-01-01"})
+    new = dataset.fields[0].model_copy(update={"name": "new"})
+    more = dataset.model_copy(update={"fields": (*dataset.fields, new)})
+    for changed in (fewer, more):
+        rows = spark.createDataFrame([], spark_schema(get_table(table).for_dataset(changed)))
+        publish(rows, changed, table, {"ds": "2026-01-01"})
+    assert "x_new" in open_frame(spark, dataset, table).columns
+    number = FieldSpec(name="new", source="new", kind="numeric", binning=BinningSpec(edges=(1.0,)))
+    retyped = dataset.model_copy(update={"fields": (*dataset.fields, number)})
+    rows = spark.createDataFrame([], spark_schema(get_table(table).for_dataset(retyped)))
+    with pytest.raises(TableError, match=r"was created with other columns \(x_new\)"):
+        publish(rows, retyped, table, {"ds": "2026-01-01"})

@@ -48,6 +48,12 @@ MISTAKES = [
     ("columns.label.threshold", "high", r"columns\.label\.threshold: 'high': "),
     ("scenario.values", [], r"scenario\.values: .*at least 1"),
     ("scenario.values", ["web", "web"], r"scenario names repeat: \['web', 'web'\]"),
+    ("scenario.values", ["web", True], r"scenario\.values\.1: True: YAML reads this as True, not as text; quote it"),
+    ("source.null_values", [None], r"source\.null_values\.0: .*reads this as None, not as text; quote it"),
+    ("source.encoding", "klingon", r"source\.encoding: 'klingon': is no encoding that can be read; use one of ascii"),
+    ("source", {"adapter": "files", "format": "jsonl", "path": "x", "quote": "'"}, r"quote applies to format csv and"),
+    ("days.time_zone", "Asia/Shangai", r"time_zone 'Asia/Shangai' is not a time zone"),
+    ("days.late_days", -1, r"days\.late_days: -1: "),
     ("scenario.buckets", {"edges": [1], "names": ["a", "b"]}, r"either values .* or buckets"),
     ("scenario", {"column": "paid", "buckets": {"edges": [1], "names": ["a"]}}, r"make 2 buckets, but 1 names"),
     ("scenario", {"column": "paid", "buckets": {"edges": [2, 1], "names": ["a", "b", "c"]}}, r"must ascend"),
@@ -165,3 +171,14 @@ def test_source_paths_are_absolute_for_servers_that_run_elsewhere(
 
 def test_a_remote_source_stays_as_it_is(tmp_path: Path) -> None:
     assert load(tmp_path, changed("source.path", "s3://b/{ds}.csv")).source.path == "s3://b/{ds}.csv"
+
+
+def test_late_rows_need_a_file_per_day(tmp_path: Path) -> None:
+    days = {"start": "2026-03-01", "late_days": 1}
+    raw = spec(days=days, source={"adapter": "files", "format": "csv", "path": "log/all.csv"})
+    with pytest.raises(DatasetSpecError, match=r"days\.late_days needs a file per day"):
+        load(tmp_path, raw)
+
+
+def test_whole_numbers_are_scenarios_as_they_are_written(tmp_path: Path) -> None:
+    assert load(tmp_path, changed("scenario.values", [1, "2"])).scenario.names == ("1", "2")
