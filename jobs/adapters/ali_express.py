@@ -60,4 +60,5 @@ def _read_all(spark: SparkSession, download: Download, names: list[str], columns
         page = F.concat(F.lit(f"{country}-{split}-"), "search_id")
         frame = download.read(spark, name, columns, header=False)
         frames.append(frame.withColumns({"country": F.lit(country), "page": page}))
-    return reduce(DataFrame.unionByName, frames)
+    # The checks of a hundred columns of eight files in one plan would outgrow the engine's memory
+    return reduce(DataFrame.unionByName, frames).localCheckpoint()

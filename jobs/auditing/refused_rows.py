@@ -104,7 +104,7 @@ def _unknown_scenario(values: str, details: Sequence[tuple[str, int]], dataset: 
     if dataset.scenario.buckets is not None:
         return f"{dataset.scenario.column} must be a number; found {values}"
     plain = {_plain(name) for name in names}
-    spelling = any(_plain(_value(detail)) in plain for detail, _ in details)
+    spelling = any(_plain(_value(detail).partition(" (scenario.values has ")[0]) in plain for detail, _ in details)
     cause = "case or spelling of the scenarios" if spelling else "scenario.values lacks values of the log"
     return f"{cause}: {dataset.scenario.column} has {values}, scenario.values has {known}"
 

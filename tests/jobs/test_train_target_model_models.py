@@ -14,6 +14,7 @@ import yaml
 from jobs import train_target_model
 from lake import reader as lake_reader
 from msr_models.models.registry import known_models
+from schemas.load_dataset import load_dataset
 from tests.support.tiny_lake import tiny_dataset, write_tiny_lake
 
 DAYS = [date(2026, 1, d) for d in (2, 3, 4, 5)]
@@ -111,7 +112,7 @@ def test_all_trains_every_model_that_the_data_set_can_feed(
 ) -> None:
     options = {"embedding_dim": 4, "hidden": [7]}
     path = write_yaml(lake.parent, max_length=max_length, models=[{"name": "star", "options": options}])
-    write_tiny_lake(tiny_dataset(), DAYS, rows_per_day=100)
+    write_tiny_lake(load_dataset(str(path)), DAYS, rows_per_day=100)
     assert command(monkeypatch, path, "--model", "all") == 0
     rows = lake_reader.read_table(tiny_dataset(), "training_runs", days=[DAYS[-1]]).to_pylist()
     skipped = NEED_BEHAVIOURS if max_length == 0 else set()

@@ -52,7 +52,8 @@ def test_a_day_with_too_many_refused_rows_keeps_what_was_published_before(
     write_csv(tmp_path, [*lines(10), *(line.replace("web", "Web") for line in lines(20)[10:])])
     message = (
         r"nothing published \(impressions of an earlier ingest of the day stay\).*10 of 20 rows were refused \(50\.0%\)"
-        r".*case or spelling of the scenarios: where has 'Web' \(10 rows\), scenario\.values has 'web', 'app', 'mail'"
+        r".*case or spelling of the scenarios: where has .Web \(scenario\.values has 'web'\). \(10 rows\)"
+        r", scenario\.values has 'web', 'app', 'mail'"
         r".*python -m jobs\.quarantine --dataset own --ds 2026-03-02"
     )
     with pytest.raises(AuditFailedError, match=message):
