@@ -45,7 +45,8 @@ def read_days(
     """
     frame = open_frame(spark, dataset, table)
     absent = [c for c in get_table(table).for_dataset(dataset).columns if c.added and c.name not in frame.columns]
-    frame = frame.withColumns({c.name: F.lit(None).cast(from_arrow_type(c.type)) for c in absent})
+    if absent:  # a Connect client refuses an empty mapping
+        frame = frame.withColumns({c.name: F.lit(None).cast(from_arrow_type(c.type)) for c in absent})
     if missing := [c for c in columns or [] if c not in frame.columns]:
         raise TableError(f"table {table} of {dataset.name} lacks columns {missing}; it has {frame.columns}")
     rows = frame.where(F.col("ds").isin([str(day) for day in days]))
