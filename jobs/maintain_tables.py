@@ -127,7 +127,9 @@ def step(args: StepArgs[MaintainOptions]) -> None:
     verb = "to delete" if dry_run else "deleted"
     tables = [t for t in table_names() if table_exists(dataset, t)]
     if not tables:
-        raise TableError(f"data set {dataset.name} has no tables yet; run its steps first, or check MSR_LAKE_ROOT")
+        # No error: the schedule may come before the first day
+        log.warning(f"data set {dataset.name} has no tables yet: nothing to do. Were there some, check MSR_LAKE_ROOT")
+        return
     needed = find_needed(dataset)
     expired = {run.run_id for run in needed.expired_runs(dataset.retain.runs_days)}
     staying = replace(needed, runs=[run for run in needed.runs if run.run_id not in expired])

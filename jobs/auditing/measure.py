@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
@@ -11,8 +13,11 @@ from schemas.dataset_spec import DatasetSpec
 _DIGITS = 6
 
 
-def measure(accepted: DataFrame, dataset: DatasetSpec) -> DayProfile:
-    """The profile of accepted impressions. Persist them first: one aggregate, distinct values approximated."""
+def measure(accepted: DataFrame, dataset: DatasetSpec, columns: Sequence[str]) -> DayProfile:
+    """The profile of accepted impressions of a log with `columns`.
+
+    Persist them first: one aggregate, distinct values approximated.
+    """
     nullable = [f.raw_column for f in dataset.fields] + (["value"] if dataset.columns.value else [])
     fields = [f for f in dataset.fields if f.kind != "numeric"]
     ids = {"user_id": dataset.columns.user, "item_id": dataset.columns.item}
@@ -30,6 +35,7 @@ def measure(accepted: DataFrame, dataset: DatasetSpec) -> DayProfile:
         label_mean=round(row["label"] or 0.0, _DIGITS),
         null_share={name: round(row[f"null {name}"] or 0.0, _DIGITS) for name in nullable},
         distinct={name: row[f"distinct {name}"] for name in counted},
+        columns=sorted(columns),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import date, timedelta
 from statistics import median
 
@@ -21,12 +21,15 @@ _CHANCE = 4.0  # standard errors: a share that moved by less may have done so by
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DayProfile:
-    """rows; mean of the labels; per column the share of nulls and the approximate number of distinct values."""
+    """rows; mean of the labels; per column the share of nulls and the approximate number of distinct values; the log's
+    own columns (empty: not recorded).
+    """
 
     rows: int
     label_mean: float
     null_share: dict[str, float]
     distinct: dict[str, int]
+    columns: list[str] = field(default_factory=list)
 
     def to_json(self) -> str:
         """As stored in `audits.profile`."""
@@ -59,7 +62,19 @@ def compare(day: DayProfile, earlier: Sequence[DayProfile], spec: AuditSpec) -> 
     lines = [_rows(day, earlier, spec), _label_mean(day, earlier, spec)]
     lines += [_null_share(name, day, earlier, spec) for name in sorted(day.null_share)]
     lines += [_distinct(name, day, earlier, spec) for name in sorted(day.distinct)]
-    return [f"{line} ({days})" for line in lines if line]
+    return [f"{line} ({days})" for line in lines if line] + _columns(day, earlier)
+
+
+def _columns(day: DayProfile, earlier: Sequence[DayProfile]) -> list[str]:
+    """Columns that no earlier day had, and those that every one had: JSON names only those with a value that day."""
+    known = [set(p.columns) for p in earlier if p.columns]
+    if not known or not day.columns:
+        return []
+    new = sorted(set(day.columns).difference(*known))
+    gone = sorted(set.intersection(*known).difference(day.columns))
+    days = f"all {len(known)} earlier days" if len(known) > 1 else "the one earlier day"
+    lines = [f"the log has columns {new} that no earlier day had"] if new else []
+    return [*lines, f"the log lacks columns {gone} that {days} had"] if gone else lines
 
 
 def _rows(day: DayProfile, earlier: Sequence[DayProfile], spec: AuditSpec) -> str | None:

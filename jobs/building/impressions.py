@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.adapters import read_days
+from jobs.adapters.alignment import own_columns
 from jobs.adapters.raw_log import source_path
 from jobs.auditing.expectations import AuditResult, run_expectations
 from jobs.auditing.measure import measure
@@ -100,7 +101,7 @@ def _ingest(raw: DataFrame, dataset: DatasetSpec, ds: date) -> None:
             record_audit(dataset, ds, counts, audit, files)
             raise AuditFailedError(failure_line(dataset, ds, audit))
         _publish(classified, dataset, ds, counts)
-        profile = measure(canonical.impressions(classified, dataset), dataset)
+        profile = measure(canonical.impressions(classified, dataset), dataset, own_columns(raw))
         record_audit(dataset, ds, counts, audit, files, profile)
     finally:
         classified.unpersist()

@@ -24,7 +24,7 @@ class Audit(Row):
     failures: Annotated[str, Doc("JSON list: violated expectations of severity fail")] = "[]"
     profile: Annotated[
         str | None,
-        Doc("impressions, JSON: label mean, null share and distinct values per column of the day", added=True),
+        Doc("impressions, JSON: label mean, columns of the log, null share and distinct values per column", added=True),
     ] = None
     content_digest: Annotated[
         str | None, Doc("impressions: digest of the published rows, whatever their order", volatile=True, added=True)

@@ -23,7 +23,7 @@ from schemas.dataset_spec import DatasetSpec
 from schemas.errors import AuditFailedError, SourceError, TableError
 from schemas.table_spec import Expectation
 from schemas.tables import get_table
-from tests.support.own_log import DAY, GOOD, own_dataset, spec, write_csv
+from tests.support.own_log import DAY, GOOD, HEADER, own_dataset, source, spec, write_csv
 from tests.support.steps import run_step
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
@@ -75,6 +75,20 @@ def test_every_row_is_published_or_quarantined_and_a_rerun_changes_nothing(
     assert "rows in" not in caplog.text, "a published day is not read again"
     ingest_day(spark, dataset, DS)
     assert (impressions, quarantine, audit) == (contents("impressions"), contents("quarantine"), audit_row())
+
+
+def test_columns_that_a_log_gains_or_loses_are_told(
+    spark: SparkSession, lake: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    next_day = date(2026, 3, 3)
+    dataset = own_dataset(tmp_path, source=source("csv", "log/{ds}.csv"))
+    write_csv(tmp_path, [f"{GOOD},x"], f"{DAY}.csv", header=f"{HEADER},campaign")
+    write_csv(tmp_path, [f"{GOOD.replace(DAY, str(next_day))},x"], f"{next_day}.csv", header=f"{HEADER},advert")
+    ingest_day(spark, dataset, DS)
+    assert "the log has columns" not in caplog.text
+    ingest_day(spark, dataset, next_day)
+    assert f"own {next_day}: the log has columns ['advert'] that no earlier day had" in caplog.text
+    assert f"own {next_day}: the log lacks columns ['campaign'] that the one earlier day had" in caplog.text
 
 
 def test_a_writer_that_dies_midway_is_repaired_by_the_next(

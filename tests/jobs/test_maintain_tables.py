@@ -146,6 +146,13 @@ def test_a_remote_lake_without_a_folder_for_files_is_maintained_all_the_same(
     assert "left as they are (set MSR_ARTIFACTS_DIR)" in caplog.text
 
 
+def test_a_schedule_that_comes_before_the_first_day_finds_nothing_to_do(
+    lake: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_step(maintain_tables, GENERATED, options=maintain_tables.MaintainOptions(retention_hours=1))
+    assert "no tables yet: nothing to do" in caplog.text
+
+
 def _no_folder(_: DatasetSpec) -> Path:
     raise TableError("set MSR_ARTIFACTS_DIR")
 

@@ -50,6 +50,15 @@ def test_an_ordinary_change_and_a_new_field_say_nothing(day: DayProfile) -> None
     assert compare(day, [USUAL] * 3, SPEC) == []
 
 
+def test_columns_that_come_and_go_are_told() -> None:
+    earlier = [changed(columns=["item", "price", "user"]), changed(columns=["item", "user"]), USUAL]
+    assert compare(changed(columns=["item", "user"]), earlier, SPEC) == []
+    assert compare(changed(columns=["brand", "item", "price"]), earlier, SPEC) == [
+        "the log has columns ['brand'] that no earlier day had",
+        "the log lacks columns ['user'] that all 2 earlier days had",
+    ]
+
+
 def test_few_rows_may_differ_by_chance() -> None:
     small, other = changed(rows=20), changed(rows=20, label_mean=0.4, null_share={"x_price": 0.2})
     assert compare(other, [small], SPEC) == []
