@@ -90,6 +90,11 @@ class SequenceSpec(Spec):
     max_length: int = Field(default=20, ge=0, le=1000, description="newest ones seen; 0: no behaviours are kept")
     lookback_days: int = Field(default=7, ge=1, description="behaviours on days >= D - lookback_days")
 
+    @property
+    def stored_fields(self) -> tuple[str, ...]:
+        """The item field, then the attributes, each once."""
+        return tuple(dict.fromkeys((self.item_field, *self.attributes)))
+
 
 class StatisticsSpec(Spec):
     """Impressions and CTR per scenario of user and item, over the lookback, from days before D only."""

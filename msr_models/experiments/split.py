@@ -16,7 +16,10 @@ from msr_models.data.window import Window
 from schemas.errors import TrainingError
 
 # The parts of a window that influence training and metrics
-_CONTENT = ("day_N", "user_key_N", "scenario_N", "label_N", "slot_ids_NS", "hist_start_N", "hist_end_N", "hist_items")
+_CONTENT = (
+    "day_N", "user_key_N", "scenario_N", "label_N", "slot_ids_NS",
+    "hist_start_N", "hist_end_N", "hist_ids_HA", "hist_scenario_H",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -104,7 +104,8 @@ def score_with(
     row_V = routing.row_index_V[start:end]
     part = Batch(
         slot_ids_BS=batch.slot_ids_BS.index_select(0, row_V),
-        hist_item_ids_BL=batch.hist_item_ids_BL.index_select(0, row_V),
+        hist_ids_BLA=batch.hist_ids_BLA.index_select(0, row_V),
+        hist_scenario_BL=batch.hist_scenario_BL.index_select(0, row_V),
         scenario_B=torch.zeros_like(row_V),
         label_B=batch.label_B.index_select(0, row_V),
         shared_B=torch.zeros_like(row_V, dtype=torch.bool),

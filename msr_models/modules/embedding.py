@@ -17,15 +17,17 @@ from msr_models.modules.id_rows import IdRows
 class FieldEmbedding(nn.Module):
     """Slot ids [B, S] -> one vector of width D per field, in field order.
 
-    Id 0 of a single-valued field is a trainable out-of-vocabulary row. In a multi-valued field and in behaviours it is
-    padding, which no mean counts (the mean of nothing is zeros). Ids without a row (evicted, or of a newer vocabulary
-    than the model's) count as 0. Initial weights: Xavier-uniform per field.
+    Id 0 of a single-valued field is a trainable out-of-vocabulary row. In a multi-valued field it is padding, which no
+    mean counts (the mean of nothing is zeros). A behaviour is the sum of the vectors of its known parts (item and
+    attributes, ids above 0), each from its own field's rows; one without a known part is padding. Ids without a row
+    (evicted, or of a newer vocabulary than the model's) count as 0. Initial weights: Xavier-uniform per field.
     row_gradient, set by the trainer's optimiser: the gradient is a sparse tensor of the rows that were looked up
     (padding may count as id 0) instead of a tensor of the table's size.
     """
 
     slot_row_start_S: Tensor
     slot_num_rows_S: Tensor
+    part_row_start_A: Tensor
 
     def __init__(self, layout: FieldLayout, width: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -48,6 +50,8 @@ class FieldEmbedding(nn.Module):
             torch.tensor(layout.num_rows, dtype=torch.int32).repeat_interleave(slots),
             persistent=False,
         )
+        part_starts = [layout.row_starts[f] for f in layout.behaviour_fields]
+        self.register_buffer("part_row_start_A", torch.tensor(part_starts, dtype=torch.int32), persistent=False)
 
     def fields(self, batch: Batch) -> Tensor:
         """[B, F, D]."""
@@ -63,23 +67,53 @@ class FieldEmbedding(nn.Module):
         return torch.cat(parts, dim=1)
 
     def history(self, batch: Batch) -> Tensor:
-        """Item vectors of the behaviours, [B, L, D]; `history_mask` tells which are real."""
-        return self._look_up(self._history_ids(batch) + self.layout.row_starts[self.layout.item_field])
+        """Vectors of the behaviours, [B, L, D]; undefined where `history_mask` is False."""
+        ids_BLA = self._history_ids(batch)
+        if len(self.layout.behaviour_fields) == 1:
+            return self._look_up(ids_BLA.squeeze(2) + self.layout.row_starts[self.layout.item_field])
+        return (self._look_up(ids_BLA + self.part_row_start_A) * (ids_BLA > 0)[..., None]).sum(2)
 
     def history_mask(self, batch: Batch) -> Tensor:
-        """[B, L] bool: False where padding or an item out of vocabulary."""
-        return self._history_ids(batch) > 0
+        """[B, L] bool: False where no part of the behaviour is known, as in padding."""
+        known_BLA = self._history_ids(batch) > 0
+        return known_BLA.squeeze(2) if known_BLA.shape[2] == 1 else known_BLA.any(2)
 
     def pooled_history(self, batch: Batch) -> Tensor:
-        """Mean of the behaviours' item vectors, [B, D]; zeros where the layout keeps none."""
+        """Mean of the behaviours' vectors, [B, D]; zeros where the layout keeps none."""
         if self.layout.hist_length == 0:
             return self.weight.new_zeros(len(batch), self.width)
         if self.weight.device.type != "cpu":
             return masked_mean(self.history(batch), self.history_mask(batch))
         # The same in one pass, without [B, L, D]; on a GPU its gradient would wait for the number of real behaviours
-        padding = self.layout.row_starts[self.layout.item_field]
-        rows_BL = (self._history_ids(batch) + padding).long()
-        return F.embedding_bag(rows_BL, self.weight, mode="mean", padding_idx=padding, sparse=self.row_gradient)
+        ids_BLA = self._history_ids(batch)
+        rows_BN = (ids_BLA + self.part_row_start_A).flatten(1).long()
+        if len(self.layout.behaviour_fields) == 1:
+            padding = self.layout.row_starts[self.layout.item_field]
+            return F.embedding_bag(rows_BN, self.weight, mode="mean", padding_idx=padding, sparse=self.row_gradient)
+        # Several padding rows: weights leave them out, which is also several times as fast as padding_idx
+        known_BLA = ids_BLA > 0
+        share_BLA = known_BLA / known_BLA.any(2).sum(1).clamp(min=1)[:, None, None]
+        return F.embedding_bag(
+            rows_BN, self.weight, mode="sum", per_sample_weights=share_BLA.flatten(1), sparse=self.row_gradient
+        )
+
+    def target(self, vectors_RFD: Tensor, parts_RA: Tensor) -> Tensor:
+        """What a behaviour with the row's own item would be, [R, D]: the sum of the row's `target_parts`.
+
+        vectors_RFD: the fields' vectors, as they are or after a model's layers.
+        """
+        fields = self.layout.behaviour_fields
+        if len(fields) == 1:
+            return vectors_RFD[:, fields[0]]
+        vectors_RAD = torch.stack([vectors_RFD[:, f] for f in fields], dim=1)
+        return (vectors_RAD * parts_RA[..., None]).sum(1)
+
+    def target_parts(self, batch: Batch) -> Tensor:
+        """[B, A] bool: the known parts of the row's own item; all of them where none is known."""
+        slots = [self.layout.slot_starts[f] for f in self.layout.behaviour_fields]
+        ids_BA = torch.stack([batch.slot_ids_BS[:, slot] for slot in slots], dim=1)
+        is_known_BA = self._part_rows(ids_BA) > 0
+        return is_known_BA | ~is_known_BA.any(1, keepdim=True)
 
     def _look_up(self, rows: Tensor) -> Tensor:
         if not self.row_gradient:
@@ -97,8 +131,18 @@ class FieldEmbedding(nn.Module):
         return rows_BS
 
     def _history_ids(self, batch: Batch) -> Tensor:
-        rows_BL: Tensor = self.id_rows(batch.hist_item_ids_BL, self.layout.item_field)
-        return rows_BL
+        """[B, L, A]: rows of the behaviours' parts within their fields, 0 where unknown."""
+        return self._part_rows(batch.hist_ids_BLA)
+
+    def _part_rows(self, ids: Tensor) -> Tensor:
+        """Ids of a behaviour's parts [..., A] -> rows within their fields."""
+        fields = self.layout.behaviour_fields
+        if ids.shape[-1] != len(fields):
+            raise ValueError(f"behaviours have {ids.shape[-1]} parts, the model reads {self.layout.behaviour_names}")
+        if len(fields) == 1:
+            rows: Tensor = self.id_rows(ids, fields[0])
+            return rows
+        return torch.stack([self.id_rows(ids[..., a], f) for a, f in enumerate(fields)], dim=-1)
 
 
 class _LookUp(torch.autograd.Function):

@@ -17,10 +17,11 @@ SequencePooling = Literal["mean", "din", "none"]
 
 
 class InputLayer(nn.Module):
-    """[B, inputs, D]: the vectors of the fields in order, then one vector of the behaviours' items.
+    """[B, inputs, D]: the vectors of the fields in order, then one vector of the behaviours.
 
-    pooling: `mean` of the items' vectors; `din`, their sum weighted by target attention with the row's item as query;
-    `none`, fields only. Raises TrainingError for `din` on a data set without behaviours.
+    pooling: `mean` of the behaviours' vectors; `din`, their sum weighted by target attention with the row's item as
+    query, composed of item and attributes as a behaviour is; `none`, fields only. Raises TrainingError for `din` on a
+    data set without behaviours.
     """
 
     def __init__(self, layout: FieldLayout, width: int, pooling: SequencePooling, generator: torch.Generator) -> None:
@@ -53,8 +54,9 @@ class InputLayer(nn.Module):
     def _behaviours(self, batch: Batch, fields_BFD: Tensor) -> Tensor:
         if self.attention is None:
             return self.embedding.pooled_history(batch)
-        item_BD = fields_BFD[:, self.embedding.layout.item_field]
-        pooled_BD: Tensor = self.attention(item_BD, self.embedding.history(batch), self.embedding.history_mask(batch))
+        table = self.embedding
+        item_BD = table.target(fields_BFD, table.target_parts(batch))
+        pooled_BD: Tensor = self.attention(item_BD, table.history(batch), table.history_mask(batch))
         return pooled_BD
 
 

@@ -93,8 +93,8 @@ def test_id_0_works_in_every_field(name: str) -> None:
         slots_BS = batch.slot_ids_BS.clone()
         slots_BS[:, slot] = 0
         assert model(dataclasses.replace(batch, slot_ids_BS=slots_BS)).isfinite().all(), slot
-    nothing_BS, nothing_BL = torch.zeros_like(batch.slot_ids_BS), torch.zeros_like(batch.hist_item_ids_BL)
-    loss = F.softplus(model(dataclasses.replace(batch, slot_ids_BS=nothing_BS, hist_item_ids_BL=nothing_BL))).sum()
+    nothing_BS, nothing_BLA = torch.zeros_like(batch.slot_ids_BS), torch.zeros_like(batch.hist_ids_BLA)
+    loss = F.softplus(model(dataclasses.replace(batch, slot_ids_BS=nothing_BS, hist_ids_BLA=nothing_BLA))).sum()
     loss.backward()
     assert loss.isfinite() and all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
     touched = {

@@ -53,7 +53,7 @@ def test_options_reach_the_config() -> None:
 
 def test_without_pooling_the_history_does_not_count() -> None:
     batch = random_batch(10, 3)
-    other = dataclasses.replace(batch, hist_item_ids_BL=torch.zeros_like(batch.hist_item_ids_BL))
+    other = dataclasses.replace(batch, hist_ids_BLA=torch.zeros_like(batch.hist_ids_BLA))
     for pooling, same in (("none", True), ("mean", False)):
         model = build_model("shared_bottom", {"sequence_pooling": pooling}, LAYOUT, 3, 1)
         assert torch.equal(model(batch), model(other)) is same
