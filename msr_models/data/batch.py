@@ -6,7 +6,7 @@ visits (row, scenario).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,8 +16,8 @@ from torch import Tensor
 class Batch:
     """slot_ids_BS int32 (0 = out of vocabulary, or padding in slots of a multi-valued field), hist_ids_BLA int32 (item
     and attributes as in `FieldLayout.behaviour_fields`, newest behaviour last, 0 = out of vocabulary or padding),
-    hist_scenario_BL int16 (where each behaviour happened, -1 = padding), scenario_B int64, label_B float32, shared_B
-    bool (all False where no masks are read).
+    hist_scenario_BL int16 (where each behaviour happened, -1 = padding, or in none of the model's K scenarios),
+    scenario_B int64, label_B float32, shared_B bool (all False where no masks are read).
 
     num_shared: rows with shared_B where the host knows it; a step that needs it need not wait for the device then.
     """
@@ -32,6 +32,12 @@ class Batch:
 
     def __len__(self) -> int:
         return int(self.label_B.shape[0])
+
+    def in_one_scenario(self) -> Batch:
+        """The same rows and behaviours, all in scenario 0."""
+        return replace(
+            self, scenario_B=torch.zeros_like(self.scenario_B), hist_scenario_BL=self.hist_scenario_BL.clamp(max=0)
+        )
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on `device`."""

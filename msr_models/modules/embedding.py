@@ -97,6 +97,13 @@ class FieldEmbedding(nn.Module):
             rows_BN, self.weight, mode="sum", per_sample_weights=share_BLA.flatten(1), sparse=self.row_gradient
         )
 
+    def pooled_history_by_scenario(self, batch: Batch, num_scenarios: int) -> Tensor:
+        """Mean of the behaviours that happened in each scenario, [B, K, D]; zeros where none did."""
+        scenarios_K = torch.arange(num_scenarios, device=batch.hist_scenario_BL.device)
+        is_in_BKL = (batch.hist_scenario_BL[:, None] == scenarios_K[:, None]) & self.history_mask(batch)[:, None]
+        share_BKL = is_in_BKL / is_in_BKL.sum(2, keepdim=True).clamp(min=1)
+        return torch.bmm(share_BKL, self.history(batch))
+
     def target(self, vectors_RFD: Tensor, parts_RA: Tensor) -> Tensor:
         """What a behaviour with the row's own item would be, [R, D]: the sum of the row's `target_parts`.
 

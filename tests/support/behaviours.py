@@ -23,6 +23,13 @@ def batch_with_gaps(rows: int, num_scenarios: int = 3, share: float = 0.0) -> Ba
     return dataclasses.replace(batch, hist_ids_BLA=ids_BLA)
 
 
+def behaviours_in_scenario(embedding: FieldEmbedding, batch: Batch, row: int, k: int) -> list[Tensor]:
+    """Vectors of the row's behaviours of scenario k that have a known part, oldest first."""
+    happened_L = batch.hist_scenario_BL[row]
+    ids_BLA = torch.where((happened_L == k)[:, None], batch.hist_ids_BLA, 0)
+    return behaviours_of_row(embedding, dataclasses.replace(batch, hist_ids_BLA=ids_BLA), row)
+
+
 def behaviours_of_row(embedding: FieldEmbedding, batch: Batch, row: int) -> list[Tensor]:
     """Vectors of the row's behaviours that have a known part, oldest first."""
     layout, found = embedding.layout, []

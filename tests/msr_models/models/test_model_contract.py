@@ -28,9 +28,9 @@ NUM_PARAMETERS = {
     "logistic_regression": 32,
     "maria": 52_438,
     "mmoe": 117_395,
-    "optmsm": 242_221,
-    "optmsm_cgc": 474_221,
-    "optmsm_moe": 359_181,
+    "optmsm": 245_309,
+    "optmsm_cgc": 477_309,
+    "optmsm_moe": 362_269,
     "pepnet": 88_563,
     "ple": 211_635,
     "ppnet": 82_771,
@@ -114,9 +114,13 @@ def test_ids_are_read_by_field_embeddings_alone(name: str, monkeypatch: pytest.M
     other = dataclasses.replace(other, scenario_B=batch.scenario_B)
     assert not torch.equal(model(batch), model(other))
     length, fields = LAYOUT.hist_length, LAYOUT.num_fields
-    for method, shape in {"fields": (fields,), "history": (length,), "pooled_history": ()}.items():
+    shapes = {"fields": (fields,), "history": (length,), "pooled_history": ()}
+    for method, shape in shapes.items():
         monkeypatch.setattr(FieldEmbedding, method, lambda self, b, s=shape: torch.ones(len(b), *s, self.width))
     monkeypatch.setattr(FieldEmbedding, "history_mask", lambda self, b: torch.ones(len(b), length, dtype=torch.bool))
+    monkeypatch.setattr(
+        FieldEmbedding, "pooled_history_by_scenario", lambda self, b, k: torch.ones(len(b), k, self.width)
+    )
     assert torch.equal(model(batch), model(other))
 
 

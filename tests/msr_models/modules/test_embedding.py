@@ -12,7 +12,7 @@ from msr_models.data.batch import Batch
 from msr_models.data.layout import FieldLayout
 from msr_models.modules.embedding import FieldEmbedding
 from tests.support.batches import LAYOUT, WITH_ATTRIBUTE, random_batch, take
-from tests.support.behaviours import batch_with_gaps, behaviours_of_row, target_of_row
+from tests.support.behaviours import batch_with_gaps, behaviours_in_scenario, behaviours_of_row, target_of_row
 
 
 def make() -> FieldEmbedding:
@@ -78,6 +78,15 @@ def test_a_behaviour_is_the_sum_of_its_known_parts(layout: FieldLayout, row_grad
         (of_want,) = torch.autograd.grad((want * by).sum(), embedding.weight, retain_graph=True)
         assert of_got.is_sparse is row_gradient
         torch.testing.assert_close(of_got.to_dense(), of_want, atol=1e-5, rtol=1e-5)
+
+
+def test_behaviours_of_each_scenario_are_pooled_apart() -> None:
+    embedding, batch = FieldEmbedding(WITH_ATTRIBUTE, 4, torch.Generator().manual_seed(0)), batch_with_gaps(30)
+    for row, pooled_KD in enumerate(embedding.pooled_history_by_scenario(batch, 3)):
+        for k in range(3):
+            found = behaviours_in_scenario(embedding, batch, row, k)
+            want = torch.stack(found).mean(0) if found else torch.zeros(4)
+            torch.testing.assert_close(pooled_KD[k], want)
 
 
 @pytest.mark.parametrize("layout", [LAYOUT, WITH_ATTRIBUTE])
