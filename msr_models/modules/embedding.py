@@ -21,7 +21,8 @@ class FieldEmbedding(nn.Module):
     padding, which no mean counts (the mean of nothing is zeros). Ids without a row (evicted, or of a newer vocabulary
     than the model's) count as 0. Initial weights: Xavier-uniform per field.
     row_gradient, set by the trainer's optimiser: the gradient is a sparse tensor of the rows that were looked up
-    (padding may count as id 0) instead of a tensor of the table's size.
+    (padding may count as id 0) instead of a tensor of the table's size. learning_rate_scale: factor on the trainer's
+    rate for this table's rows.
     """
 
     slot_row_start_S: Tensor
@@ -32,6 +33,7 @@ class FieldEmbedding(nn.Module):
         self.layout = layout
         self.width = width
         self.row_gradient = False
+        self.learning_rate_scale = 1.0
         self.weight = nn.Parameter(torch.empty(layout.total_rows, width))
         with torch.no_grad():
             for start, rows in zip(layout.row_starts, layout.num_rows, strict=True):
