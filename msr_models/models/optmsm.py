@@ -92,14 +92,14 @@ class OptMSM(EmbeddingModel[ConfigT]):
         e_BE: Tensor = self.partition(self.inputs(batch)).flatten(1)
         return e_BE
 
-    def routed_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
+    def network_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
         return self._predicted(self.representations(e_BE, routing), e_BE, routing)
 
-    def penalised_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> tuple[Tensor, Tensor | None]:
+    def penalised_network_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> tuple[Tensor, Tensor | None]:
         """logits_V and, in training, the penalty, in which every row counts once."""
         config = self.config
         if not (config.constraint and self.num_scenarios > 1 and self.training and torch.is_grad_enabled()):
-            return self.routed_logits(e_BE, batch, routing), None
+            return self.network_logits(e_BE, batch, routing), None
         every = max(1, round(self.num_scenarios / config.contrasts_per_row))
         contrasts = Contrasts.of(routing, every)
         r_VH, r_KRH = contrasts.parted(self.representations(e_BE, contrasts.both))

@@ -53,6 +53,7 @@ class RowOptimiser:
 
     def __init__(self, table: FieldEmbedding, config: OptimiserConfig) -> None:
         self.weight, self.rate_scale, self.config = table.weight, table.learning_rate_scale, config
+        self.by_element = table.columns_are_scenarios
         weight = table.weight
         width = weight.shape[1] * (2 if config.kind == "adam" else 1)
         self.state_RS = torch.zeros(weight.shape[0], width, device=weight.device)
@@ -63,10 +64,11 @@ class RowOptimiser:
         """One step; learning_rate and steps (this one included) are scalars on the weight's device."""
         rows_U, grad_UD = gradient.rows_U, gradient.grad_UD
         weight_UD = narrow_rows(self.weight, rows_U)
+        state_US = narrow_rows(self.state_RS, rows_U)
+        before = (weight_UD.clone(), state_US.clone()) if self.by_element else None
         learning_rate = learning_rate * self.rate_scale
         if self.config.weight_decay:
             weight_UD.mul_(1.0 - learning_rate * self.config.weight_decay)
-        state_US = narrow_rows(self.state_RS, rows_U)
         if self.config.kind == "adam":
             first_UD, second_UD = state_US.chunk(2, dim=1)
             first_UD.lerp_(grad_UD, 1.0 - BETA1)
@@ -77,6 +79,11 @@ class RowOptimiser:
         else:
             state_US.addcmul_(grad_UD, grad_UD)
             weight_UD.sub_(learning_rate * grad_UD / state_US.sqrt().add_(ADAGRAD_EPS))
+        if before is not None:
+            has_data_UD = grad_UD != 0
+            weight_UD = torch.where(has_data_UD, weight_UD, before[0])
+            moments = state_US.shape[1] // weight_UD.shape[1]
+            state_US = torch.where(has_data_UD.repeat(1, moments), state_US, before[1])
         self.state_RS.index_copy_(0, rows_U, state_US)
         self.weight.index_copy_(0, rows_U, weight_UD)
 

@@ -90,16 +90,19 @@ def test_steps_without_a_scenario_leave_what_is_its_own_alone(name: str, kind: O
     assert any(not torch.equal(after[key][part], before[key][part]) for key, part in own.items())
 
 
-def _own_of_scenario_2(model: MultiScenarioModel) -> dict[str, int | slice]:
+def _own_of_scenario_2(model: MultiScenarioModel) -> dict[str, int | slice | tuple[slice, int]]:
     """Place of the scenario in every parameter that it has to itself."""
     fed_to_all = next((prefix for name, prefix in FED_TO_ALL.items() if isinstance(model, model_class(name))), "none")
-    tables = {id(m.weight) for m in model.modules() if isinstance(m, FieldEmbedding)}
-    own: dict[str, int | slice] = {}
+    tables = {id(m.weight): m for m in model.modules() if isinstance(m, FieldEmbedding)}
+    own: dict[str, int | slice | tuple[slice, int]] = {}
     for key, parameter in model.named_parameters():
         if key.startswith("copies."):
             if key.startswith("copies.2."):
                 own[key] = slice(None)
-        elif parameter.shape[0] == SCENARIOS and id(parameter) not in tables and not key.startswith(fed_to_all):
+        elif id(parameter) in tables:
+            if parameter.shape[1] == SCENARIOS:
+                own[key] = (slice(None), 2)
+        elif parameter.shape[0] == SCENARIOS and not key.startswith(fed_to_all):
             own[key] = 2
     return own
 
