@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from msr_models.data.batch import Batch
 from msr_models.data.layout import FieldLayout
-from msr_models.modules.dense import xavier_uniform_
 from msr_models.modules.id_rows import IdRows
+
+# Small whatever the number of ids: a vector of noise that an id has before its first rows must not count
+INITIAL_STD = 0.01
 
 
 class FieldEmbedding(nn.Module):
@@ -20,9 +22,10 @@ class FieldEmbedding(nn.Module):
     Id 0 of a single-valued field is a trainable out-of-vocabulary row. In a multi-valued field it is padding, which no
     mean counts (the mean of nothing is zeros). A behaviour is the sum of the vectors of its known parts (item and
     attributes, ids above 0), each from its own field's rows; one without a known part is padding. Ids without a row
-    (evicted, or of a newer vocabulary than the model's) count as 0. Initial weights: Xavier-uniform per field.
+    (evicted, or of a newer vocabulary than the model's) count as 0. Initial weights: N(0, INITIAL_STD²).
     row_gradient, set by the trainer's optimiser: the gradient is a sparse tensor of the rows that were looked up
-    (padding may count as id 0) instead of a tensor of the table's size.
+    (padding may count as id 0) instead of a tensor of the table's size. learning_rate_scale: factor on the trainer's
+    rate for this table's rows. columns_are_scenarios: an optimiser leaves columns of a row without a gradient alone.
     """
 
     slot_row_start_S: Tensor
@@ -34,10 +37,10 @@ class FieldEmbedding(nn.Module):
         self.layout = layout
         self.width = width
         self.row_gradient = False
+        self.learning_rate_scale = 1.0
+        self.columns_are_scenarios = False
         self.weight = nn.Parameter(torch.empty(layout.total_rows, width))
-        with torch.no_grad():
-            for start, rows in zip(layout.row_starts, layout.num_rows, strict=True):
-                xavier_uniform_(self.weight[start : start + rows], rows + width, generator)
+        nn.init.normal_(self.weight, std=INITIAL_STD, generator=generator)
         self.id_rows = IdRows(layout)
         slots = torch.tensor(layout.num_slots)
         self.register_buffer(
@@ -85,17 +88,13 @@ class FieldEmbedding(nn.Module):
         if self.weight.device.type != "cpu":
             return masked_mean(self.history(batch), self.history_mask(batch))
         # The same in one pass, without [B, L, D]; on a GPU its gradient would wait for the number of real behaviours
-        ids_BLA = self._history_ids(batch)
-        rows_BN = (ids_BLA + self.part_row_start_A).flatten(1).long()
         if len(self.layout.behaviour_fields) == 1:
             padding = self.layout.row_starts[self.layout.item_field]
-            return F.embedding_bag(rows_BN, self.weight, mode="mean", padding_idx=padding, sparse=self.row_gradient)
+            rows_BL = (self._history_ids(batch).squeeze(2) + padding).long()
+            return F.embedding_bag(rows_BL, self.weight, mode="mean", padding_idx=padding, sparse=self.row_gradient)
         # Several padding rows: weights leave them out, which is also several times as fast as padding_idx
-        known_BLA = ids_BLA > 0
-        share_BLA = known_BLA / known_BLA.any(2).sum(1).clamp(min=1)[:, None, None]
-        return F.embedding_bag(
-            rows_BN, self.weight, mode="sum", per_sample_weights=share_BLA.flatten(1), sparse=self.row_gradient
-        )
+        rows_BN, share_BN = self._history_terms(batch)
+        return F.embedding_bag(rows_BN, self.weight, mode="sum", per_sample_weights=share_BN, sparse=self.row_gradient)
 
     def pooled_history_by_scenario(self, batch: Batch, num_scenarios: int) -> Tensor:
         """Mean of the behaviours that happened in each scenario, [B, K, D]; zeros where none did."""
@@ -122,6 +121,22 @@ class FieldEmbedding(nn.Module):
         is_known_BA = self._part_rows(ids_BA) > 0
         return is_known_BA | ~is_known_BA.any(1, keepdim=True)
 
+    def terms(self, batch: Batch, *, with_behaviours: bool) -> tuple[Tensor, Tensor]:
+        """(rows int64, factors fp32), [B, J] each: their products with the rows' vectors sum up to those of `fields`.
+
+        with_behaviours: and `pooled_history`. Padding has the factor 0.
+        """
+        ids_BS = self._slot_rows(batch.slot_ids_BS)
+        rows, weights = [(ids_BS + self.slot_row_start_S).long()], [torch.ones(ids_BS.shape, device=ids_BS.device)]
+        for start, slots in zip(self.layout.slot_starts, self.layout.num_slots, strict=True):
+            if slots > 1:
+                weights[0][:, start : start + slots] = _mean_weights(ids_BS[:, start : start + slots] > 0)
+        if with_behaviours and self.layout.hist_length:
+            rows_BN, share_BN = self._history_terms(batch)
+            rows.append(rows_BN)
+            weights.append(share_BN)
+        return torch.cat(rows, dim=1), torch.cat(weights, dim=1)
+
     def _look_up(self, rows: Tensor) -> Tensor:
         if not self.row_gradient:
             return F.embedding(rows, self.weight)
@@ -136,6 +151,13 @@ class FieldEmbedding(nn.Module):
             slots = slice(start, start + self.layout.num_slots[f])
             rows_BS[:, slots] = self.id_rows(ids_BS[:, slots], f)
         return rows_BS
+
+    def _history_terms(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(rows of the table int64, factors fp32), [B, L * A] each, of the mean of the behaviours' vectors."""
+        ids_BLA = self._history_ids(batch)
+        known_BLA = ids_BLA > 0
+        share_BLA = known_BLA / known_BLA.any(2).sum(1).clamp(min=1)[:, None, None]
+        return (ids_BLA + self.part_row_start_A).flatten(1).long(), share_BLA.flatten(1)
 
     def _history_ids(self, batch: Batch) -> Tensor:
         """[B, L, A]: rows of the behaviours' parts within their fields, 0 where unknown."""
@@ -187,6 +209,12 @@ def masked_mean(x_BLD: Tensor, keep_BL: Tensor) -> Tensor:
     keep = keep_BL.to(x_BLD.dtype)
     total_BD = torch.einsum("bld,bl->bd", x_BLD, keep)
     return total_BD / keep.sum(1, keepdim=True).clamp(min=1)
+
+
+def _mean_weights(keep_BL: Tensor) -> Tensor:
+    """1 / number of kept places at each of them, 0 elsewhere."""
+    keep = keep_BL.float()
+    return keep / keep.sum(1, keepdim=True).clamp(min=1)
 
 
 def _runs(layout: FieldLayout) -> list[tuple[int, int]]:
