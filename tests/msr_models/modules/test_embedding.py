@@ -80,6 +80,17 @@ def test_a_behaviour_is_the_sum_of_its_known_parts(layout: FieldLayout, row_grad
         torch.testing.assert_close(of_got.to_dense(), of_want, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("layout", [LAYOUT, WITH_ATTRIBUTE])
+def test_terms_sum_up_to_fields_and_pooled_behaviours(layout: FieldLayout) -> None:
+    embedding, batch = FieldEmbedding(layout, 4, torch.Generator().manual_seed(0)), batch_with_gaps(30)
+    batch = dataclasses.replace(batch, hist_ids_BLA=batch.hist_ids_BLA[:, :, : len(layout.behaviour_fields)])
+    for with_behaviours in (False, True):
+        rows_BJ, factors_BJ = embedding.terms(batch, with_behaviours=with_behaviours)
+        got_BD = (embedding.weight[rows_BJ] * factors_BJ[:, :, None]).sum(1)
+        want_BD = embedding.fields(batch).sum(1) + embedding.pooled_history(batch) * with_behaviours
+        torch.testing.assert_close(got_BD, want_BD, atol=1e-6, rtol=1e-5)
+
+
 def test_behaviours_of_each_scenario_are_pooled_apart() -> None:
     embedding, batch = FieldEmbedding(WITH_ATTRIBUTE, 4, torch.Generator().manual_seed(0)), batch_with_gaps(30)
     for row, pooled_KD in enumerate(embedding.pooled_history_by_scenario(batch, 3)):
