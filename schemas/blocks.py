@@ -86,7 +86,9 @@ class SequenceSpec(Spec):
 
     behaviour: Literal["positive", "all"] = Field(default="positive", description="events with label 1, or every event")
     item_field: Name = Field(default="item", description="field whose vocabulary encodes the behaviour's item")
-    attributes: tuple[Name, ...] = Field(default=(), description="categorical fields that a behaviour has beside its item")
+    attributes: tuple[Name, ...] = Field(
+        default=(), description="categorical fields that a behaviour has beside its item"
+    )
     max_length: int = Field(default=20, ge=0, le=1000, description="newest ones seen; 0: no behaviours are kept")
     lookback_days: int = Field(default=7, ge=1, description="behaviours on days >= D - lookback_days")
 

@@ -131,9 +131,8 @@ class OptMSM(EmbeddingModel[ConfigT]):
                 specific_BP = e_BE[:, self.partition.num_common * self.config.embedding_dim :]
                 parts.append(specific_BP.index_select(0, routing.row_index_V))
         if self.has_specific_behaviours:
-            pooled_BKD = self.embedding.pooled_history_by_scenario(batch, self.num_scenarios)
-            place_V = routing.row_index_V * self.num_scenarios + routing.scenario_V
-            parts.append(pooled_BKD.flatten(0, 1).index_select(0, place_V))
+            row_V, scenario_V = routing.row_index_V, routing.scenario_V
+            parts.append(self.embedding.history_in_scenario(batch, row_V, scenario_V, self.num_scenarios))
         logits_V: Tensor = self.predictor(torch.cat(parts, dim=1), routing)
         return logits_V.float()
 

@@ -103,6 +103,22 @@ class FieldEmbedding(nn.Module):
         share_BKL = is_in_BKL / is_in_BKL.sum(2, keepdim=True).clamp(min=1)
         return torch.bmm(share_BKL, self.history(batch))
 
+    def history_in_scenario(self, batch: Batch, row_V: Tensor, scenario_V: Tensor, num_scenarios: int) -> Tensor:
+        """Mean of the behaviours of row row_V[v] that happened in scenario_V[v], [V, D]; zeros where none did."""
+        if self.weight.device.type != "cpu":
+            pooled_BKD = self.pooled_history_by_scenario(batch, num_scenarios)
+            return pooled_BKD.flatten(0, 1).index_select(0, row_V * num_scenarios + scenario_V)
+        # The same from those behaviours alone, on average one K-th; on a GPU their number would have to be waited for
+        ids_VLA = self._history_ids(batch).index_select(0, row_V)
+        is_in_VL = batch.hist_scenario_BL.index_select(0, row_V) == scenario_V[:, None]
+        keep_VLA = (ids_VLA > 0) & is_in_VL[..., None]
+        rows_N = (ids_VLA + self.part_row_start_A)[keep_VLA].long()
+        parts_V = keep_VLA.sum((1, 2))
+        sums_VD = F.embedding_bag(
+            rows_N, self.weight, parts_V.cumsum(0) - parts_V, mode="sum", sparse=self.row_gradient
+        )
+        return sums_VD / keep_VLA.any(2).sum(1).clamp(min=1)[:, None]
+
     def target(self, vectors_RFD: Tensor, parts_RA: Tensor) -> Tensor:
         """What a behaviour with the row's own item would be, [R, D]: the sum of the row's `target_parts`.
 

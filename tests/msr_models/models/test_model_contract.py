@@ -118,9 +118,7 @@ def test_ids_are_read_by_field_embeddings_alone(name: str, monkeypatch: pytest.M
     for method, shape in shapes.items():
         monkeypatch.setattr(FieldEmbedding, method, lambda self, b, s=shape: torch.ones(len(b), *s, self.width))
     monkeypatch.setattr(FieldEmbedding, "history_mask", lambda self, b: torch.ones(len(b), length, dtype=torch.bool))
-    monkeypatch.setattr(
-        FieldEmbedding, "pooled_history_by_scenario", lambda self, b, k: torch.ones(len(b), k, self.width)
-    )
+    monkeypatch.setattr(FieldEmbedding, "history_in_scenario", lambda self, b, r, s, k: torch.ones(len(r), self.width))
     assert torch.equal(model(batch), model(other))
 
 

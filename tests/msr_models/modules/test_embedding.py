@@ -93,7 +93,20 @@ def test_terms_sum_up_to_fields_and_pooled_behaviours(layout: FieldLayout) -> No
 
 def test_behaviours_of_each_scenario_are_pooled_apart() -> None:
     embedding, batch = FieldEmbedding(WITH_ATTRIBUTE, 4, torch.Generator().manual_seed(0)), batch_with_gaps(30)
-    for row, pooled_KD in enumerate(embedding.pooled_history_by_scenario(batch, 3)):
+    row_V, scenario_V = torch.tensor([5, 0, 17, 5, 29]), torch.tensor([0, 1, 1, 2, 2])
+    pooled_BKD = embedding.pooled_history_by_scenario(batch, 3)
+    of_visits_VD = embedding.history_in_scenario(batch, row_V, scenario_V, 3)
+    torch.testing.assert_close(of_visits_VD, pooled_BKD[row_V, scenario_V])
+    gradients = [
+        torch.autograd.grad((x_VD * torch.arange(4.0)).sum(), embedding.weight, retain_graph=True)[0]
+        for x_VD in (of_visits_VD, pooled_BKD[row_V, scenario_V])
+    ]
+    assert gradients[0].abs().max() > 0
+    torch.testing.assert_close(*gradients)
+    nothing = embedding.history_in_scenario(batch, torch.tensor([0, 0]), torch.tensor([0, 1]), 3)
+    assert torch.equal(nothing, torch.zeros(2, 4))
+    assert embedding.history_in_scenario(take(batch, row_V[:0]), row_V[:0], row_V[:0], 3).shape == (0, 4)
+    for row, pooled_KD in enumerate(pooled_BKD):
         for k in range(3):
             found = behaviours_in_scenario(embedding, batch, row, k)
             want = torch.stack(found).mean(0) if found else torch.zeros(4)
