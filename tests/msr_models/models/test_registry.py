@@ -37,7 +37,7 @@ def test_an_unknown_model_names_the_nearest_and_all_known() -> None:
         ({"auxiliary": 1}, r"option auxiliary: 1.*boolean"),
         ({"dropout": float("nan")}, r"option dropout: nan.*finite"),
         ({"dropout": 1.0}, r"option dropout: 1.0.*less than 1"),
-        ({"sequence_pooling": "max"}, r"option sequence_pooling: 'max'.*'mean', 'din' or 'none'"),
+        ({"sequence_pooling": "max"}, r"option sequence_pooling: 'max'.*'mean', 'din', 'din_mean' or 'none'"),
     ],
 )
 def test_a_bad_option_names_model_option_value_and_what_is_allowed(options: dict[str, object], pattern: str) -> None:

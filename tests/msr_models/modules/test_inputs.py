@@ -51,6 +51,12 @@ def test_with_din_the_rows_item_and_attributes_ask() -> None:
     assert torch.equal(inputs(batch)[:, 4], asked)
 
 
+def test_din_mean_is_din_over_the_number_of_behaviours() -> None:
+    batch = random_batch(9, 2)
+    mean_BD, sum_BD = (make(pooling)(batch)[:, 4] for pooling in ("din_mean", "din"))
+    torch.testing.assert_close(mean_BD * (batch.hist_ids_BLA > 0).any(2).sum(1, keepdim=True), sum_BD)
+
+
 def test_din_without_behaviours_is_refused() -> None:
     with pytest.raises(TrainingError, match="needs behaviour sequences"):
         InputLayer(dataclasses.replace(LAYOUT, hist_length=0), 3, "din", torch.Generator())
