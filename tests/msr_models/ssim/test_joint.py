@@ -116,7 +116,11 @@ def test_learning_rates_are_separate(window: Window) -> None:
         before = {name: copy.deepcopy(getattr(state, name).state_dict()) for name in ("model", "selector")}
         _Joint(state).step(state.rows[:200])
         moved = {
-            name: max(float((value - before[name][key]).abs().max()) for key, value in now.items() if value.numel())
+            name: max(
+                float((value.float() - before[name][key].float()).abs().max())
+                for key, value in now.items()
+                if value.numel()
+            )
             > 1e-9
             for name, now in ((name, getattr(state, name).state_dict()) for name in before)
         }
