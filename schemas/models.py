@@ -16,6 +16,7 @@ MODELS = (
     "hmoe",
     "logistic_regression",
     "maria",
+    "mlora",
     "mmoe",
     "optmsm",
     "optmsm_cgc",

@@ -27,6 +27,7 @@ NUM_PARAMETERS = {
     "hmoe": 118_115,
     "logistic_regression": 32,
     "maria": 52_438,
+    "mlora": 27_025,
     "mmoe": 117_395,
     "optmsm": 242_221,
     "optmsm_cgc": 474_221,
