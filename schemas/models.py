@@ -15,6 +15,7 @@ MODELS = (
     "finetune",
     "hmoe",
     "logistic_regression",
+    "m3oe",
     "maria",
     "mlora",
     "mmoe",

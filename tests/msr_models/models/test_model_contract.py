@@ -26,6 +26,7 @@ NUM_PARAMETERS = {
     "finetune": 63_651,
     "hmoe": 118_115,
     "logistic_regression": 32,
+    "m3oe": 77_270,
     "maria": 52_438,
     "mlora": 27_025,
     "mmoe": 117_395,
