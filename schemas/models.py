@@ -5,6 +5,7 @@ Each model is one file of msr_models/models; a test compares this list with what
 
 MODELS = (
     "adasparse",
+    "adin",
     "aesm2",
     "autoint",
     "base_dnn",

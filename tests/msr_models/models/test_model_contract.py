@@ -16,6 +16,7 @@ from tests.support.models import SCENARIOS, build
 # Default options on LAYOUT with 3 scenarios: a change of architecture must be meant.
 NUM_PARAMETERS = {
     "adasparse": 42_945,
+    "adin": 59_754,
     "aesm2": 60_953,
     "autoint": 58_579,
     "base_dnn": 21_249,
