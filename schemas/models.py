@@ -14,6 +14,7 @@ MODELS = (
     "dffm",
     "epnet",
     "finetune",
+    "hamur",
     "hmoe",
     "logistic_regression",
     "m3oe",

@@ -25,6 +25,7 @@ NUM_PARAMETERS = {
     "dffm": 25_633,
     "epnet": 62_323,
     "finetune": 63_651,
+    "hamur": 67_011,
     "hmoe": 118_115,
     "logistic_regression": 32,
     "m3oe": 77_270,

@@ -192,7 +192,7 @@ def _with_device(slots_BS: torch.Tensor) -> torch.Tensor:
 
 # What a model does with a vector of zeros: nothing
 LINEAR_IN_FIELDS = {"shared_bottom", "mmoe", "base_dnn", "ple", "single_task", "finetune", "logistic_regression"}
-LINEAR_IN_FIELDS |= {"m3oe", "mlora"}
+LINEAR_IN_FIELDS |= {"hamur", "m3oe", "mlora"}
 CANNOT_GROW = {"dffm", "maria"}
 
 
