@@ -72,7 +72,7 @@ class Adin(EmbeddingModel[AdinConfig]):
         self.shared_fusion_KH = nn.Parameter(torch.zeros(num_scenarios, widths[-1]))
         self.towers = StackedTowers(num_scenarios, 3 * widths[-1], config.hidden, config.dropout, generator)
 
-    def routed_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
+    def network_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
         f_VE: Tensor = self.norm(e_BE.index_select(0, routing.row_index_V), routing)
         if f_VE.shape[0] == 0:
             # Another process may have visits: the gradient of its moments waits for ours

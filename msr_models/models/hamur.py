@@ -122,7 +122,7 @@ class Hamur(EmbeddingModel[HamurConfig]):
             for width in config.hidden[-config.adapters :]
         )
 
-    def routed_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
+    def network_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
         core_VRR = self._cores(e_BE, routing)
         *layers, last = self.towers.layers
         plain = len(layers) - len(self.adapters)

@@ -42,14 +42,15 @@ class M3oE(EmbeddingModel[M3oEConfig]):
     """logit_k = tower_k(z), z = S_k(x) + α_D · (β D_k(x) + (1 − β)/(K − 1) Σ_{j≠k} D_j(x)) + α_T T(x).
 
     Zhang et al. 2024 (SIGIR), with one task. Domain representation: x = ReLU(W_2 star_k(e) + b_2) + ReLU(W_3 e + b_3),
-    star_k(e) = (W ⊙ W_k) e + b + b_k (STAR's layer, which nothing follows, and a skip connection). S_k: MMoE's mixture
+    star_k(e) = (W ⊙ W_k) e + b + b_k (STAR's layer without an activation, and a skip connection). S_k: MMoE's mixture
     of shared experts by the gate of scenario k; D_j: the expert of scenario j; T: the expert of the task. The first
     level of the fusion balances the scenario's own expert against the others (β), the second one the modules
-    (α_D, α_T); each weight is σ of a trained number and common to all scenarios.
+    (α_D, α_T); each weight is σ of a trained number and common to all scenarios. Skip connection, σ and common weights
+    follow the authors' published code.
 
     This code's choices: no search for the weights on validation rows (the paper's AutoML): they train as all other
-    parameters do; no balance among tasks, as there is one; no layer normalisation; the gate reads x with its gradient.
-    With one scenario D_1 has the weight β.
+    parameters do; no balance among tasks, as there is one; and, unlike the authors' code, no layer normalisation, and a
+    gate that reads x with its gradient. With one scenario D_1 has the weight β.
 
     Cost: every visit runs through the experts of all K scenarios, which therefore learn from the rows of all, and x
     depends on the scenario, so that shared experts run once per visit too; W_3 e is computed once per row. A step at
@@ -75,7 +76,7 @@ class M3oE(EmbeddingModel[M3oEConfig]):
         self.task_weight = nn.Parameter(torch.full((1,), START))  # α_T
         self.towers = StackedTowers(num_scenarios, config.expert_hidden[-1], config.hidden, config.dropout, generator)
 
-    def routed_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
+    def network_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
         x_VC = self._representation(e_BE, routing)
         # The shared experts read visits: each is its own row
         visits = replace(routing, row_index_V=torch.arange(len(x_VC), device=x_VC.device), num_rows=len(x_VC))

@@ -61,10 +61,11 @@ class MLoRA(EmbeddingModel[MLoRAConfig]):
     """logit_k = w·h_L + b, h_l = ReLU(W_l h_{l-1} + b_l + B_lk A_lk h_{l-1} + b_lk), h_0 = e (Yang et al. 2024).
 
     W_l, b_l, w and the embeddings are common; A_lk, B_lk (of rank r, far below the layer's widths) and b_lk belong to
-    scenario k. The paper trains the common part on all rows first and then freezes it, embeddings included, while the
-    rest trains; that is `pretraining_epochs` of at least 1, which a run that starts from the day before does not
-    repeat: ids that are new by then keep their initial vectors. By default all parts train together. The paper's
-    scenario embedding in e is left out: the first layer turns it into a vector per scenario, which is what b_1k is.
+    scenario k (b_lk as in the authors' published code). The paper trains the common part on all rows first and then
+    freezes it while the rest trains: `pretraining_epochs` of at least 1. Here that freezes embeddings too (`wide`
+    trains on), and a run that starts from the day before does not repeat it: ids that are new by then keep their
+    initial vectors. By default all parts train together. A scenario embedding in e, as the authors' code has it, is
+    left out: the first layer would turn it into a vector per scenario, which is what b_1k is.
 
     W_1 e is computed once per row.
 
@@ -97,7 +98,7 @@ class MLoRA(EmbeddingModel[MLoRAConfig]):
         e_BE = super().embed(batch)
         return e_BE.detach() if self._is_frozen() else e_BE
 
-    def routed_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
+    def network_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
         h, row_V = e_BE.index_select(0, routing.row_index_V), routing.row_index_V
         for number, layer in enumerate(self.layers):
             # Once per row in the first layer
