@@ -45,14 +45,14 @@ class Adin(EmbeddingModel[AdinConfig]):
 
     Left out: self-training, the pseudo-labels from other scenarios. The paper retrieves items, with a network for the
     user and one for the item, their inner product and sampled softmax; here one network reads all fields and gives
-    the logit of a click. This code's choices: normalisation once, before the weights g, which it would
-    otherwise divide out again; the sigmoid of g; the form of the fusion, whose weights a_k and c_k are σ of a trained
-    vector of scenario k, as the scenario is the only domain feature here. In training a visit depends on the others of
-    its scenario, as in STAR.
+    the logit of a click. This code's choices: normalisation once, before the weights g, which it would otherwise divide
+    out again; the sigmoid of g; the form of the fusion, whose weights a_k and c_k are σ of a trained vector of scenario
+    k, as the scenario is the only domain feature here. In training a visit depends on the others of its scenario, as in
+    STAR.
 
     Cost: all layers read what the scenario has adapted, so that the shared network runs once per visit too, and the
-    normalisation and the weights each pass over the visits' inputs several times: a step at K = 12 on a CPU takes up to
-    twice SharedBottom's time, and more where memory is slow.
+    normalisation and the weights each pass over the visits' inputs several times: a step at K = 12 on a CPU takes
+    one and a half to two times SharedBottom's time.
 
     >>> model = build_model("adin", {"network_hidden": [128, 64]}, layout, num_scenarios=3, seed=1)
     >>> logits_B = model(batch)

@@ -25,9 +25,9 @@ from msr_models.modules.stacked import StackedTowers, routed_product, rows_of
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HamurConfig(TowerConfig):
-    """adapters: how many of the last hidden layers have one. bottleneck: width of an adapter's middle layer. rank: k,
-    the side of the generated matrix. hyper_hidden: hidden width of the hypernetwork. norm_momentum: of the running
-    moments, see PartitionedNorm.
+    """adapters: how many of the last hidden layers have one. bottleneck: width of an adapter's middle layer. rank: of
+    the adapters' weights, so that the generated matrix is [rank, rank]. hyper_hidden: hidden width of the hypernetwork.
+    norm_momentum: of the running moments, see PartitionedNorm.
     """
 
     adapters: Size = 1
@@ -47,9 +47,9 @@ class HamurConfig(TowerConfig):
 class HyperAdapter(nn.Module):
     """DN_k(σ(h U_k C V_k + b_k) U'_k C V'_k) for visits of scenario k: the term that is added to h.
 
-    C [k, k] is a visit's generated matrix, so that its weights are of rank k; they are applied factor by factor and
-    never made. DN: domain normalisation. Suffixes: H width of h, M of the middle layer, R rank. Initial weights:
-    Xavier-uniform, biases zero.
+    C [R, R] is a visit's generated matrix; its weights, of rank R, are applied factor by factor and never made. DN:
+    domain normalisation. Suffixes: H width of h, M of the middle layer, R rank. Initial weights: Xavier-uniform, biases
+    zero.
     """
 
     def __init__(
@@ -90,18 +90,19 @@ class Hamur(EmbeddingModel[HamurConfig]):
     """logit_k = tower_k(e), with h ← h + adapter_k(h, C) behind its last hidden layers (Li et al. 2023, HAMUR).
 
     adapter_k: two layers with a bottleneck and a sigmoid between them, then domain normalisation (see HyperAdapter).
-    Its weights are W = U_k C V_k (k × k, low rank) with C = hypernetwork([e ; embedding of scenario k]), which all
-    scenarios share; the same C serves both layers and all adapters of a visit. Domain normalisation is STAR's
-    PartitionedNorm: moments of the scenario's visits, scale γ ⊙ γ_k and shift β + β_k.
+    Its weights are W = U_k C V_k of low rank r, where C [r, r] = hypernetwork([e ; embedding of scenario k]). All
+    scenarios share the hypernetwork, and the same C serves both layers and all adapters of a visit. Domain
+    normalisation is STAR's PartitionedNorm: moments of the scenario's visits, scale γ ⊙ γ_k and shift β + β_k.
 
     This code's choices: U_k, V_k and biases belong to a scenario (the authors' code has them in common); the
     hypernetwork is one ReLU layer and a linear one, without batch normalisation and without a ReLU on C; the towers
-    have no batch normalisation; all sizes. The authors' small form has one adapter on two layers, the large one two
-    adapters on seven. As in STAR, a visit depends in training on the others of its scenario.
+    have no batch normalisation; all sizes (the authors' code has rank 35 and a hypernetwork of 64). Their small form
+    has one adapter on two layers, the large one two adapters on seven. As in STAR, a visit depends in training on the
+    others of its scenario.
 
     Cost: the hypernetwork's first layer runs once per row, for e's part, and the rest once per visit. The adapter's
     products are small beside a tower's, but they are many, and the normalisation reads every visit several times: a
-    step at K = 12 on a CPU takes about twice SharedBottom's time.
+    step at K = 12 on a CPU takes about one and a half times SharedBottom's time.
 
     >>> model = build_model("hamur", {"hidden": [128, 64], "adapters": 2}, layout, num_scenarios=3, seed=1)
     >>> logits_B = model(batch)

@@ -26,7 +26,7 @@ def build(num_scenarios: int = 3, **options: object) -> Hamur:
 
 
 def core(model: Hamur, e: torch.Tensor, k: int) -> torch.Tensor:
-    """C [k, k] of one row in scenario k."""
+    """C [rank, rank] of one row in scenario k."""
     first = model.hyper_first
     read = torch.cat([e, model.scenario_KD[k]])
     h = (read @ torch.cat([first.first_weight_IO, first.second_weight_JO]) + first.bias_O).relu()
