@@ -16,6 +16,7 @@ from tests.support.models import SCENARIOS, build
 # Default options on LAYOUT with 3 scenarios: a change of architecture must be meant.
 NUM_PARAMETERS = {
     "adasparse": 42_945,
+    "adin": 59_754,
     "aesm2": 60_953,
     "autoint": 58_579,
     "base_dnn": 21_249,
@@ -24,9 +25,12 @@ NUM_PARAMETERS = {
     "dffm": 25_633,
     "epnet": 62_323,
     "finetune": 63_651,
+    "hamur": 67_011,
     "hmoe": 118_115,
     "logistic_regression": 32,
+    "m3oe": 77_270,
     "maria": 52_438,
+    "mlora": 27_025,
     "mmoe": 117_395,
     "optmsm": 242_221,
     "optmsm_cgc": 474_221,
