@@ -118,8 +118,9 @@ def fit_path(
         shown = "none" if auc is None else f"{auc:.4f}"
         line = f"{name} linear, L2 {strength:g}: train loss {entropy:.4f}, validation mean AUC {shown}"
         log.info(f"{line}, logloss {cross_entropy:.4f}".lstrip())
-        if best is None or score(auc, cross_entropy) > best_score:
-            best_score, worse = score(auc, cross_entropy), 0
+        scored = score(auc, cross_entropy)
+        if best is None or scored > best_score:
+            best_score, worse = scored, 0
             found = torch.from_numpy(weights).float()
             best = LinearFit(
                 weight_R=found[:num_rows], bias_K=found[num_rows:], place=place, auc=auc, logloss=cross_entropy
