@@ -5,6 +5,7 @@ Each model is one file of msr_models/models; a test compares this list with what
 
 MODELS = (
     "adasparse",
+    "adin",
     "aesm2",
     "autoint",
     "base_dnn",
@@ -14,11 +15,14 @@ MODELS = (
     "dffm",
     "epnet",
     "finetune",
+    "hamur",
     "hinet",
     "hmoe",
     "logistic_regression",
     "m2m",
+    "m3oe",
     "maria",
+    "mlora",
     "mmoe",
     "optmsm",
     "optmsm_cgc",
