@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,13 +59,15 @@ def train(
     processes: Processes | None = None,
     resume: Resume | None = None,
     name: str = "",
+    on_epoch: Callable[[int, float], None] | None = None,
 ) -> TrainResult:
     """Train `model` in place; rows with shared_B visit all towers.
 
     A model's pretraining epochs (see MultiScenarioModel) count as epochs, but none of them is kept, and after them the
     optimiser starts anew. Deterministic on a CPU given the arguments and the number of threads, also when it was killed
-    and resumed. name: what log lines begin with. Raises TrainingError for labels of one class, for a loss that is not
-    finite (naming epoch and batch), and where all epochs would be pretraining.
+    and resumed. name: what log lines begin with. on_epoch: called with each epoch that may be kept (1-based) and its
+    validation score, before its state is saved; what it raises ends the training. Raises TrainingError for labels of
+    one class, for a loss that is not finite (naming epoch and batch), and where all epochs would be pretraining.
     """
     data.require_both_labels()
     if config.max_epochs <= model.pretraining_epochs:
@@ -74,11 +76,15 @@ def train(
             f"{model.pretraining_epochs}; raise max_epochs of the data set or lower the model's option"
         )
     with torch.random.fork_rng():
-        return _Training(model, data, validation, config, processes or Processes(), resume, name).run()
+        training = _Training(model, data, validation, config, processes or Processes(), resume, name)
+        training.on_epoch = on_epoch
+        return training.run()
 
 
 class _Training:
     """One run: the model, its optimiser and the training state."""
+
+    on_epoch: Callable[[int, float], None] | None = None
 
     def __init__(
         self,
@@ -209,6 +215,8 @@ class _Training:
         if state.best is None or score > state.best.score:
             weights = copy.deepcopy(self.model.state_dict())
             state.best = Best(score=score, epoch=state.epoch, auc=auc, logloss=cross_entropy, weights=weights)
+        if self.on_epoch is not None:
+            self.on_epoch(state.epoch, score)
 
     def _save(self) -> None:
         if self.resume is None:
