@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,9 +20,11 @@ from msr_models.data.window import Window
 from msr_models.evaluation.blocks import Floats
 from msr_models.evaluation.metrics import logloss, mean_scenario_auc
 from msr_models.models.base import MultiScenarioModel
+from msr_models.models.logistic_regression import LogisticRegression
 from msr_models.training.optimiser import Optimiser, OptimiserConfig
 from msr_models.training.processes import Processes
 from msr_models.training.progress import EpochProgress
+from msr_models.training.regression import fit_path
 from msr_models.training.schedule import Schedule
 from msr_models.training.state import Best, Resume, TrainingState, random_states, restore_random_state
 from msr_models.training.step import make_step
@@ -75,10 +77,40 @@ def train(
             f"training.max_epochs {config.max_epochs} leaves no epoch after the model's pretraining_epochs "
             f"{model.pretraining_epochs}; raise max_epochs of the data set or lower the model's option"
         )
+    rows_K, positives_K = data.label_counts()
+    model.start_from_base_rates(rows_K, positives_K)
+    _tell_scenarios_without_rows(rows_K, validation.window.scenario_names, name)
+    if isinstance(model, LogisticRegression) and isinstance(data, ResidentRows):
+        return _fit_at_once(model, data, validation, name)
     with torch.random.fork_rng():
         training = _Training(model, data, validation, config, processes or Processes(), resume, name)
         training.on_epoch = on_epoch
         return training.run()
+
+
+def _fit_at_once(model: LogisticRegression, data: ResidentRows, validation: ResidentRows, name: str) -> TrainResult:
+    """The optimum of a convex loss needs no epochs: `epochs` is the place of the kept L2 strength."""
+    started = time.perf_counter()
+
+    def validated() -> tuple[float | None, float, float]:
+        auc, cross_entropy = validate(model, validation.window, validation.rows)
+        return auc, cross_entropy, validation_score(auc, cross_entropy)
+
+    best = fit_path(model, data, validated, name)
+    return TrainResult(
+        epochs=best.epoch,
+        validation_auc=best.auc,
+        validation_logloss=best.logloss,
+        train_rows=data.num_rows,
+        train_seconds=time.perf_counter() - started,
+    )
+
+
+def _tell_scenarios_without_rows(rows_K: Tensor, names: Sequence[str], name: str) -> None:
+    without = [scenario for scenario, rows in zip(names, rows_K.tolist(), strict=True) if rows == 0]
+    if without:
+        message = f"{name} no training rows of {', '.join(without)}: the weights of such a scenario stay as they start"
+        log.warning(message.lstrip())
 
 
 class _Training:

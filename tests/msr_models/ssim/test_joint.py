@@ -175,11 +175,11 @@ def test_a_models_penalty_counts_in_every_phase(
     before = run_search(window, spec)
 
     def penalised(self: Any, e_BE: Tensor, batch: Any, routing: Routing) -> tuple[Tensor, Tensor]:
-        logits_V = self.routed_logits(e_BE, batch, routing)
+        logits_V = self.network_logits(e_BE, batch, routing)
         assert torch.is_grad_enabled(), "visits that train nothing are not penalised"
         return logits_V, 5.0 + logits_V.square().mean()
 
-    monkeypatch.setattr(SharedBottom, "penalised_logits", penalised)
+    monkeypatch.setattr(SharedBottom, "penalised_network_logits", penalised)
     after = run_search(window, spec)
     for was, now in zip(before.curves, after.curves, strict=True):
         assert float(now["loss"]) > float(was["loss"]) + 5
