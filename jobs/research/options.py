@@ -182,9 +182,7 @@ def _trainer_in(entry: Mapping[str, Any], path: Path | None) -> Mapping[str, Any
     return found
 
 
-def _refuse_two_values(
-    options: TrialOptions, trainers: Mapping[str, Mapping[str, Any]], models: Sequence[str]
-) -> None:
+def _refuse_two_values(options: TrialOptions, trainers: Mapping[str, Mapping[str, Any]], models: Sequence[str]) -> None:
     """Raises TrainingError for a setting that the command line and a model's entry give."""
     for change in options.trainer:
         key = change.partition("=")[0]

@@ -27,8 +27,8 @@ class TuneOptions(TrialOptions):
     space: Path | None = Field(default=None, title="FILE", description="YAML: what is tuned, instead of the default")
     grid: str | None = Field(default=None, title="NAME", description="try every combination of a paper's or a FILE's")
     only: list[str] = Field(default=[], title="PARAMETER", description="tune these alone: trainer.learning_rate")
-    shared: bool = Field(default=False, description="share the rows that a search finds; lambda and ratio are tuned too")
-    pruner: PrunerKind | None = Field(default=None, description="ends bad trials early (default median, of a grid none)")
+    shared: bool = Field(default=False, description="share the rows that a search finds; tune lambda and the ratio too")
+    pruner: PrunerKind | None = Field(default=None, description="ends bad trials early (median; grid: none)")
     draws_seed: int = Field(default=1, ge=0, lt=2**31, title="N", description="seed of what the trials draw")
     seeds: int = Field(default=1, ge=1, title="N", description="seeds 1 .. N of the winner's test; trials have seed 1")
 

@@ -14,7 +14,8 @@ from jobs.cli import configure_logging
 from jobs.research.options import epochs_logged, named_models, open_runner, usable_models
 from jobs.research.tune_options import TRIALS, TuneOptions, space_file
 from msr_models.experiments.arms import require_towers
-from msr_models.experiments.search_space import default_space, space_of
+from msr_models.experiments.default_space import default_space
+from msr_models.experiments.search_space import space_of
 from msr_models.experiments.tuning import Tuning, TuningConfig
 from msr_models.experiments.variants import options_of
 

@@ -32,7 +32,6 @@ from schemas.text import did_you_mean
 from schemas.yaml_text import parse_yaml
 
 TRAINER, OPTIONS, SEARCH, RATIO = "trainer", "options", "search", "ratio"
-RATIOS = (0.0, 0.1, 0.3, 0.5, 1.0)
 # The command sets them, or they do not apply to one split
 _FIXED = {TRAINER: {"seed"}, SEARCH: {"seed", "backbone", "backbone_options", "window_days", "every_days"}}
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -102,7 +101,8 @@ class Parameter(Spec):
         if isinstance(value, bool) or not isinstance(value, int | float) or self.low is None or self.high is None:
             return False
         step = self.step or (1 if self.whole else None)
-        return self.low <= value <= self.high and (step is None or abs((value - self.low) / step % 1 - 0.5) > 0.5 - 1e-9)
+        steps = (value - self.low) / step if step else 0.0
+        return self.low <= value <= self.high and abs(steps - round(steps)) < 1e-9
 
 
 def encoded(value: Any) -> Scalar:
@@ -118,21 +118,21 @@ Block = dict[str, Parameter]
 class SpaceSpec(Spec):
     """The blocks of a space file; see the module's docstring."""
 
-    trainer: Block = {}
-    options: Block = {}
-    models: dict[str, Block] = {}
-    search: Block = {}
+    trainer: Block = Field(default_factory=dict)
+    options: Block = Field(default_factory=dict)
+    models: dict[str, Block] = Field(default_factory=dict)
+    search: Block = Field(default_factory=dict)
     ratio: Parameter | None = None
 
     @model_validator(mode="after")
     def _names_what_there_is(self) -> SpaceSpec:
         _check_block(TRAINER, self.trainer, TrainerConfig)
         _check_block(SEARCH, self.search, SearchSpec)
-        every = sorted({name for model in known_models() for name in _option_names(model)})
+        every = sorted({name for model in known_models() for name in option_names(model)})
         _check_names(OPTIONS, self.options, every)
         for model, block in self.models.items():
             _check_names("models", [model.partition("/")[0]], known_models())
-            _check_names(f"models.{model}", block, _option_names(model))
+            _check_names(f"models.{model}", block, option_names(model))
         for value in self.ratio.ends if self.ratio else ():
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
                 raise ValueError(f"ratio: {value!r} is no share of rows; give numbers from 0 to 1")
@@ -141,7 +141,7 @@ class SpaceSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Drawn:
-    """The settings of one trial. search: what replaces the runner's search settings; ratio: None where none is tuned."""
+    """The settings of one trial. search: what replaces the runner's search settings; ratio: None if it is not tuned."""
 
     trainer: TrainerConfig
     options: Mapping[str, Any]
@@ -219,14 +219,12 @@ def read_space(path: Path, option: str = "--space") -> SpaceSpec:
         raise TrainingError(f"{option} {path}: {_first(error)}") from error
 
 
-def space_of(
-    spec: SpaceSpec, model: str, trainer: TrainerConfig, options: Mapping[str, Any], *, shared: bool
-) -> Space:
+def space_of(spec: SpaceSpec, model: str, trainer: TrainerConfig, options: Mapping[str, Any], *, shared: bool) -> Space:
     """The part of a file that applies to one model; search and ratio only where rows are shared.
 
     Raises TrainingError for a value that the trainer, the search or the model refuses, and where nothing is left.
     """
-    own = {n: p for n, p in spec.options.items() if n in _option_names(model)}
+    own = {n: p for n, p in spec.options.items() if n in option_names(model)}
     own |= spec.models.get(registered_name(model), {}) | spec.models.get(model, {})
     blocks = [(TRAINER, spec.trainer), (OPTIONS, own), *([(SEARCH, spec.search)] if shared else [])]
     parameters = {f"{block}.{name}": p for block, content in blocks for name, p in content.items()}
@@ -245,54 +243,14 @@ def space_of(
     return space
 
 
-def default_space(model: str, trainer: TrainerConfig, options: Mapping[str, Any], *, shared: bool) -> SpaceSpec:
-    """What is tuned unless a file says it: learning rate and weight decay by their logarithm around what is set, epochs
-    from half to double, dropout, and every list of widths and the embedding's width at half, once and double.
-
-    shared: lambda and the ratio too.
-    """
-    rate, epochs = trainer.learning_rate, trainer.max_epochs
-    config = parse_options(registered_name(model), options)
-    # A model made of copies of another leaves options to it
-    copied = parse_options(config.backbone, {}) if hasattr(config, "backbone") else None
-    found: dict[str, Any] = {}
-    for name in _option_names(model):
-        value = getattr(config, name)
-        value = getattr(copied, name, None) if value is None else value
-        if value is None:
-            continue
-        if name == "dropout":
-            found[name] = {"low": 0.0, "high": 0.5, "step": 0.1}
-        elif name == "embedding_dim":
-            found[name] = {"choices": _sizes(value)}
-        elif name.endswith(("hidden", "widths")) and isinstance(value, tuple) and value:
-            found[name] = {"choices": [list(widths) for widths in zip(*map(_sizes, value), strict=True)]}
-    raw: dict[str, Any] = {
-        "trainer": {
-            "learning_rate": {"low": rate / 10, "high": rate * 10, "log": True},
-            "weight_decay": {"low": 1e-7, "high": 1e-3, "log": True},
-            "max_epochs": {"low": max(2, epochs // 2), "high": max(2, 2 * epochs)},
-        },
-        "models": {model: found},
-    }
-    if shared:
-        raw |= {"search": {"kl_weight": {"low": 0.1, "high": 2.0, "log": True}}, "ratio": {"choices": list(RATIOS)}}
-    return SpaceSpec.model_validate(raw)
-
-
-def _sizes(size: int) -> list[int]:
-    """Half of a size, itself and double; three different ones."""
-    return [max(1, size // 2), size, 2 * size] if size > 1 else [1, 2, 4]
-
-
 def _decoded(parameter: Parameter, value: Scalar) -> Any:
     """What a stored value means."""
     if parameter.choices is None:
-        return value
+        return float(f"{value:.6g}") if isinstance(value, float) else value  # readable, where it is pasted
     return next(choice for choice in parameter.choices if encoded(choice) == encoded(value))
 
 
-def _option_names(model: str) -> list[str]:
+def option_names(model: str) -> list[str]:
     return [f.name for f in dataclasses.fields(config_class(registered_name(model)))]
 
 

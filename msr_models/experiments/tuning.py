@@ -17,22 +17,23 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import optuna
 import torch
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from lake.lock import exclusive, exclusive_if_free
 from msr_models.evaluation.metrics import scenario_metrics
 from msr_models.experiments.code_digest import code_digest
+from msr_models.experiments.draws import JournalLock, Method, PrunerKind, pruner_of, sampler_of_trial, suggest
 from msr_models.experiments.runner import ExperimentRunner, Mask
-from msr_models.experiments.search_space import Drawn, Parameter, Space, encoded
+from msr_models.experiments.search_space import Drawn, Space
 from msr_models.experiments.split import all_rows
 from msr_models.experiments.trials import TrialKey
-from msr_models.experiments.variants import file_name, options_of, registered_name
+from msr_models.experiments.variants import file_name, registered_name
 from msr_models.models.registry import build_model, model_class
 from msr_models.training.state import Resume
 from msr_models.training.trainer import predict, train, validation_score
@@ -40,9 +41,6 @@ from schemas.errors import TrainingError
 
 log = logging.getLogger(__name__)
 
-Method = Literal["tpe", "grid"]
-PrunerKind = Literal["median", "hyperband", "none"]
-STARTUP_TRIALS = 5  # finished trials before the median is a standard
 ERROR = "error"
 
 
@@ -94,7 +92,7 @@ class Tuning:
         folder = self.runner.store.folder
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         with exclusive(self._lock("study")):
-            backend = JournalFileBackend(str(folder / "journal.log"), lock_obj=_JournalLock(self._lock("journal")))
+            backend = JournalFileBackend(str(folder / "journal.log"), lock_obj=JournalLock(self._lock("journal")))
             storage = optuna.storages.JournalStorage(backend)
             name, names = self.key.name, [study.study_name for study in storage.get_all_studies()]
             if self.any_code and name not in names:
@@ -159,7 +157,7 @@ class Tuning:
 
     def _suggested(self, trial: optuna.Trial) -> optuna.Trial:
         for name, parameter in self.space.parameters.items():
-            _suggest(trial, name, parameter)
+            suggest(trial, name, parameter)
         return trial
 
     def _run(self, trial: optuna.Trial, budget: int) -> None:
@@ -221,23 +219,16 @@ class Tuning:
         shared_N = self.runner.share(found, ratio if accepted else 0.0)
         return shared_N, {"search": found.record["status"], "share_rate": float(shared_N.mean())}
 
+    def tuned_runner(self, drawn: Drawn) -> ExperimentRunner:
+        """The runner with a trial's settings, for figures of the test rows."""
+        return replace(self.runner, trainer=drawn.trainer, trainers={}, options={self.model: drawn.options}, expected=0)
+
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        """For one trial: its draws do not depend on what this process drew before."""
-        if self.config.method == "grid":
-            choices = {name: p.choices or () for name, p in self.space.parameters.items()}
-            return _Grid({name: [encoded(c) for c in values] for name, values in choices.items()}, seed=self.config.seed)
-        drawn = np.random.default_rng([self.config.seed, number]).integers(2**31)
-        return optuna.samplers.TPESampler(seed=int(drawn), multivariate=True, constant_liar=True)
+        return sampler_of_trial(self.config.method, self.space.parameters, self.config.seed, number)
 
     def _pruner(self) -> optuna.pruners.BasePruner:
-        if self.config.pruner == "none":
-            return optuna.pruners.NopPruner()
-        if self.config.pruner == "median":
-            return optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=1)
-        epochs = [self.space.trainer.max_epochs]
-        if "trainer.max_epochs" in self.space.parameters:
-            epochs = [int(end) for end in self.space.parameters["trainer.max_epochs"].ends]
-        return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=max(epochs))
+        epochs = self.space.parameters.get("trainer.max_epochs")
+        return pruner_of(self.config.pruner, max(epochs.ends if epochs else [self.space.trainer.max_epochs]))
 
     def _lock(self, what: str) -> Path:
         name = what if what in ("journal", "study") else f"{self.key.name}-{what}"
@@ -256,7 +247,7 @@ def best_of(trials: Sequence[FrozenTrial]) -> FrozenTrial:
 
 
 def importances(study: optuna.Study) -> dict[str, float]:
-    """Share of each parameter in the scores' variation (PED-ANOVA), largest first; {} where there is none to explain."""
+    """Share of each parameter in the scores' variation (PED-ANOVA), largest first; {} if there is none to explain."""
     complete = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.COMPLETE]
     varied = [n for n in complete[0].params if len({t.params[n] for t in complete}) > 1] if complete else []
     if len(varied) < 2 or len({t.value for t in complete}) < 2:
@@ -268,7 +259,9 @@ def shown_value(value: Any) -> str:
     """A drawn value for readers: 0.00316, 128-64."""
     if isinstance(value, str) and value.startswith("["):
         return "-".join(map(str, json.loads(value)))
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else f"{value:.3g}"
+    return str(value)
 
 
 def _reporter(trial: optuna.Trial) -> Callable[[int, float], None]:
@@ -283,36 +276,3 @@ def _reporter(trial: optuna.Trial) -> Callable[[int, float], None]:
             raise optuna.TrialPruned
 
     return report
-
-
-def _suggest(trial: optuna.Trial, name: str, parameter: Parameter) -> None:
-    if parameter.choices is not None:
-        trial.suggest_categorical(name, [encoded(choice) for choice in parameter.choices])
-        return
-    assert parameter.low is not None and parameter.high is not None
-    if parameter.whole:
-        step = int(parameter.step or 1)
-        trial.suggest_int(name, int(parameter.low), int(parameter.high), step=step, log=parameter.log)
-    else:
-        trial.suggest_float(name, parameter.low, parameter.high, step=parameter.step, log=parameter.log)
-
-
-class _Grid(optuna.samplers.GridSampler):
-    """Trial n takes point n of the shuffled grid; the budget ends it, not the sampler."""
-
-    def after_trial(self, *_: Any, **__: Any) -> None:
-        """Nothing: the original stops a loop that there is not here."""
-
-
-class _JournalLock(JournalFileOpenLock):
-    """A lock that a killed process releases at once; Optuna's own is held for half a minute then."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.held = path, ExitStack()
-
-    def acquire(self) -> bool:
-        self.held.enter_context(exclusive(self.path))
-        return True
-
-    def release(self) -> None:
-        self.held.close()
