@@ -36,7 +36,7 @@ def pruner_of(kind: PrunerKind, max_epochs: int) -> optuna.pruners.BasePruner:
     if kind == "none":
         return optuna.pruners.NopPruner()
     if kind == "median":
-        return optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=1)
+        return optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=2)
     return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=max_epochs)
 
 

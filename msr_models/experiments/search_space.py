@@ -175,11 +175,12 @@ class Space:
             raise TrainingError(f"trainer: {error}") from error
         return Drawn(trainer=trainer, options=options, search=search, ratio=blocks[RATIO].get(""))
 
-    def defaults(self) -> dict[str, Scalar]:
-        """What the parameters replace, as a trial stores it, without values outside of their parameter."""
+    def defaults(self, search: SearchSpec) -> dict[str, Scalar]:
+        """What the parameters replace, as a trial stores it, without values outside of their parameter; ratio: none."""
         config = parse_options(registered_name(self.model), self.options)
         before = {f"{TRAINER}.{key}": value for key, value in self.trainer.model_dump().items()}
         before |= {f"{OPTIONS}.{f.name}": getattr(config, f.name) for f in dataclasses.fields(config)}
+        before |= {RATIO: 0.0, **{f"{SEARCH}.{key}": value for key, value in search.model_dump().items()}}
         return {
             name: encoded(before[name]) if parameter.choices is not None else before[name]
             for name, parameter in self.parameters.items()

@@ -142,7 +142,7 @@ class Tuning:
                 self.study.sampler = self._sampler(frozen.number)
                 return self._suggested(optuna.Trial(self.study, frozen._trial_id))
         if not trials and self.config.method == "tpe":
-            self.study.enqueue_trial(self.space.defaults())
+            self.study.enqueue_trial(self.space.defaults(self.runner.search))
         waiting = [t.number for t in self.trials() if t.state == TrialState.WAITING]
         if len(trials) >= budget and not waiting:
             return None
@@ -211,7 +211,7 @@ class Tuning:
 
         The search has this runner's options of the model, not the drawn ones: it is repeated for another lambda only.
         """
-        if not self.config.shared:
+        if not self.config.shared or drawn.ratio == 0.0:
             return np.zeros(len(self.runner.split.train), dtype=np.bool_), {}
         found = self.runner.find_shared(self.model, self.config.train_seed, **drawn.search)
         accepted = found.record["status"] == "accepted"
