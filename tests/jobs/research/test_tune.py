@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 import os
 import signal
@@ -267,7 +268,7 @@ def test_a_bad_space_file_is_one_line_and_exit_code_2(
 
 
 def test_without_optuna_the_error_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tune.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(TrainingError, match=r"Optuna is not installed; install the project's extra"):
         run(tmp_path, "--models", "shared_bottom")
 
