@@ -69,6 +69,7 @@ def test_one_process_makes_the_same_trials_each_time_beginning_with_what_is_set(
         "trainer.max_epochs": 3,
         "options.hidden": "[4]",
     }
+    assert len({t.params["trainer.learning_rate"] for t in first.trials()}) == 8, "each draws anew"
     other = make_tuning(split, tmp_path / "c", seed=2)
     other.work(2)
     assert made(other)[0] == made(first)[0] and made(other)[1] != made(first)[1]
