@@ -55,13 +55,14 @@ class MultiScenarioModel(nn.Module, ABC):
     """Factor on training.learning_rate, for a model whose weights have another scale than an MLP's."""
 
     inputs: InputLayer
-    wide: WidePart | None = None
+    wide: WidePart | None
     base_logit_K: Tensor
     has_base_rates: Tensor
 
     def __init__(self, num_scenarios: int) -> None:
         super().__init__()
         self.num_scenarios = num_scenarios
+        self.wide = None
         self.register_buffer("base_logit_K", torch.zeros(num_scenarios))
         self.register_buffer("has_base_rates", torch.tensor(False))
 

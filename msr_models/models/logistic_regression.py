@@ -53,12 +53,14 @@ class LogisticRegression(MultiScenarioModel):
         nn.init.zeros_(self.embedding.weight)
         self.bias_K = nn.Parameter(torch.zeros(num_scenarios))
 
-    def terms(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """(rows of the table, factors), [B, J] each: a logit is the sum of factor * weight, its bias and base rate."""
-        return self.embedding.terms(batch, with_behaviours=self.inputs.pooling == "mean")
-
     def embed(self, batch: Batch) -> Tensor:
         return self.inputs.concatenated(batch)
 
     def network_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
         return e_BE.float().sum(1)[routing.row_index_V] + self.bias_K.index_select(0, routing.scenario_V)
+
+    @torch.no_grad()
+    def adopt(self, weight_R: Tensor, bias_K: Tensor) -> None:
+        """Take over fitted weights; the biases add up."""
+        self.embedding.weight.copy_(weight_R[:, None])
+        self.bias_K.add_(bias_K.to(self.bias_K.device))

@@ -23,8 +23,8 @@ class FieldEmbedding(nn.Module):
     padding, which no mean counts (the mean of nothing is zeros). Ids without a row (evicted, or of a newer vocabulary
     than the model's) count as 0. Initial weights: N(0, INITIAL_STD²).
     row_gradient, set by the trainer's optimiser: the gradient is a sparse tensor of the rows that were looked up
-    (padding may count as id 0) instead of a tensor of the table's size. learning_rate_scale: factor on the trainer's
-    rate for this table's rows. columns_are_scenarios: an optimiser leaves columns of a row without a gradient alone.
+    (padding may count as id 0) instead of a tensor of the table's size. columns_are_scenarios: an optimiser leaves
+    columns of a row without a gradient alone.
     """
 
     slot_row_start_S: Tensor
@@ -35,7 +35,6 @@ class FieldEmbedding(nn.Module):
         self.layout = layout
         self.width = width
         self.row_gradient = False
-        self.learning_rate_scale = 1.0
         self.columns_are_scenarios = False
         self.weight = nn.Parameter(torch.empty(layout.total_rows, width))
         nn.init.normal_(self.weight, std=INITIAL_STD, generator=generator)

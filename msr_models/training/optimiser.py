@@ -52,7 +52,7 @@ class RowOptimiser:
     """Steps one embedding table by row gradients. State per row: Adam's two moments side by side, or Adagrad's sum."""
 
     def __init__(self, table: FieldEmbedding, config: OptimiserConfig) -> None:
-        self.weight, self.rate_scale, self.config = table.weight, table.learning_rate_scale, config
+        self.weight, self.config = table.weight, config
         self.by_element = table.columns_are_scenarios
         weight = table.weight
         width = weight.shape[1] * (2 if config.kind == "adam" else 1)
@@ -66,7 +66,6 @@ class RowOptimiser:
         weight_UD = narrow_rows(self.weight, rows_U)
         state_US = narrow_rows(self.state_RS, rows_U)
         before = (weight_UD.clone(), state_US.clone()) if self.by_element else None
-        learning_rate = learning_rate * self.rate_scale
         if self.config.weight_decay:
             weight_UD.mul_(1.0 - learning_rate * self.config.weight_decay)
         if self.config.kind == "adam":

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adam import adam
 
-from msr_models.modules.embedding import FieldEmbedding
 from schemas.pipeline_spec import OptimiserKind
 
 BETA1, BETA2 = 0.9, 0.999
@@ -30,20 +29,11 @@ class Slices:
     """One parameter with its state per slice: moments (of Adagrad the second is the sum of squares) and steps.
 
     count: slices along the first axis; 1: the whole parameter. is_lazy: leave out slices whose gradient is zero.
-    neutral: where decay goes. rate_scale: factor on the learning rate.
+    neutral: where decay goes.
     """
 
-    def __init__(
-        self,
-        parameter: nn.Parameter,
-        *,
-        count: int = 1,
-        is_lazy: bool = False,
-        neutral: float = 0.0,
-        rate_scale: float = 1.0,
-    ) -> None:
-        self.parameter, self.count, self.is_lazy = parameter, count, is_lazy
-        self.neutral, self.rate_scale = neutral, rate_scale
+    def __init__(self, parameter: nn.Parameter, *, count: int = 1, is_lazy: bool = False, neutral: float = 0.0) -> None:
+        self.parameter, self.count, self.is_lazy, self.neutral = parameter, count, is_lazy, neutral
         self.first, self.second = torch.zeros_like(parameter), torch.zeros_like(parameter)
         self.steps_S = torch.zeros(count, device=parameter.device)
 
@@ -78,15 +68,15 @@ class SliceOptimiser:
     @torch.no_grad()
     def step(self, learning_rate: Tensor | float) -> None:
         """One step from the gradients. learning_rate: a number on a CPU, a scalar on the device on a GPU."""
-        alike: dict[tuple[float, float], list[_Part]] = defaultdict(list)
+        alike: dict[float, list[_Part]] = defaultdict(list)
         for one in self.slices:
             if isinstance(learning_rate, Tensor) and one.is_lazy and one.parameter.grad is not None:
-                self._step_masked(one, learning_rate * one.rate_scale)
+                self._step_masked(one, learning_rate)
             else:
-                alike[one.neutral, one.rate_scale] += one.to_step()
-        for (neutral, rate_scale), parts in alike.items():
+                alike[one.neutral] += one.to_step()
+        for neutral, parts in alike.items():
             if parts:
-                self._step_parts(parts, learning_rate * rate_scale, neutral)
+                self._step_parts(parts, learning_rate, neutral)
 
     def _step_parts(self, parts: Sequence[_Part], rate: Tensor | float, neutral: float) -> None:
         """All parts by kernels that take lists of tensors."""
@@ -166,20 +156,11 @@ def slices_of(model: nn.Module, parameters: Sequence[nn.Parameter]) -> list[Slic
         for module in model.modules()
         for name, value in getattr(module, "neutral_values", {}).items()
     }
-    tables = [module for module in model.modules() if isinstance(module, FieldEmbedding)]
-    scales = {id(table.weight): table.learning_rate_scale for table in tables}
     found = []
     for parameter in parameters:
         is_copy = ".copies." in f".{names[id(parameter)]}"
         has_axis = not is_copy and parameter.dim() > 0 and parameter.shape[0] == num_scenarios
         count = parameter.shape[0] if has_axis else 1
-        found.append(
-            Slices(
-                parameter,
-                count=count,
-                is_lazy=has_axis or is_copy,
-                neutral=neutral.get(id(parameter), 0.0),
-                rate_scale=scales.get(id(parameter), 1.0),
-            )
-        )
+        value = neutral.get(id(parameter), 0.0)
+        found.append(Slices(parameter, count=count, is_lazy=has_axis or is_copy, neutral=value))
     return found

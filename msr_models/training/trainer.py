@@ -40,8 +40,9 @@ PREDICT_ROWS = 8192
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainResult:
-    """The kept epoch (1-based) and its validation metrics; the model holds its weights. waiting_seconds: part of
-    train_seconds in which the step had no batch to work on.
+    """The kept epoch (1-based; 0: the weights it started with) and its validation metrics; the model holds its weights.
+
+    waiting_seconds: part of train_seconds in which the step had no batch to work on.
     """
 
     epochs: int
@@ -67,7 +68,7 @@ def train(
 
     A model's pretraining epochs (see MultiScenarioModel) count as epochs, but none of them is kept, and after them the
     optimiser starts anew. Deterministic on a CPU given the arguments and the number of threads, also when it was killed
-    and resumed. name: what log lines begin with. on_epoch: called with each epoch that may be kept (1-based) and its
+    and resumed. name: what log lines begin with. on_epoch: called after each epoch that may be kept (1-based) with its
     validation score, before its state is saved; what it raises ends the training. Raises TrainingError for labels of
     one class, for a loss that is not finite (naming epoch and batch), and where all epochs would be pretraining.
     """
@@ -77,30 +78,34 @@ def train(
             f"training.max_epochs {config.max_epochs} leaves no epoch after the model's pretraining_epochs "
             f"{model.pretraining_epochs}; raise max_epochs of the data set or lower the model's option"
         )
+    is_fresh = not model.has_base_rates
     rows_K, positives_K = data.label_counts()
     model.start_from_base_rates(rows_K, positives_K)
     _tell_scenarios_without_rows(rows_K, validation.window.scenario_names, name)
-    if isinstance(model, LogisticRegression) and isinstance(data, ResidentRows):
-        return _fit_at_once(model, data, validation, name)
+    is_fitted = False
+    if isinstance(data, ResidentRows):
+        if isinstance(model, LogisticRegression):
+            return _fit_regression(model, data, validation, name)
+        if model.wide is not None and is_fresh:
+            fit = fit_path(model.wide.inputs, model.base_logit_K, data, validation, validation_score, name)
+            model.wide.adopt(fit.weight_R)
+            model.base_logit_K.add_(fit.bias_K.to(model.base_logit_K.device))
+            is_fitted = True
     with torch.random.fork_rng():
-        training = _Training(model, data, validation, config, processes or Processes(), resume, name)
-        training.on_epoch = on_epoch
-        return training.run()
+        run = _Training(model, data, validation, config, processes or Processes(), resume, name)
+        run.on_epoch = on_epoch
+        return run.run(from_start=is_fitted)
 
 
-def _fit_at_once(model: LogisticRegression, data: ResidentRows, validation: ResidentRows, name: str) -> TrainResult:
-    """The optimum of a convex loss needs no epochs: `epochs` is the place of the kept L2 strength."""
+def _fit_regression(model: LogisticRegression, data: ResidentRows, validation: ResidentRows, name: str) -> TrainResult:
+    """A convex loss needs no epochs: `epochs` is the place of the kept strength."""
     started = time.perf_counter()
-
-    def validated() -> tuple[float | None, float, float]:
-        auc, cross_entropy = validate(model, validation.window, validation.rows)
-        return auc, cross_entropy, validation_score(auc, cross_entropy)
-
-    best = fit_path(model, data, validated, name)
+    fit = fit_path(model.inputs, model.base_logit_K + model.bias_K, data, validation, validation_score, name)
+    model.adopt(fit.weight_R, fit.bias_K)
     return TrainResult(
-        epochs=best.epoch,
-        validation_auc=best.auc,
-        validation_logloss=best.logloss,
+        epochs=fit.place,
+        validation_auc=fit.auc,
+        validation_logloss=fit.logloss,
         train_rows=data.num_rows,
         train_seconds=time.perf_counter() - started,
     )
@@ -156,9 +161,13 @@ class _Training:
         self._log(f"resuming the interrupted run at epoch {state.epoch}, batch {state.batch + 1}")
         return state
 
-    def run(self) -> TrainResult:
-        """Epochs until the last or until validation stops improving."""
+    def run(self, *, from_start: bool = False) -> TrainResult:
+        """Epochs until the last or until validation stops improving. from_start: what the model starts as may be kept,
+        as epoch 0.
+        """
         state = self.state
+        if from_start and state.best is None:
+            self._validate(None)
         while state.epoch <= self.config.max_epochs and not self._is_over():
             if state.epoch == self.pretraining_epochs + 1 and state.batch == 0 and self.pretraining_epochs:
                 self.model.end_pretraining()
@@ -232,23 +241,27 @@ class _Training:
                 return
             yield batch
 
-    def _validate(self, loss: float) -> None:
+    def _validate(self, loss: float | None) -> None:
+        """Of the epoch that ended with the mean loss; None: of the weights before the first one."""
         state, config = self.state, self.config
+        epoch = state.epoch if loss is not None else 0
         auc, cross_entropy = validate(self.model, self.validation.window, self.validation.rows)
         score = validation_score(auc, cross_entropy)
-        rate = state.epoch * self.data.num_rows / (time.perf_counter() - self.started)
+        trained = "as it starts"
+        if loss is not None:
+            rate = state.epoch * self.data.num_rows / (time.perf_counter() - self.started)
+            trained = f"train loss {loss:.4f}, {rate:,.0f} rows/s"
+        shown = "none" if auc is None else f"{auc:.4f}"
         self._log(
-            f"epoch {state.epoch}/{config.max_epochs}: train loss {loss:.4f}, "
-            f"validation mean AUC {'none' if auc is None else f'{auc:.4f}'}, logloss {cross_entropy:.4f}, "
-            f"{rate:,.0f} rows/s"
+            f"epoch {epoch}/{config.max_epochs}: {trained}, validation mean AUC {shown}, logloss {cross_entropy:.4f}"
         )
-        if state.epoch <= self.pretraining_epochs:
+        if 0 < epoch <= self.pretraining_epochs:
             return
         if state.best is None or score > state.best.score:
             weights = copy.deepcopy(self.model.state_dict())
-            state.best = Best(score=score, epoch=state.epoch, auc=auc, logloss=cross_entropy, weights=weights)
-        if self.on_epoch is not None:
-            self.on_epoch(state.epoch, score)
+            state.best = Best(score=score, epoch=epoch, auc=auc, logloss=cross_entropy, weights=weights)
+        if self.on_epoch is not None and epoch > 0:
+            self.on_epoch(epoch, score)
 
     def _save(self) -> None:
         if self.resume is None:

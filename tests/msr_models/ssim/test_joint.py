@@ -116,11 +116,15 @@ def test_learning_rates_are_separate(window: Window) -> None:
         before = {name: copy.deepcopy(getattr(state, name).state_dict()) for name in ("model", "selector")}
         _Joint(state).step(state.rows[:200])
         moved = {
-            name: max(float((value - before[name][key]).abs().max()) for key, value in now.items() if value.numel())
+            name: max(float((value.float() - before[name][key].float()).abs().max()) for key, value in now.items())
             > 1e-9
-            for name, now in ((name, getattr(state, name).state_dict()) for name in before)
+            for name, now in ((name, _filled(getattr(state, name))) for name in before)
         }
         assert moved == {"model": moving == "model", "selector": moving == "selector"}
+
+
+def _filled(module: torch.nn.Module) -> dict[str, Tensor]:
+    return {key: value for key, value in module.state_dict().items() if value.numel()}
 
 
 def test_all_others_drawn_is_the_exact_search(window: Window, plain: SearchResult) -> None:
