@@ -15,8 +15,8 @@ from msr_models.training.step import TrainStep
 from schemas.errors import TrainingError
 from tests.support.batches import LAYOUT, random_batch
 
-# Two attend to behaviours in their own way, and logistic regression sums weights; every other model offers `din`.
-OWN_ATTENTION = {"dffm", "sfpnet"}
+# Some attend to behaviours in their own way, and logistic regression sums weights; every other model offers `din`.
+OWN_ATTENTION = {"dffm", "sar_net", "sfpnet"}
 WITH_DIN = sorted(set(known_models()) - OWN_ATTENTION - {"logistic_regression"})
 
 

@@ -128,7 +128,7 @@ WIDER = FieldLayout(
     hist_length=LAYOUT.hist_length,
 )
 # Their gates or fixed shares mix over scenarios: one more changes the others' shares
-MIXES_SCENARIOS = {"aesm2", "hmoe", "m3oe", "optmsm_moe", "ple"}
+MIXES_SCENARIOS = {"aesm2", "hinet", "hmoe", "m3oe", "optmsm_moe", "ple"}
 
 
 @pytest.mark.parametrize("name", known_models())
