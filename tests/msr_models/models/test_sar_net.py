@@ -10,17 +10,19 @@ import torch
 from torch import Tensor
 
 from msr_models.data.batch import Batch
+from msr_models.data.layout import FieldLayout
 from msr_models.models.registry import build_model
 from msr_models.models.sar_net import SARNet
 from msr_models.modules.routing import Routing
 from schemas.errors import TrainingError
-from tests.support.batches import LAYOUT, random_batch
+from tests.support import behaviours
+from tests.support.batches import LAYOUT, WITH_ATTRIBUTE, random_batch
 
 WIDTH, SHARED, OWN = 4, 2, 2
 WITHOUT = dataclasses.replace(LAYOUT, hist_length=0)
 
 
-def build(**options: object) -> SARNet:
+def build(layout: FieldLayout = LAYOUT, **options: object) -> SARNet:
     small = {
         "embedding_dim": WIDTH,
         "attention_width": 5,
@@ -28,7 +30,7 @@ def build(**options: object) -> SARNet:
         "num_specific_experts": OWN,
         "hidden": [8, 6],
     }
-    model = build_model("sar_net", small | options, LAYOUT, 3, 1)
+    model = build_model("sar_net", small | options, layout, 3, 1)
     assert isinstance(model, SARNet)
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
@@ -40,19 +42,18 @@ def build(**options: object) -> SARNet:
 def batch_with_gaps() -> Batch:
     """Some behaviours are padding; row 0 has none, row 1 one."""
     batch = random_batch(25, 3, share=0.3)
-    history = batch.hist_item_ids_BL.clone()
+    history = batch.hist_ids_BLA.clone()
     history[:, :2] = 0
     history[:2] = 0
     history[1, 3] = 4
-    return dataclasses.replace(batch, hist_item_ids_BL=history)
+    return dataclasses.replace(batch, hist_ids_BLA=history)
 
 
-def attended(model: SARNet, item: Tensor, history: list[int], k: int) -> Tensor:
+def attended(model: SARNet, item: Tensor, vectors: list[Tensor], k: int) -> Tensor:
     part = model.attention
     assert part is not None
     query = torch.cat([part.item_and_scenario.first_weight_IO, part.item_and_scenario.second_weight_JO])
     rest = torch.cat([item, model.scenario_KD[k]]) @ query + part.item_and_scenario.bias_O
-    vectors = [model.embedding.weight[LAYOUT.row_starts[LAYOUT.item_field] + i] for i in history if i]
     scores = [math.exp((part.head_A @ torch.tanh(h @ part.behaviour_DA + rest)).item()) for h in vectors]
     total = torch.zeros(WIDTH)
     for score, vector in zip(scores, vectors, strict=True):
@@ -60,10 +61,11 @@ def attended(model: SARNet, item: Tensor, history: list[int], k: int) -> Tensor:
     return total
 
 
-def transcribed(model: SARNet, fields: Tensor, history: list[int], k: int) -> float:
+def transcribed(model: SARNet, batch: Batch, row: int, fields: Tensor, k: int) -> float:
     v = [fields, model.scenario_KD[k]]
     if model.attention is not None:
-        v.append(attended(model, fields.split(WIDTH)[LAYOUT.item_field], history, k))
+        item = behaviours.target_of_row(model.embedding, batch, row, fields.view(-1, WIDTH))
+        v.append(attended(model, item, behaviours.behaviours_of_row(model.embedding, batch, row), k))
     x = torch.cat(v) * model.transformation.scale_KC[k] + model.transformation.shift_KC[k]
     part, outputs = model.experts, []
     for n in range(SHARED):
@@ -86,10 +88,17 @@ def transcribed(model: SARNet, fields: Tensor, history: list[int], k: int) -> fl
 
 @pytest.mark.parametrize("pooling", ["scenario_attention", "none"])
 def test_logits_are_those_of_the_formula(pooling: str) -> None:
-    model, batch = build(sequence_pooling=pooling), batch_with_gaps()
+    assert_transcribed(build(sequence_pooling=pooling), batch_with_gaps())
+
+
+def test_behaviours_and_query_have_attributes() -> None:
+    assert_transcribed(build(WITH_ATTRIBUTE), behaviours.batch_with_gaps(25, share=0.3))
+
+
+def assert_transcribed(model: SARNet, batch: Batch) -> None:
     visits, fields_BE = model.visit(batch), model.inputs.concatenated(batch).detach()
     pairs = zip(visits.row_index_V.tolist(), visits.scenario_V.tolist(), strict=True)
-    want = [transcribed(model, fields_BE[row], batch.hist_item_ids_BL[row].tolist(), k) for row, k in pairs]
+    want = [transcribed(model, batch, row, fields_BE[row], k) for row, k in pairs]
     assert len({round(value, 4) for value in want}) > 20
     torch.testing.assert_close(visits.logits_V, torch.tensor(want), atol=1e-4, rtol=1e-4)
 
@@ -135,7 +144,7 @@ def test_shared_experts_learn_from_all_rows_and_own_ones_from_their_scenario() -
 
 def test_a_row_without_behaviours_has_finite_gradients() -> None:
     model, batch = build(), batch_with_gaps()
-    model(dataclasses.replace(batch, hist_item_ids_BL=torch.zeros_like(batch.hist_item_ids_BL))).sum().backward()
+    model(dataclasses.replace(batch, hist_ids_BLA=torch.zeros_like(batch.hist_ids_BLA))).sum().backward()
     assert model.attention is not None
     for parameter in model.parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all()
