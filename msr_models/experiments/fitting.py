@@ -139,7 +139,8 @@ def _build(split: Split, task: Task, num_scenarios: int) -> MultiScenarioModel:
 
 
 def _own_rows(window: Window, scenario: int, name: str) -> Window:
-    return one_scenario(select_rows(window, (window.scenario_N == scenario).nonzero().squeeze(1)), name)
+    rows = (window.scenario_N == scenario).nonzero().squeeze(1)
+    return one_scenario(select_rows(window, rows), scenario, name)
 
 
 def _size(model: MultiScenarioModel) -> int:

@@ -56,7 +56,7 @@ def command(monkeypatch: pytest.MonkeyPatch, path: Path, *arguments: str) -> int
         (
             [{"name": "star", "options": {"sequence_pooling": "max"}}],
             ["--model", "all"],
-            ["tiny.yaml: ", "option sequence_pooling: 'max' is not allowed", "'mean', 'din' or 'none'"],
+            ["tiny.yaml: ", "option sequence_pooling: 'max' is not allowed", "'mean', 'din', 'din_mean' or 'none'"],
         ),
         ([{"name": "ppnet", "options": {"gate_fields": ["usr"]}}], [], ["usr", "user, item, tags, price"]),
     ],

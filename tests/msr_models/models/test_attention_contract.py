@@ -20,9 +20,10 @@ OWN_ATTENTION = {"dffm", "sar_net", "sfpnet"}
 WITH_DIN = sorted(set(known_models()) - OWN_ATTENTION - {"logistic_regression"})
 
 
+@pytest.mark.parametrize("pooling", ["din", "din_mean"])
 @pytest.mark.parametrize("name", WITH_DIN)
-def test_target_attention_trains_in_every_model_that_pools_behaviours(name: str) -> None:
-    model = build_model(name, {"sequence_pooling": "din"}, LAYOUT, 3, 1)
+def test_target_attention_trains_in_every_model_that_pools_behaviours(name: str, pooling: str) -> None:
+    model = build_model(name, {"sequence_pooling": pooling}, LAYOUT, 3, 1)
     units = [part for part in model.modules() if isinstance(part, TargetAttention)]
     assert units
     before = [[p.clone() for p in unit.parameters()] for unit in units]
