@@ -42,16 +42,16 @@ class SARNet(MultiScenarioModel):
     """logit_k = w_k·Σ_x softmax(W_k v'_k)_x E_x(v'_k) + b_k, E_x the shared experts and those of scenario k.
 
     v'_k = v_k ⊙ β_k + γ_k (scenario-specific linear transformation), v_k = [e ; s_k ; u_k]: the fields' vectors side by
-    side, the embedding of scenario k, and the behaviours h_l by attention with q, the vector of the row's item:
+    side, the embedding of scenario k, and the behaviours h_l by attention with q, the row's item composed as they are:
     u_k = Σ_l softmax_l(zᵀ tanh(H h_l + Q q + S s_k + c)) h_l over the real behaviours, 0 without any.
     Shen et al. 2021 ("SAR-Net", CIKM).
 
     What differs from the paper: it has two attentions, of the items' features of behaviours to the row's item, and of
-    the behaviours' scenarios to the row's scenario. A batch does not tell in which scenario a behaviour happened, so
-    that here is the first one, conditioned on the row's scenario; the second would be one more `ScenarioAttention`,
-    whose result joins v_k. Its experts are debiased by a fairness coefficient of the sample, for items whose exposure
-    was raised by hand; a log does not tell these, and every coefficient is 1. This code's choices: the additive score;
-    a gate per scenario; experts give vectors, which a linear layer per scenario reads; β starts at 1 and γ at 0.
+    the behaviours' scenarios to the row's scenario. Here is the first one, conditioned on the row's scenario; the
+    second would be one more `ScenarioAttention` over `hist_scenario_BL`, whose result joins v_k. The paper's experts
+    are debiased by a fairness coefficient of the sample, for items whose exposure was raised by hand; a log does not
+    tell these, and every coefficient is 1. This code's choices: the additive score; a gate per scenario; experts give
+    vectors, which a linear layer per scenario reads; β starts at 1 and γ at 0.
     Raises TrainingError on a data set without behaviours, unless sequence_pooling is `none`.
 
     Cost: v'_k depends on the scenario, so that all experts run once per visit: with two shared and one own expert three
@@ -101,7 +101,8 @@ class SARNet(MultiScenarioModel):
         if self.attention is not None:
             mask_BL = self.embedding.history_mask(batch)
             history_BLD = e_BE[:, self.embedded_width :].view(*mask_BL.shape, width)
-            item_BD = fields_BE.view(len(mask_BL), self.inputs.num_vectors, width)[:, self.embedding.layout.item_field]
+            fields_BFD = fields_BE.view(len(mask_BL), self.inputs.num_vectors, width)
+            item_BD = self.embedding.target(fields_BFD, self.embedding.target_parts(batch))
             read.append(self.attention(item_BD, history_BLD, mask_BL, self.scenario_KD, routing))
         v_VC = self.transformation(torch.cat(read, dim=1), routing)
         logits_V: Tensor = self.head(self.experts(v_VC, routing), routing)

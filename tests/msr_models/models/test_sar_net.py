@@ -40,11 +40,11 @@ def build(**options: object) -> SARNet:
 def batch_with_gaps() -> Batch:
     """Some behaviours are padding; row 0 has none, row 1 one."""
     batch = random_batch(25, 3, share=0.3)
-    history = batch.hist_item_ids_BL.clone()
+    history = batch.hist_ids_BLA.clone()
     history[:, :2] = 0
     history[:2] = 0
     history[1, 3] = 4
-    return dataclasses.replace(batch, hist_item_ids_BL=history)
+    return dataclasses.replace(batch, hist_ids_BLA=history)
 
 
 def attended(model: SARNet, item: Tensor, history: list[int], k: int) -> Tensor:
@@ -89,7 +89,7 @@ def test_logits_are_those_of_the_formula(pooling: str) -> None:
     model, batch = build(sequence_pooling=pooling), batch_with_gaps()
     visits, fields_BE = model.visit(batch), model.inputs.concatenated(batch).detach()
     pairs = zip(visits.row_index_V.tolist(), visits.scenario_V.tolist(), strict=True)
-    want = [transcribed(model, fields_BE[row], batch.hist_item_ids_BL[row].tolist(), k) for row, k in pairs]
+    want = [transcribed(model, fields_BE[row], batch.hist_ids_BLA[row, :, 0].tolist(), k) for row, k in pairs]
     assert len({round(value, 4) for value in want}) > 20
     torch.testing.assert_close(visits.logits_V, torch.tensor(want), atol=1e-4, rtol=1e-4)
 
@@ -135,7 +135,7 @@ def test_shared_experts_learn_from_all_rows_and_own_ones_from_their_scenario() -
 
 def test_a_row_without_behaviours_has_finite_gradients() -> None:
     model, batch = build(), batch_with_gaps()
-    model(dataclasses.replace(batch, hist_item_ids_BL=torch.zeros_like(batch.hist_item_ids_BL))).sum().backward()
+    model(dataclasses.replace(batch, hist_ids_BLA=torch.zeros_like(batch.hist_ids_BLA))).sum().backward()
     assert model.attention is not None
     for parameter in model.parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all()
