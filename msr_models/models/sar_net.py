@@ -42,20 +42,20 @@ class SARNet(MultiScenarioModel):
     """logit_k = w_k·Σ_x softmax(W_k v'_k)_x E_x(v'_k) + b_k, E_x the shared experts and those of scenario k.
 
     v'_k = v_k ⊙ β_k + γ_k (scenario-specific linear transformation), v_k = [e ; s_k ; u_k]: the fields' vectors side by
-    side, the embedding of scenario k, and the behaviours h_l by attention with q, the row's item, both sums of item and
-    attributes: u_k = Σ_l softmax_l(zᵀ tanh(H h_l + Q q + S s_k + c)) h_l over the real behaviours, 0 without any.
+    side, the embedding of scenario k, and the behaviours h_l by attention with q, the row's item composed as they are:
+    u_k = Σ_l softmax_l(zᵀ tanh(H h_l + Q q + S s_k + c)) h_l over the real behaviours, 0 without any.
     Shen et al. 2021 ("SAR-Net", CIKM).
 
     What differs from the paper: it has two attentions, of the items' features of behaviours to the row's item, and of
     the behaviours' scenarios to the row's scenario. Here is the first one, conditioned on the row's scenario; the
-    second would be one more `ScenarioAttention` over vectors of `hist_scenario_BL`, whose result joins v_k. Its experts
+    second would be one more `ScenarioAttention` over `hist_scenario_BL`, whose result joins v_k. The paper's experts
     are debiased by a fairness coefficient of the sample, for items whose exposure was raised by hand; a log does not
     tell these, and every coefficient is 1. This code's choices: the additive score; a gate per scenario; experts give
     vectors, which a linear layer per scenario reads; β starts at 1 and γ at 0.
     Raises TrainingError on a data set without behaviours, unless sequence_pooling is `none`.
 
     Cost: v'_k depends on the scenario, so that all experts run once per visit: with two shared and one own expert three
-    times the products of SharedBottom's tower.
+    times the products of SharedBottom's tower; a step takes about twice SharedBottom's time with target attention.
 
     >>> model = build_model("sar_net", {"num_shared_experts": 4}, layout, num_scenarios=3, seed=1)
     >>> logits_B = model(batch)
