@@ -1,4 +1,4 @@
-"""Train a model on the rows of a window: early stopping on the mean AUC over scenarios, best epoch's weights kept."""
+"""Train a model on the rows of a window: early stopping on `select_on`, best epoch's weights kept."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import copy
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from msr_models.data.prefetch import Prefetch
 from msr_models.data.source import ResidentRows, TrainingData
 from msr_models.data.window import Window
 from msr_models.evaluation.blocks import Floats
+from msr_models.evaluation.calibration import fit_calibration
 from msr_models.evaluation.metrics import logloss, mean_scenario_auc
 from msr_models.models.base import MultiScenarioModel
 from msr_models.training.optimiser import Optimiser, OptimiserConfig
@@ -27,13 +28,28 @@ from msr_models.training.schedule import Schedule
 from msr_models.training.state import Best, Resume, TrainingState, random_states, restore_random_state
 from msr_models.training.step import make_step
 from schemas.errors import TrainingError
-from schemas.pipeline_spec import TrainerConfig
+from schemas.pipeline_spec import CalibrationMethod, Criterion, TrainerConfig
 
 log = logging.getLogger(__name__)
 
 # Steps between two checks of the loss: a check waits for the device.
 CHECK_EVERY = 50
 PREDICT_ROWS = 8192
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Validated:
+    """Validation metrics. auc: mean over scenarios, None where none has both classes; logloss: of all rows, in nats;
+    calibrated_logloss: the same once the calibration is fitted on these very rows, and so slightly too low.
+    """
+
+    auc: float | None
+    logloss: float
+    calibrated_logloss: float
+
+    def score(self, criterion: Criterion) -> float:
+        """What the best epoch has the most of; where the criterion is AUC and there is none, the logloss decides."""
+        return -self.calibrated_logloss if criterion == "logloss" or self.auc is None else self.auc
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +61,7 @@ class TrainResult:
     epochs: int
     validation_auc: float | None
     validation_logloss: float
+    validation_calibrated_logloss: float
     train_rows: int
     train_seconds: float
     waiting_seconds: float = 0.0
@@ -136,6 +153,7 @@ class _Training:
             epochs=best.epoch,
             validation_auc=best.auc,
             validation_logloss=best.logloss,
+            validation_calibrated_logloss=best.calibrated_logloss,
             train_rows=self.data.num_rows,
             train_seconds=time.perf_counter() - self.started,
             waiting_seconds=state.waiting_seconds,
@@ -196,19 +214,20 @@ class _Training:
 
     def _validate(self, loss: float) -> None:
         state, config = self.state, self.config
-        auc, cross_entropy = validate(self.model, self.validation.window, self.validation.rows)
-        score = validation_score(auc, cross_entropy)
+        found = validate(self.model, self.validation.window, self.validation.rows, config.calibration)
+        score = found.score(config.select_on)
         rate = state.epoch * self.data.num_rows / (time.perf_counter() - self.started)
         self._log(
             f"epoch {state.epoch}/{config.max_epochs}: train loss {loss:.4f}, "
-            f"validation mean AUC {'none' if auc is None else f'{auc:.4f}'}, logloss {cross_entropy:.4f}, "
+            f"validation mean AUC {'none' if found.auc is None else f'{found.auc:.4f}'}, "
+            f"logloss {found.logloss:.4f} ({found.calibrated_logloss:.4f} calibrated), "
             f"{rate:,.0f} rows/s"
         )
         if state.epoch <= self.pretraining_epochs:
             return
         if state.best is None or score > state.best.score:
             weights = copy.deepcopy(self.model.state_dict())
-            state.best = Best(score=score, epoch=state.epoch, auc=auc, logloss=cross_entropy, weights=weights)
+            state.best = Best(score=score, epoch=state.epoch, weights=weights, **asdict(found))
 
     def _save(self) -> None:
         if self.resume is None:
@@ -242,15 +261,18 @@ def predict(model: MultiScenarioModel, window: Window, rows: Tensor) -> Floats:
     return np.asarray(torch.cat(probs).cpu().numpy())
 
 
-def validation_score(auc: float | None, cross_entropy: float) -> float:
-    """What the best epoch has the most of: mean AUC, or -logloss where no scenario has both classes."""
-    return -cross_entropy if auc is None else auc
-
-
-def validate(model: MultiScenarioModel, window: Window, rows: Tensor) -> tuple[float | None, float]:
-    """(mean AUC over scenarios or None, logloss) on rows of a window."""
+def validate(
+    model: MultiScenarioModel, window: Window, rows: Tensor, calibration: CalibrationMethod = "none"
+) -> Validated:
+    """Metrics on rows of a window; `calibration` is fitted on them."""
     probs = predict(model, window, rows)
     labels, scenarios = window.label_N[rows].cpu().numpy(), window.scenario_N[rows].cpu().numpy()
-    cross_entropy = logloss(probs, labels)
-    assert cross_entropy is not None
-    return mean_scenario_auc(probs, labels, scenarios, window.num_scenarios), cross_entropy
+    names = [str(k) for k in range(window.num_scenarios)]
+    calibrated = fit_calibration(calibration, probs, labels, scenarios, names).apply(probs, scenarios)
+    cross_entropy, after = logloss(probs, labels), logloss(calibrated, labels)
+    assert cross_entropy is not None and after is not None
+    return Validated(
+        auc=mean_scenario_auc(probs, labels, scenarios, window.num_scenarios),
+        logloss=cross_entropy,
+        calibrated_logloss=after,
+    )

@@ -19,13 +19,14 @@ import pytest
 from jobs.cli import StepArgs, StepOptions
 from jobs.plotting import svg
 from jobs.report import step, write_report
-from jobs.reporting.collect import ALL_ROWS, MEAN, NO_SHARING, SELECTED, SHARE_ALL, ReportData, collect
+from jobs.reporting.collect import NO_SHARING, SELECTED, SHARE_ALL, ReportData, collect
 from jobs.reporting.page import render
-from jobs.reporting.reliability import bin_means
 from jobs.reporting.summary import summarise
 from lake.locations import data_docs_path
 from lake.reader import read_table
 from lake.rows import read_rows, write_rows
+from msr_models.evaluation.gains import ALL_ROWS, MEAN
+from msr_models.evaluation.reliability import bin_means
 from schemas.errors import TableError
 from schemas.load_dataset import load_dataset
 from schemas.tables.audits import Audit

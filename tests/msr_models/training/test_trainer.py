@@ -140,19 +140,33 @@ def test_an_epochs_order_is_a_permutation_of_rows_that_changes_with_the_epoch() 
         ([0.6, 0.6, 0.6, 0.6, 0.6], 9, 1, 5),
     ],
 )
-def test_the_best_epoch_is_kept(
-    window: Window, monkeypatch: pytest.MonkeyPatch, aucs: list[float], patience: int, kept: int, seen: int
+@pytest.mark.parametrize("criterion", ["auc", "logloss"])
+def test_the_best_epoch_on_the_criterion_is_kept(
+    window: Window,
+    monkeypatch: pytest.MonkeyPatch,
+    criterion: str,
+    aucs: list[float],
+    patience: int,
+    kept: int,
+    seen: int,
 ) -> None:
     weights: list[torch.Tensor] = []
 
-    def scripted(model: MultiScenarioModel, *_: object) -> tuple[float, float]:
+    # The other criterion would keep the last epoch, the logloss before calibration the first
+    last = iter(range(1, 6))
+
+    def scripted(model: MultiScenarioModel, *_: object) -> trainer.Validated:
         weights.append(model.get_parameter("towers.layers.0.weight").detach().clone())
-        return aucs[len(weights) - 1], 1.0
+        value, other = aucs[len(weights) - 1], next(last) / 10
+        auc, loss = (value, -other) if criterion == "auc" else (other, -value)
+        return trainer.Validated(auc=auc, logloss=other, calibrated_logloss=loss)
 
     monkeypatch.setattr(trainer, "validate", scripted)
     model = fresh(window)
-    result = fit(window, model, CONFIG.model_copy(update={"max_epochs": 5, "patience": patience}))
-    assert (result.epochs, result.validation_auc, len(weights)) == (kept, aucs[kept - 1], seen)
+    changes = {"max_epochs": 5, "patience": patience, "select_on": criterion}
+    result = fit(window, model, CONFIG.model_copy(update=changes))
+    best = result.validation_auc if criterion == "auc" else -result.validation_calibrated_logloss
+    assert (result.epochs, best, len(weights)) == (kept, aucs[kept - 1], seen)
     assert torch.equal(model.get_parameter("towers.layers.0.weight"), weights[kept - 1])
 
 
@@ -181,6 +195,8 @@ def test_it_learns_the_planted_taste(lake: Path) -> None:
     before = validate(model, window, rows)
     result = fit(window, model, CONFIG.model_copy(update={"max_epochs": 6, "patience": 6}))
     # Labels are drawn with logit +-1.5: nobody can have more than .82
-    assert before[0] is not None and before[0] < 0.6
+    assert before.auc is not None and before.auc < 0.6
     assert result.validation_auc is not None and 0.72 < result.validation_auc < 0.82
-    assert validate(model, window, rows) == (result.validation_auc, result.validation_logloss)
+    after = validate(model, window, rows, CONFIG.calibration)
+    assert (after.auc, after.logloss) == (result.validation_auc, result.validation_logloss)
+    assert after.calibrated_logloss == result.validation_calibrated_logloss < after.logloss
