@@ -26,7 +26,6 @@ from lake.locations import data_docs_path
 from lake.reader import read_table
 from lake.rows import read_rows, write_rows
 from msr_models.evaluation.gains import ALL_ROWS, MEAN
-from msr_models.evaluation.reliability import bin_means
 from schemas.errors import TableError
 from schemas.load_dataset import load_dataset
 from schemas.tables.audits import Audit
@@ -104,7 +103,7 @@ def test_the_page_is_self_contained_and_well_formed(data: ReportData) -> None:
 
 def test_every_picture_is_valid_and_says_what_it_shows(data: ReportData) -> None:
     pictures = pictures_of(render(data))
-    assert len(pictures) == 9
+    assert len(pictures) == 10
     for picture in pictures:
         root = ElementTree.fromstring(picture)
         assert root[0].tag == "title" and root[1].tag == "desc" and root[0].text and root[1].text
@@ -153,14 +152,6 @@ def test_the_summary_counts_every_row(data: ReportData) -> None:
 
 def test_a_range_narrows_the_days(data: ReportData) -> None:
     assert [a.ds for a in collect(GENERATED, [day(9), day(10)]).audits] == ["2026-01-09", "2026-01-10"]
-
-
-def test_bins_hold_equally_many_rows() -> None:
-    prob = np.array([0.4, 0.1, 0.3, 0.2])
-    bins = bin_means(prob, np.array([1, 0, 0, 1]), bins=2)
-    assert bins == [pytest.approx((0.15, 0.5, 2)), pytest.approx((0.35, 0.5, 2))]
-    assert bin_means(np.array([]), np.array([])) == []
-    assert sum(rows for _, _, rows in bin_means(prob, prob > 0.2, bins=10)) == 4
 
 
 @pytest.mark.parametrize(
