@@ -5,6 +5,7 @@ Each model is one file of msr_models/models; a test compares this list with what
 
 MODELS = (
     "adasparse",
+    "adin",
     "aesm2",
     "autoint",
     "base_dnn",
@@ -13,9 +14,12 @@ MODELS = (
     "dffm",
     "epnet",
     "finetune",
+    "hamur",
     "hmoe",
     "logistic_regression",
+    "m3oe",
     "maria",
+    "mlora",
     "mmoe",
     "optmsm",
     "optmsm_cgc",

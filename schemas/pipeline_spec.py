@@ -136,7 +136,7 @@ class TrainerConfig(Spec):
         default=1, ge=0, description="consecutive epochs that may fail to improve validation; one more ends training"
     )
     learning_rate: Positive = 1e-3
-    weight_decay: float = Field(default=1e-6, ge=0)
+    weight_decay: float = Field(default=0.01, ge=0, description="decoupled (AdamW), per unit of learning rate")
     seed: Seed = 1
     optimiser: OptimiserKind = "adam"
     embedding_update: EmbeddingUpdate = Field(
@@ -167,7 +167,7 @@ class TrainingSpec(TrainerConfig):
 
     window_days: int = Field(default=5, ge=2, description="days before D; the last ones validate")
     validation_days: int = Field(default=1, ge=1)
-    models: tuple[ModelChoice, ...] = (ModelChoice(name="shared_bottom"),)
+    models: tuple[ModelChoice, ...] = (ModelChoice(name="shared_bottom", options={"wide": True}),)
     ratios: tuple[Rate, ...] = Field(default=(0.0, 0.1, 0.3, 0.5, 1.0), min_length=1, description="grid of eq. 16")
     rank_scope: RankScope = Field(default="global", description="the stored rank that the ratio is applied to")
     start: Start = Field(

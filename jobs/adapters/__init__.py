@@ -54,6 +54,8 @@ def read_days(spark: SparkSession, dataset: DatasetSpec, days: Sequence[date]) -
                 rows = _read_daily(spark, dataset, ds)
             yield ds, rows
         return
+    if not days:
+        return
     with _named_errors(dataset, days[0]):
         whole = _read_whole(spark, dataset, days)
     for ds in days:

@@ -46,6 +46,10 @@ class TrainingData(Protocol):
         """Raises TrainingError where all labels are of one class."""
         ...
 
+    def label_counts(self) -> tuple[Tensor, Tensor]:
+        """(rows, rows with label 1) of every scenario, [K] int64 each, over all processes."""
+        ...
+
 
 class ResidentRows(TrainingData):
     """Some rows of a window in memory, on the window's device."""
@@ -90,3 +94,6 @@ class ResidentRows(TrainingData):
 
     def require_both_labels(self) -> None:
         self.window.require_both_labels(self.rows)
+
+    def label_counts(self) -> tuple[Tensor, Tensor]:
+        return self.window.label_counts(self.rows)

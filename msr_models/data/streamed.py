@@ -45,7 +45,7 @@ SCENARIO, LABEL, START, END, RANK, KEY, TAIL_WORDS = 0, 1, 2, 4, 6, 8, 10
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Spill:
-    """Buckets on disk. `items` is memory-mapped: rows point into it."""
+    """Buckets on disk. `items` is memory-mapped: rows point into it. labels_K2: rows per scenario and label."""
 
     folder: tempfile.TemporaryDirectory[str]
     facts: WindowFacts
@@ -54,7 +54,7 @@ class Spill:
     num_slots: int
     has_ranks: bool
     rows_P: tuple[int, ...]
-    positives: int
+    labels_K2: Array
     items: Tensor
 
     def load(self, bucket: int) -> Tensor:
@@ -104,11 +104,16 @@ class StreamedRows(TrainingData):
         return StreamedRows(self.spill, ratio)
 
     def require_both_labels(self) -> None:
-        if self.spill.positives in (0, self.num_rows):
+        positives = int(self.spill.labels_K2[:, 1].sum())
+        if positives in (0, self.num_rows):
             raise TrainingError(
-                f"all {self.num_rows} labels of {self.spill.place} are {0 if self.spill.positives == 0 else 1}: "
+                f"all {self.num_rows} labels of {self.spill.place} are {0 if positives == 0 else 1}: "
                 "nothing can be learned; check columns.label of the data set, or take more days"
             )
+
+    def label_counts(self) -> tuple[Tensor, Tensor]:
+        counts_K2 = torch.from_numpy(self.spill.labels_K2)
+        return counts_K2.sum(1), counts_K2[:, 1]
 
     def batches(
         self, batch_size: int, seed: int, epoch: int, *, first_batch: int = 0, rank: int = 0, world: int = 1
@@ -214,7 +219,7 @@ def open_streamed_rows(
             bucket_bytes=-(-reader.num_rows // num_buckets) * (row_bytes + 24),
             memory_gb=memory_gb,
         )
-        rows_P, positives = _write_buckets(reader, made, num_buckets, seed)
+        rows_P, labels_K2 = _write_buckets(reader, made, num_buckets, seed, dataset.num_scenarios)
         return StreamedRows(
             Spill(
                 folder=made,
@@ -224,7 +229,7 @@ def open_streamed_rows(
                 num_slots=reader.num_slots,
                 has_ranks=reader.has_ranks,
                 rows_P=rows_P,
-                positives=positives,
+                labels_K2=labels_K2,
                 items=torch.from_numpy(reader.histories.items),
             )
         )
@@ -234,17 +239,18 @@ def open_streamed_rows(
 
 
 def _write_buckets(
-    reader: WindowReader, folder: tempfile.TemporaryDirectory[str], num_buckets: int, seed: int
-) -> tuple[tuple[int, ...], int]:
-    """(rows of each bucket, rows with label 1)."""
-    rows_P, positives = np.zeros(num_buckets, dtype=np.int64), 0
+    reader: WindowReader, folder: tempfile.TemporaryDirectory[str], num_buckets: int, seed: int, num_scenarios: int
+) -> tuple[tuple[int, ...], Array]:
+    """(rows of each bucket, rows per scenario and label [K, 2])."""
+    rows_P, labels_K2 = np.zeros(num_buckets, dtype=np.int64), np.zeros((num_scenarios, 2), dtype=np.int64)
     for bucket in range(num_buckets):
         _bucket_path(folder, bucket).touch()
     for ds in reader.days:
         instances: list[Array] = []
         for rows in reader.rows_of_day(ds):
             instances.append(rows.instance_id_N)
-            positives += int(rows.label_N.sum())
+            cell_N = 2 * rows.scenario_N.astype(np.int64) + (rows.label_N > 0.5)
+            labels_K2 += np.bincount(cell_N, minlength=2 * num_scenarios).reshape(-1, 2)
             bucket_N = (_hashed(rows.key_N, seed, SPILLING) % np.uint64(num_buckets)).view(np.int64)
             count_P = np.bincount(bucket_N, minlength=num_buckets)
             rows_NW = np.take(_pack(rows), np.argsort(bucket_N, kind="stable"), axis=0)
@@ -254,7 +260,7 @@ def _write_buckets(
                     file.write(rows_NW[ends_P[bucket] - count_P[bucket] : ends_P[bucket]].data)
             rows_P += count_P
         reader.distinct(ds, instances)
-    return tuple(rows_P.tolist()), positives
+    return tuple(rows_P.tolist()), labels_K2
 
 
 def _hashed(key_N: Array, seed: int, epoch: int) -> Array:

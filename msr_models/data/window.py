@@ -117,6 +117,14 @@ class Window:
                 "or take more days"
             )
 
+    def label_counts(self, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(rows, rows with label 1) of every scenario, [K] int64 each; of `rows` only where given."""
+        scenario_N, label_N = self.scenario_N, self.label_N
+        if rows is not None:
+            scenario_N, label_N = scenario_N[rows], label_N[rows]
+        counts = torch.bincount(2 * scenario_N + (label_N > 0.5), minlength=2 * self.num_scenarios).view(-1, 2)
+        return counts.sum(1), counts[:, 1]
+
 
 def load_window(
     dataset: DatasetSpec,

@@ -19,7 +19,8 @@ from msr_models.experiments.split import Split, all_rows, one_scenario, select_r
 from msr_models.models.base import MultiScenarioModel
 from msr_models.models.registry import build_model
 from msr_models.training.state import Resume
-from msr_models.training.trainer import TrainResult, Validated, predict, train, validate
+from msr_models.training.trainer import TrainResult, predict, train, validate
+from msr_models.training.validation import Validated
 from schemas.errors import TrainingError
 from schemas.pipeline_spec import TrainerConfig
 

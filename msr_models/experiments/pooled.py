@@ -35,11 +35,14 @@ class Pooled(MultiScenarioModel):
     def embed(self, batch: Batch) -> Tensor:
         return self.network.embed(_of_one_scenario(batch))
 
-    def routed_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
+    def network_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
         return self.network.routed_logits(e_BE, _of_one_scenario(batch), _to_one_scenario(routing))
 
-    def penalised_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> tuple[Tensor, Tensor | None]:
+    def penalised_network_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> tuple[Tensor, Tensor | None]:
         return self.network.penalised_logits(e_BE, _of_one_scenario(batch), _to_one_scenario(routing))
+
+    def start_from_base_rates(self, rows_K: Tensor, positives_K: Tensor) -> None:
+        self.network.start_from_base_rates(rows_K.sum(0, keepdim=True), positives_K.sum(0, keepdim=True))
 
 
 def _of_one_scenario(batch: Batch) -> Batch:

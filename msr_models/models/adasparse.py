@@ -79,10 +79,10 @@ class AdaSparse(EmbeddingModel[AdaSparseConfig]):
         self.head = StackedTowers(1, widths[-1], (), 0.0, generator)
         self.register_buffer("num_steps", torch.zeros((), dtype=torch.int64))
 
-    def routed_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
-        return self.penalised_logits(e_BE, batch, routing)[0]
+    def network_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
+        return self.penalised_network_logits(e_BE, batch, routing)[0]
 
-    def penalised_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> tuple[Tensor, Tensor | None]:
+    def penalised_network_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> tuple[Tensor, Tensor | None]:
         """(logits_V, penalty); the penalty is None in eval mode and where no neuron can be cut."""
         config, excess = self.config, list[Tensor]()
         grown = self._grown

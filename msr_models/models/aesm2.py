@@ -75,10 +75,10 @@ class AESM2(EmbeddingModel[AESM2Config]):
         )
         self.tower = StackedTowers(1, widths[-1], config.hidden, config.dropout, generator)
 
-    def routed_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
-        return self.penalised_logits(e_BE, batch, routing)[0]
+    def network_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
+        return self.penalised_network_logits(e_BE, batch, routing)[0]
 
-    def penalised_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> tuple[Tensor, Tensor | None]:
+    def penalised_network_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> tuple[Tensor, Tensor | None]:
         """(logits_V, penalty); the penalty is None in eval mode."""
         x, place_V = e_BE, routing.row_index_V
         divergences: list[Tensor] = []

@@ -59,11 +59,11 @@ class AutoInt(EmbeddingModel[AutoIntConfig]):
         x_BFW: Tensor = self.interactions(self.inputs(batch))
         return x_BFW.flatten(1)
 
-    def routed_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
+    def network_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
         logits_V: Tensor = self.towers(e_BE.index_select(0, routing.row_index_V), routing)
         return logits_V.float()
 
-    def scenario_logits(self, e_BE: Tensor, batch: Batch) -> Tensor:
+    def scenario_network_logits(self, e_BE: Tensor, batch: Batch) -> Tensor:
         """logits_BK by batched products over all towers."""
         return self.towers.every(e_BE).float()
 

@@ -15,6 +15,9 @@ from msr_models.models.config import TowerConfig
 from msr_models.modules.embedding import FieldEmbedding
 from msr_models.modules.inputs import InputLayer
 from msr_models.modules.routing import Routing
+from msr_models.modules.wide_part import WidePart
+
+BASE_RATE_ROWS = 20.0
 
 ConfigT = TypeVar("ConfigT", bound=TowerConfig)
 
@@ -37,8 +40,9 @@ class VisitLogits:
 class MultiScenarioModel(nn.Module, ABC):
     """A model that can score a row with the part (tower) of any of K scenarios.
 
-    A subclass sets `inputs` and implements `embed` and `routed_logits`. What does not depend on the scenario is
-    computed once per row, the rest once per visit (a row in one scenario's part).
+    A subclass sets `inputs` and implements `embed` and `network_logits`. What does not depend on the scenario is
+    computed once per row, the rest once per visit (a row in one scenario's part). A logit is the network's, plus
+    the constant base_logit_K of the scenario (see `start_from_base_rates`), plus the wide part where there is one.
     """
 
     has_towers: ClassVar[bool] = True
@@ -51,10 +55,16 @@ class MultiScenarioModel(nn.Module, ABC):
     """Factor on training.learning_rate, for a model whose weights have another scale than an MLP's."""
 
     inputs: InputLayer
+    wide: WidePart | None
+    base_logit_K: Tensor
+    has_base_rates: Tensor
 
     def __init__(self, num_scenarios: int) -> None:
         super().__init__()
         self.num_scenarios = num_scenarios
+        self.wide = None
+        self.register_buffer("base_logit_K", torch.zeros(num_scenarios))
+        self.register_buffer("has_base_rates", torch.tensor(False))
 
     @property
     def embedding(self) -> FieldEmbedding:
@@ -74,17 +84,51 @@ class MultiScenarioModel(nn.Module, ABC):
         """Concatenated input vectors e_BE."""
 
     @abstractmethod
+    def network_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
+        """logits_V, fp32, one per visit of `routing` and in its order, without the base rates and the wide part."""
+
+    def penalised_network_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> tuple[Tensor, Tensor | None]:
+        """`network_logits` and the penalty of VisitLogits; override it in a model that has an auxiliary loss."""
+        return self.network_logits(e_BE, batch, routing), None
+
+    def scenario_network_logits(self, e_BE: Tensor, batch: Batch) -> Tensor:
+        """`network_logits` of every row in every scenario's part, [B, K] fp32."""
+        routing = Routing.everywhere(e_BE.shape[0], self.num_scenarios, e_BE.device)
+        return self.network_logits(e_BE, batch, routing).view(self.num_scenarios, -1).t()
+
     def routed_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
         """logits_V, fp32, one per visit of `routing` and in its order."""
+        return self.network_logits(e_BE, batch, routing) + self._linear_logits(batch, routing)
 
     def penalised_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> tuple[Tensor, Tensor | None]:
-        """`routed_logits` and the penalty of VisitLogits; override it in a model that has an auxiliary loss."""
-        return self.routed_logits(e_BE, batch, routing), None
+        """`routed_logits` and the penalty of VisitLogits."""
+        logits_V, penalty = self.penalised_network_logits(e_BE, batch, routing)
+        return logits_V + self._linear_logits(batch, routing), penalty
 
     def scenario_logits(self, e_BE: Tensor, batch: Batch) -> Tensor:
         """Logits of every row in every scenario's part, [B, K] fp32."""
-        routing = Routing.everywhere(e_BE.shape[0], self.num_scenarios, e_BE.device)
-        return self.routed_logits(e_BE, batch, routing).view(self.num_scenarios, -1).t()
+        logits_BK = self.scenario_network_logits(e_BE, batch) + self.base_logit_K
+        return logits_BK if self.wide is None else logits_BK + self.wide(batch)[:, None]
+
+    def _linear_logits(self, batch: Batch, routing: Routing) -> Tensor:
+        """What is added to a network's logits, [V] fp32: the scenario's base rate, and the row's wide part."""
+        base_V = self.base_logit_K.index_select(0, routing.scenario_V)
+        return base_V if self.wide is None else base_V + self.wide(batch).index_select(0, routing.row_index_V)
+
+    @torch.no_grad()
+    def start_from_base_rates(self, rows_K: Tensor, positives_K: Tensor) -> None:
+        """Let logits start at each scenario's share of positives, once: weights that a run starts from keep theirs.
+
+        A network whose output starts near 0 needs hundreds of steps to reach the log odds of rare clicks, which a small
+        scenario does not have. BASE_RATE_ROWS rows with the rate of all scenarios together are added to each.
+        """
+        if self.has_base_rates:
+            return
+        rows_K, positives_K = rows_K.double(), positives_K.double()
+        overall = (positives_K.sum() + 1.0) / (rows_K.sum() + BASE_RATE_ROWS)
+        rate_K = (positives_K + BASE_RATE_ROWS * overall) / (rows_K + BASE_RATE_ROWS)
+        self.base_logit_K.copy_(rate_K.logit())
+        self.has_base_rates.fill_(True)
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits of each row in its own scenario's part, [B] fp32."""
@@ -104,7 +148,7 @@ class MultiScenarioModel(nn.Module, ABC):
 class EmbeddingModel(MultiScenarioModel, Generic[ConfigT]):
     """A model of e_BE, the vectors of fields and behaviours side by side [B, E]; E is `embedded_width`.
 
-    A subclass adds its modules in `__init__`, behind the input layer, and gives `routed_logits`.
+    A subclass adds its modules in `__init__`, behind the input layer, and gives `network_logits`.
     """
 
     def __init__(self, config: ConfigT, layout: FieldLayout, num_scenarios: int, generator: torch.Generator) -> None:
@@ -112,6 +156,8 @@ class EmbeddingModel(MultiScenarioModel, Generic[ConfigT]):
         self.config = config
         self.inputs = InputLayer(layout, config.embedding_dim, config.sequence_pooling, generator)
         self.embedded_width = self.inputs.total_width
+        if config.wide:
+            self.wide = WidePart(layout, config.sequence_pooling != "none", generator)
 
     def embed(self, batch: Batch) -> Tensor:
         return self.inputs.concatenated(batch)

@@ -47,6 +47,11 @@ class BaseDNN(EmbeddingModel[BaseDNNConfig]):
             num_scenarios, self.embedded_width, scenario_width, config.hidden, config.dropout, generator
         )
 
-    def routed_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
+    def network_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
         logits_V: Tensor = self.network(e_BE, routing)
         return logits_V
+
+    def start_from_base_rates(self, rows_K: Tensor, positives_K: Tensor) -> None:
+        if not self.config.scenario_input:  # a rate of each scenario would be the scenario as an input
+            rows_K, positives_K = (n.sum(0, keepdim=True).expand(len(n)) for n in (rows_K, positives_K))
+        super().start_from_base_rates(rows_K, positives_K)

@@ -30,10 +30,12 @@ class ModelConfig:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TowerConfig(ModelConfig):
     """embedding_dim: D. hidden: widths of the hidden layers that end in the logit, bottom up (of each tower where there
-    are several). sequence_pooling: see InputLayer. The default sizes suit one day of a small log on a CPU.
+    are several). sequence_pooling: see InputLayer. wide: add a linear model of all ids, see WidePart; no model's paper
+    has one. The default sizes suit one day of a small log on a CPU.
     """
 
     embedding_dim: Size = 16
     hidden: Widths = (128, 64)
     dropout: Dropout = 0.0
     sequence_pooling: SequencePooling = "mean"
+    wide: Flag = False

@@ -40,7 +40,7 @@ class DCN(EmbeddingModel[DCNConfig]):
         self.cross = StackedCross(num_scenarios, self.embedded_width, config.cross_layers, generator)
         self.towers = StackedTowers(num_scenarios, self.embedded_width, config.hidden, config.dropout, generator)
 
-    def routed_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
+    def network_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
         e_VE = e_BE.index_select(0, routing.row_index_V)
         cross_V: Tensor = self.cross(e_VE, routing)
         deep_V: Tensor = self.towers(e_VE, routing)

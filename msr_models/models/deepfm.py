@@ -31,8 +31,8 @@ class DeepFM(EmbeddingModel[DeepFMConfig]):
     read their pooled vector (sequence_pooling), the linear part the mean of their items' weights, under `din` too,
     because attention needs vectors; with `none` no part reads them.
     w_k: linear weights of scenario k, a second table [rows, K] that starts at zero, so that an id never seen in k adds
-    nothing there (a sparse update touches all K weights of a row). The MLP's bias serves as theirs. The pairwise part
-    has no parameters of its own and is computed once per row.
+    nothing there, and an update leaves those of other scenarios alone. The MLP's bias serves as theirs. The pairwise
+    part has no parameters of its own and is computed once per row.
 
     >>> model = build_model("deepfm", {"hidden": [64]}, layout, num_scenarios=3, seed=1)
     >>> logits_B = model(batch)
@@ -44,15 +44,16 @@ class DeepFM(EmbeddingModel[DeepFMConfig]):
         super().__init__(config, layout, num_scenarios, generator)
         self.linear = FieldEmbedding(layout, num_scenarios, generator)
         nn.init.zeros_(self.linear.weight)
+        self.linear.columns_are_scenarios = True
         self.towers = StackedTowers(num_scenarios, self.embedded_width, config.hidden, config.dropout, generator)
 
-    def routed_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
+    def network_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
         row_V, scenario_V = routing.row_index_V, routing.scenario_V
         wide_V = self._wide(e_BE, batch).flatten().index_select(0, row_V * self.num_scenarios + scenario_V)
         deep_V: Tensor = self.towers(e_BE.index_select(0, row_V), routing)
         return wide_V + deep_V.float()
 
-    def scenario_logits(self, e_BE: Tensor, batch: Batch) -> Tensor:
+    def scenario_network_logits(self, e_BE: Tensor, batch: Batch) -> Tensor:
         """logits_BK by batched products over all towers."""
         return self._wide(e_BE, batch) + self.towers.every(e_BE).float()
 

@@ -79,7 +79,7 @@ class DFFM(MultiScenarioModel):
             return e_BE
         return torch.cat([e_BE, self.embedding.history(batch).flatten(1)], dim=1)
 
-    def routed_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
+    def network_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
         row_V, width = routing.row_index_V, self.config.embedding_dim
         fields_BE = e_BE[:, : self.embedded_width]
         fields_VFD = fields_BE.index_select(0, row_V).view(len(row_V), self.inputs.num_vectors, width)

@@ -43,6 +43,6 @@ class EPNet(EmbeddingModel[EPNetConfig]):
         self.gate = EmbeddingGate(num_scenarios, width, config.embedding_dim, config.gate_hidden, generator)
         self.towers = StackedTowers(num_scenarios, width, config.hidden, config.dropout, generator)
 
-    def routed_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
+    def network_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
         logits_V: Tensor = self.towers(self.gate(e_BE, routing), routing)
         return logits_V.float()

@@ -55,9 +55,9 @@ class Finetune(ScenarioCopies):
             copy.load_state_dict(trained)
         self.is_pretrained.fill_(True)
 
-    def penalised_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> tuple[Tensor, Tensor | None]:
+    def penalised_network_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> tuple[Tensor, Tensor | None]:
         if self.is_pretrained:
-            return super().penalised_logits(e_BE, batch, routing)
+            return super().penalised_network_logits(e_BE, batch, routing)
         rows = Routing.everywhere(len(batch), 1, routing.row_index_V.device)
         logits_B, penalty = score_with(self.copies[0], batch, rows, 0, len(batch))
         return logits_B.index_select(0, routing.row_index_V), penalty

@@ -50,7 +50,7 @@ class HMoE(EmbeddingModel[HMoEConfig]):
         self.score_gate_KEK = nn.Parameter(torch.empty(num_scenarios, self.embedded_width, num_scenarios))
         xavier_uniform_(self.score_gate_KEK, self.embedded_width + num_scenarios, generator)
 
-    def routed_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
+    def network_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
         experts_BXH = self.mixtures.experts(e_BE)
         with torch.no_grad():
             stopped_BK = self.towers.every(self.mixtures.every(e_BE, experts_BXH))

@@ -21,7 +21,8 @@ from msr_models.modules.routing import Routing
 class LogisticRegressionConfig(ModelConfig):
     """sequence_pooling: whether the mean weight of the behaviours' items is one more term. There is no `din`: target
     attention compares vectors, and an item has a single weight here.
-    learning_rate_scale: a weight has to reach its id's log odds by itself; with 1 training would end before it does.
+    learning_rate_scale: of steps over streamed rows: a weight has to reach its id's log odds by itself; with 1 training
+    would end before it does.
     """
 
     sequence_pooling: Literal["mean", "none"] = "mean"
@@ -34,7 +35,8 @@ class LogisticRegression(MultiScenarioModel):
 
     w: one weight per id of every field, [rows of the table, 1], common to all scenarios (a multi-valued field counts
     with the mean of its ids); bias_K: one per scenario. All start at zero. No towers: scenarios differ in their bias
-    only. `embed` returns the terms of the sum, one column per field (and one for the behaviours).
+    only. `embed` returns the terms of the sum, one column per field (and one for the behaviours). Rows in memory are
+    fitted at once to the optimum (training/regression.py), streamed ones by the trainer's steps.
 
     >>> model = build_model("logistic_regression", {"sequence_pooling": "none"}, layout, num_scenarios=3, seed=1)
     >>> logits_B = model(batch)
@@ -54,5 +56,11 @@ class LogisticRegression(MultiScenarioModel):
     def embed(self, batch: Batch) -> Tensor:
         return self.inputs.concatenated(batch)
 
-    def routed_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
+    def network_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
         return e_BE.float().sum(1)[routing.row_index_V] + self.bias_K.index_select(0, routing.scenario_V)
+
+    @torch.no_grad()
+    def adopt(self, weight_R: Tensor, bias_K: Tensor) -> None:
+        """Take over fitted weights; the biases add up."""
+        self.embedding.weight.copy_(weight_R[:, None])
+        self.bias_K.add_(bias_K.to(self.bias_K.device))

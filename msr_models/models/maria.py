@@ -67,7 +67,7 @@ class Maria(EmbeddingModel[MariaConfig]):
         self.towers = StackedTowers(num_scenarios, out, config.hidden, config.dropout, generator)
         self.shared_tower = StackedTowers(1, out, config.hidden, config.dropout, generator)
 
-    def routed_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
+    def network_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
         x_VI = self._features(e_BE, routing)
         # The experts read visits: each is its own row
         visits = replace(routing, row_index_V=torch.arange(len(x_VI), device=x_VI.device), num_rows=len(x_VI))

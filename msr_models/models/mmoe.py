@@ -45,13 +45,13 @@ class MMoE(EmbeddingModel[MMoEConfig]):
         width = config.expert_hidden[-1]
         self.towers = StackedTowers(num_scenarios, width, config.hidden, config.dropout, generator)
 
-    def routed_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
+    def network_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
         e_VE = e_BE.index_select(0, routing.row_index_V)
         mixed_VH: Tensor = self.mixtures(e_VE, self.mixtures.experts(e_BE), routing)
         logits_V: Tensor = self.towers(mixed_VH, routing)
         return logits_V.float()
 
-    def scenario_logits(self, e_BE: Tensor, batch: Batch) -> Tensor:
+    def scenario_network_logits(self, e_BE: Tensor, batch: Batch) -> Tensor:
         """logits_BK by batched products over all gates and towers."""
         mixed_KBH = self.mixtures.every(e_BE, self.mixtures.experts(e_BE))
         return self.towers.every(mixed_KBH).float()

@@ -55,7 +55,8 @@ class OptMSM(EmbeddingModel[ConfigT]):
     e_c^m = z^m ⊗ e_c, z^m from scenario m's squeeze-and-excitation (eq. 5);
     r^m = transfer(e_c^m) [H], not negative (eq. 6-8);
     R_0 = [r^m ; e^m], R_l ← R_l ⊗ 2σ(hypernetwork_l(R_0)), logit = W R_(L-1) + b: scenario m's predictor (eq. 10-13).
-    The penalty in training is λ Σ_{i<j} cos(r^i, r^j), mean over rows (eq. 9 and 14; each of the C(K, 2) pairs once).
+    The penalty in training is λ Σ_{i<j} cos(r^i, r^j), mean over rows (eq. 9 and 14; each of the C(K, 2) pairs once);
+    it trains the parts of scenarios with visits in the batch only (this code's choice).
     Without priors every field is common and R_0 = r^m.
 
     Cost: eq. 9 needs K transfers per row. Rows of a batch are in random order, so that eq. 9 on every n-th row is an
@@ -91,17 +92,19 @@ class OptMSM(EmbeddingModel[ConfigT]):
         e_BE: Tensor = self.partition(self.inputs(batch)).flatten(1)
         return e_BE
 
-    def routed_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
+    def network_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
         return self._predicted(self.representations(e_BE, routing), e_BE, routing)
 
-    def penalised_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> tuple[Tensor, Tensor | None]:
+    def penalised_network_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> tuple[Tensor, Tensor | None]:
         """logits_V and, in training, the penalty, in which every row counts once."""
         config = self.config
         if not (config.constraint and self.num_scenarios > 1 and self.training and torch.is_grad_enabled()):
-            return self.routed_logits(e_BE, batch, routing), None
+            return self.network_logits(e_BE, batch, routing), None
         every = max(1, round(self.num_scenarios / config.contrasts_per_row))
         contrasts = Contrasts.of(routing, every)
         r_VH, r_KRH = contrasts.parted(self.representations(e_BE, contrasts.both))
+        # A scenario without rows in the batch stays as it is: only the constraint would move it, away from the others
+        r_KRH = torch.where(routing.present_K()[:, None, None], r_KRH, r_KRH.detach())
         cosine = pairwise_cosines(r_KRH).sum() / max(1, r_KRH.shape[1])
         return self._predicted(r_VH, e_BE, routing), config.constraint_weight * cosine
 

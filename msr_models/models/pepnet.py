@@ -45,7 +45,7 @@ class PEPNet(EmbeddingModel[PEPNetConfig]):
             num_scenarios, self.prior.total_width, width, config.hidden, gate_hidden, config.dropout, generator
         )
 
-    def routed_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
+    def network_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
         o_VE: Tensor = self.gate(e_BE, routing)
         prior_BG = self.towers.of_prior(self.prior(e_BE))
         gates_VG = prior_BG.index_select(0, routing.row_index_V) + self.towers.of_input(o_VE)

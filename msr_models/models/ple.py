@@ -59,6 +59,6 @@ class PLE(EmbeddingModel[PLEConfig]):
         width = config.expert_hidden[-1]
         self.towers = StackedTowers(num_scenarios, width, config.hidden, config.dropout, generator)
 
-    def routed_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
+    def network_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
         logits_V: Tensor = self.towers(self.experts(e_BE, routing), routing)
         return logits_V.float()

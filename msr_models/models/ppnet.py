@@ -50,7 +50,7 @@ class PPNet(EmbeddingModel[PPNetConfig]):
             num_scenarios, self.prior.total_width, width, config.hidden, gate_hidden, config.dropout, generator
         )
 
-    def routed_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
+    def network_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
         row_V = routing.row_index_V
         gates_BG = self.towers.of_prior(self.prior(e_BE)) + self.towers.of_input(e_BE)
         logits_V: Tensor = self.towers(e_BE.index_select(0, row_V), gates_BG.index_select(0, row_V), routing)

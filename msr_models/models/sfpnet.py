@@ -87,7 +87,7 @@ class SFPNet(MultiScenarioModel):
         """The vectors of fields and behaviours, [B, (F + L) D]."""
         return torch.cat([self.inputs(batch), self.embedding.history(batch)], dim=1).flatten(1)
 
-    def routed_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
+    def network_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
         layout = self.embedding.layout
         vectors_BID = e_BE.view(-1, layout.num_fields + layout.hist_length, self.config.embedding_dim)
         x, v = torch.split(vectors_BID, [layout.num_fields, layout.hist_length], dim=1)

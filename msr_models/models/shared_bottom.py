@@ -49,14 +49,14 @@ class SharedBottom(EmbeddingModel[SharedBottomConfig]):
                 num_scenarios, self.embedded_width, config.embedding_dim, (config.auxiliary_hidden,), 0.0, generator
             )
 
-    def routed_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
+    def network_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
         logits_V: Tensor = self.towers(e_BE.index_select(0, routing.row_index_V), routing)
         if self.auxiliary is not None:
             logits_V = logits_V + self.auxiliary(e_BE, routing)
         return logits_V.float()
 
-    def scenario_logits(self, e_BE: Tensor, batch: Batch) -> Tensor:
+    def scenario_network_logits(self, e_BE: Tensor, batch: Batch) -> Tensor:
         """logits_BK by batched products over all towers."""
         if self.auxiliary is not None:
-            return super().scenario_logits(e_BE, batch)
+            return super().scenario_network_logits(e_BE, batch)
         return self.towers.every(e_BE).float()

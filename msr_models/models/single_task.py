@@ -67,10 +67,10 @@ class ScenarioCopies(MultiScenarioModel):
         """[B, 0]."""
         return batch.label_B.new_zeros((len(batch), 0))
 
-    def routed_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
-        return self.penalised_logits(e_BE, batch, routing)[0]
+    def network_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
+        return self.penalised_network_logits(e_BE, batch, routing)[0]
 
-    def penalised_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> tuple[Tensor, Tensor | None]:
+    def penalised_network_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> tuple[Tensor, Tensor | None]:
         """logits_V, and the mean of the copies' penalties, weighted by their visits."""
         parts: list[Tensor] = []
         penalty: Tensor | None = None

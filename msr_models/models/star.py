@@ -53,7 +53,7 @@ class Star(EmbeddingModel[StarConfig]):
             num_scenarios, self.embedded_width, config.embedding_dim, (config.auxiliary_hidden,), 0.0, generator
         )
 
-    def routed_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
+    def network_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
         z_VE: Tensor = self.norm(e_BE.index_select(0, routing.row_index_V), routing)
         if z_VE.shape[0] == 0:
             # Another process may have visits: the gradient of its moments waits for ours

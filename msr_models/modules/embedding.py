@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from msr_models.data.batch import Batch
 from msr_models.data.layout import FieldLayout
-from msr_models.modules.dense import xavier_uniform_
 from msr_models.modules.id_rows import IdRows
+
+# Small whatever the number of ids: a vector of noise that an id has before its first rows must not count
+INITIAL_STD = 0.01
 
 
 class FieldEmbedding(nn.Module):
@@ -19,9 +21,10 @@ class FieldEmbedding(nn.Module):
 
     Id 0 of a single-valued field is a trainable out-of-vocabulary row. In a multi-valued field and in behaviours it is
     padding, which no mean counts (the mean of nothing is zeros). Ids without a row (evicted, or of a newer vocabulary
-    than the model's) count as 0. Initial weights: Xavier-uniform per field.
+    than the model's) count as 0. Initial weights: N(0, INITIAL_STD²).
     row_gradient, set by the trainer's optimiser: the gradient is a sparse tensor of the rows that were looked up
-    (padding may count as id 0) instead of a tensor of the table's size.
+    (padding may count as id 0) instead of a tensor of the table's size. columns_are_scenarios: an optimiser leaves
+    columns of a row without a gradient alone.
     """
 
     slot_row_start_S: Tensor
@@ -32,10 +35,9 @@ class FieldEmbedding(nn.Module):
         self.layout = layout
         self.width = width
         self.row_gradient = False
+        self.columns_are_scenarios = False
         self.weight = nn.Parameter(torch.empty(layout.total_rows, width))
-        with torch.no_grad():
-            for start, rows in zip(layout.row_starts, layout.num_rows, strict=True):
-                xavier_uniform_(self.weight[start : start + rows], rows + width, generator)
+        nn.init.normal_(self.weight, std=INITIAL_STD, generator=generator)
         self.id_rows = IdRows(layout)
         slots = torch.tensor(layout.num_slots)
         self.register_buffer(
@@ -80,6 +82,21 @@ class FieldEmbedding(nn.Module):
         padding = self.layout.row_starts[self.layout.item_field]
         rows_BL = (self._history_ids(batch) + padding).long()
         return F.embedding_bag(rows_BL, self.weight, mode="mean", padding_idx=padding, sparse=self.row_gradient)
+
+    def terms(self, batch: Batch, *, with_behaviours: bool) -> tuple[Tensor, Tensor]:
+        """(rows int64, factors fp32), [B, J] each: their products with the rows' vectors sum up to those of `fields`.
+
+        with_behaviours: and `pooled_history`. Padding has the factor 0.
+        """
+        ids_BS = self._slot_rows(batch.slot_ids_BS)
+        rows, weights = [(ids_BS + self.slot_row_start_S).long()], [torch.ones(ids_BS.shape, device=ids_BS.device)]
+        for start, slots in zip(self.layout.slot_starts, self.layout.num_slots, strict=True):
+            if slots > 1:
+                weights[0][:, start : start + slots] = _mean_weights(ids_BS[:, start : start + slots] > 0)
+        if with_behaviours and self.layout.hist_length:
+            rows.append((self._history_ids(batch) + self.layout.row_starts[self.layout.item_field]).long())
+            weights.append(_mean_weights(self.history_mask(batch)))
+        return torch.cat(rows, dim=1), torch.cat(weights, dim=1)
 
     def _look_up(self, rows: Tensor) -> Tensor:
         if not self.row_gradient:
@@ -136,6 +153,12 @@ def masked_mean(x_BLD: Tensor, keep_BL: Tensor) -> Tensor:
     keep = keep_BL.to(x_BLD.dtype)
     total_BD = torch.einsum("bld,bl->bd", x_BLD, keep)
     return total_BD / keep.sum(1, keepdim=True).clamp(min=1)
+
+
+def _mean_weights(keep_BL: Tensor) -> Tensor:
+    """1 / number of kept places at each of them, 0 elsewhere."""
+    keep = keep_BL.float()
+    return keep / keep.sum(1, keepdim=True).clamp(min=1)
 
 
 def _runs(layout: FieldLayout) -> list[tuple[int, int]]:

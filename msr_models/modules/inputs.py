@@ -50,6 +50,14 @@ class InputLayer(nn.Module):
         e_BE: Tensor = self(batch).flatten(1)
         return e_BE
 
+    def terms(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(rows of the table, factors), [B, J] each: the sum of factor * vector over J is that of a row's vectors.
+
+        Not for pooling `din`, whose factors depend on the vectors.
+        """
+        assert self.attention is None
+        return self.embedding.terms(batch, with_behaviours=self.pooling == "mean")
+
     def _behaviours(self, batch: Batch, fields_BFD: Tensor) -> Tensor:
         if self.attention is None:
             return self.embedding.pooled_history(batch)

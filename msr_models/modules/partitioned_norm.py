@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -24,6 +27,8 @@ class PartitionedNorm(nn.Module):
     In eval mode, without gradients, and for a scenario with fewer than two visits in the batch the running moments are
     used and not updated.
     """
+
+    neutral_values: ClassVar[Mapping[str, float]] = {"scale_E": 1.0, "own_scale_KE": 1.0}
 
     running_mean_KE: Tensor
     running_var_KE: Tensor

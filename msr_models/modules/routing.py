@@ -67,6 +67,13 @@ class Routing:
         ends_K = ((scenarios_K + 1) * num_rows).to(torch.int32)
         return cls(rows_B.repeat(num_scenarios), scenarios_K.repeat_interleave(num_rows), ends_K, num_rows)
 
+    def present_K(self) -> Tensor:
+        """[K] bool: whether a scenario has visits, padding not counted."""
+        count_K = torch.diff(self.ends_K, prepend=self.ends_K.new_zeros(1))
+        if self.real_V is not None:
+            count_K = torch.cat([count_K[:-1], count_K[-1:] - (~self.real_V).sum()])
+        return count_K > 0
+
     def to_rows(self, values_V: Tensor) -> Tensor:
         """values_V of an `own` routing in row order, [B, ...]."""
         place_B = torch.empty_like(self.row_index_V)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,8 @@ class StarLinear(nn.Module):
 
     W starts Xavier-uniform and W_p at ones, so that all scenarios begin as the shared network; b and b_p at zeros.
     """
+
+    neutral_values: ClassVar[Mapping[str, float]] = {"own_weight_KIO": 1.0}
 
     def __init__(self, num_scenarios: int, in_width: int, out_width: int, generator: torch.Generator) -> None:
         super().__init__()

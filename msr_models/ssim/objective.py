@@ -39,7 +39,7 @@ def gated_logits(model: MultiScenarioModel, batch: Batch, gate_B: Tensor) -> tup
 
 def has_penalty(model: MultiScenarioModel) -> bool:
     """Whether the model trains with a penalty of its own, which only routed visits give."""
-    return type(model).penalised_logits is not MultiScenarioModel.penalised_logits
+    return type(model).penalised_network_logits is not MultiScenarioModel.penalised_network_logits
 
 
 def tower_losses(logits_BK: Tensor, label_B: Tensor) -> Tensor:

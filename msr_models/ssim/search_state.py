@@ -60,6 +60,7 @@ class SearchState:
         held_out_N = window.instance_id_N % HOLD_OUT_EVERY == 0
         self.held_out = held_out_N.nonzero().squeeze(1)
         self.rows = (~held_out_N).nonzero().squeeze(1)
+        self.model.start_from_base_rates(*window.label_counts(self.rows))
 
     def make_optimiser(self) -> None:
         """A fresh optimiser of the backbone."""

@@ -1,10 +1,10 @@
-"""Adam and Adagrad that step only the embedding rows of the batch, and every other parameter as usual.
+"""Adam and Adagrad that step what the batch has data for: embedding rows, scenarios' parameters, common ones.
 
-What "row-sparse" means (lazy updates): a row that no look-up of the batch names keeps weight, moments and L2 as they
-are; a row that is named gets one ordinary step, with L2 = weight_decay * weight added to its gradient then and only
-then. Adam's bias correction counts the steps of the optimiser, not of the row. Padding of a multi-valued field names
-the field's row 0 with a gradient of zero (on a GPU padding of behaviours too). When every step names every row this is
-dense Adam (Kingma & Ba 2015) or Adagrad (Duchi et al. 2011) with L2 in the gradient.
+What "row-sparse" means (lazy updates): a row that no look-up of the batch names keeps weight and moments as they are; a
+row that is named gets one ordinary step, with its decay. Adam's bias correction counts the steps of the optimiser, not
+of the row. Padding of a multi-valued field names the field's row 0 with a gradient of zero (on a GPU padding of
+behaviours too). Parameters of scenarios are as lazy (slices.py). When every step names every row and has every scenario
+this is AdamW (Loshchilov & Hutter 2019), or Adagrad (Duchi et al. 2011) with the same decoupled decay.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from torch import Tensor, nn
 
 from msr_models.modules.embedding import FieldEmbedding, narrow_rows
 from msr_models.training.row_gradients import RowGradient, RowMerger
+from msr_models.training.slices import ADAGRAD_EPS, ADAM_EPS, BETA1, BETA2, SliceOptimiser, slices_of
 from schemas.pipeline_spec import EmbeddingUpdate, OptimiserKind, TrainerConfig
-
-BETA1, BETA2 = 0.9, 0.999
-ADAM_EPS, ADAGRAD_EPS = 1e-8, 1e-10
 
 GatherRows = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OptimiserConfig:
-    """gradient_clip: upper bound of the norm of all gradients together (None: none)."""
+    """weight_decay: decoupled, per unit of learning rate. gradient_clip: upper bound of the norm of all gradients
+    together (None: none).
+    """
 
     kind: OptimiserKind = "adam"
     embedding_update: EmbeddingUpdate = "row_sparse"
@@ -51,8 +51,10 @@ class OptimiserConfig:
 class RowOptimiser:
     """Steps one embedding table by row gradients. State per row: Adam's two moments side by side, or Adagrad's sum."""
 
-    def __init__(self, weight: nn.Parameter, config: OptimiserConfig) -> None:
-        self.weight, self.config = weight, config
+    def __init__(self, table: FieldEmbedding, config: OptimiserConfig) -> None:
+        self.weight, self.config = table.weight, config
+        self.by_element = table.columns_are_scenarios
+        weight = table.weight
         width = weight.shape[1] * (2 if config.kind == "adam" else 1)
         self.state_RS = torch.zeros(weight.shape[0], width, device=weight.device)
         self.merger = RowMerger(weight.shape[0], weight.device)
@@ -62,9 +64,10 @@ class RowOptimiser:
         """One step; learning_rate and steps (this one included) are scalars on the weight's device."""
         rows_U, grad_UD = gradient.rows_U, gradient.grad_UD
         weight_UD = narrow_rows(self.weight, rows_U)
-        if self.config.weight_decay:
-            grad_UD = grad_UD.add(weight_UD, alpha=self.config.weight_decay)
         state_US = narrow_rows(self.state_RS, rows_U)
+        before = (weight_UD.clone(), state_US.clone()) if self.by_element else None
+        if self.config.weight_decay:
+            weight_UD.mul_(1.0 - learning_rate * self.config.weight_decay)
         if self.config.kind == "adam":
             first_UD, second_UD = state_US.chunk(2, dim=1)
             first_UD.lerp_(grad_UD, 1.0 - BETA1)
@@ -75,6 +78,11 @@ class RowOptimiser:
         else:
             state_US.addcmul_(grad_UD, grad_UD)
             weight_UD.sub_(learning_rate * grad_UD / state_US.sqrt().add_(ADAGRAD_EPS))
+        if before is not None:
+            has_data_UD = grad_UD != 0
+            weight_UD = torch.where(has_data_UD, weight_UD, before[0])
+            moments = state_US.shape[1] // weight_UD.shape[1]
+            state_US = torch.where(has_data_UD.repeat(1, moments), state_US, before[1])
         self.state_RS.index_copy_(0, rows_U, state_US)
         self.weight.index_copy_(0, rows_U, weight_UD)
 
@@ -91,31 +99,19 @@ class Optimiser:
         for table in tables:
             table.row_gradient = row_sparse
         self.config = config
-        self.tables = [RowOptimiser(table.weight, config) for table in tables] if row_sparse else []
+        self.tables = [RowOptimiser(table, config) for table in tables] if row_sparse else []
         by_row = {id(table.weight) for table in self.tables}
         self.others = [p for p in model.parameters() if p.requires_grad and id(p) not in by_row]
         device = next(model.parameters()).device
         self.steps = torch.zeros((), dtype=torch.float64, device=device)
         self.learning_rate = torch.tensor(config.learning_rate, device=device)
-        self._dense = self._dense_optimiser(device.type)
-
-    def _dense_optimiser(self, kind: str) -> torch.optim.Optimizer | None:
-        if not self.others:
-            return None
-        # fused: one kernel for all parameters; a rate on the device can change between replays of a CUDA graph
-        rate = self.learning_rate if kind == "cuda" else self.config.learning_rate
-        decay = self.config.weight_decay
-        if self.config.kind == "adam":
-            capturable = kind == "cuda"
-            return torch.optim.Adam(self.others, lr=rate, weight_decay=decay, fused=True, capturable=capturable)
-        return torch.optim.Adagrad(self.others, lr=rate, weight_decay=decay, eps=ADAGRAD_EPS)
+        self._dense = SliceOptimiser(slices_of(model, self.others), config.kind, config.weight_decay)
+        self._rate = config.learning_rate
 
     def set_learning_rate_factor(self, factor: float) -> None:
         """The next steps use factor * config.learning_rate."""
-        rate = factor * self.config.learning_rate
-        self.learning_rate.fill_(rate)
-        if self._dense is not None and self.learning_rate.device.type != "cuda":
-            self._dense.param_groups[0]["lr"] = rate
+        self._rate = factor * self.config.learning_rate
+        self.learning_rate.fill_(self._rate)
 
     @torch.no_grad()
     def step(self, gather_rows: GatherRows | None = None) -> None:
@@ -129,9 +125,10 @@ class Optimiser:
         for table, gradient in zip(self.tables, gradients, strict=True):
             table.step(gradient, self.learning_rate, self.steps)
             table.weight.grad = None
-        if self._dense is not None:
-            self._dense.step()
-            self._dense.zero_grad(set_to_none=True)
+        # A rate on the device can change between replays of a CUDA graph
+        self._dense.step(self.learning_rate if self.learning_rate.device.type == "cuda" else self._rate)
+        for parameter in self.others:
+            parameter.grad = None
 
     def _row_gradient(self, table: RowOptimiser, gather_rows: GatherRows | None) -> RowGradient:
         grad = table.weight.grad
@@ -159,7 +156,7 @@ class Optimiser:
         return {
             "steps": self.steps.cpu(),
             "tables": [table.state_RS.cpu() for table in self.tables],
-            "dense": None if self._dense is None else _on_cpu(self._dense.state_dict()),
+            "dense": self._dense.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -167,15 +164,4 @@ class Optimiser:
         self.steps.copy_(state["steps"])
         for table, saved in zip(self.tables, state["tables"], strict=True):
             table.state_RS.copy_(saved)
-        if self._dense is not None:
-            self._dense.load_state_dict(state["dense"])
-
-
-def _on_cpu(state: Any) -> Any:
-    if isinstance(state, Tensor):
-        return state.detach().cpu().clone()
-    if isinstance(state, dict):
-        return {key: _on_cpu(value) for key, value in state.items()}
-    if isinstance(state, list):
-        return [_on_cpu(value) for value in state]
-    return state
+        self._dense.load_state_dict(state["dense"])

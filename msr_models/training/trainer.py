@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -18,17 +18,18 @@ from msr_models.data.prefetch import Prefetch
 from msr_models.data.source import ResidentRows, TrainingData
 from msr_models.data.window import Window
 from msr_models.evaluation.blocks import Floats
-from msr_models.evaluation.calibration import fit_calibration
-from msr_models.evaluation.metrics import logloss, mean_scenario_auc
 from msr_models.models.base import MultiScenarioModel
+from msr_models.models.logistic_regression import LogisticRegression
 from msr_models.training.optimiser import Optimiser, OptimiserConfig
 from msr_models.training.processes import Processes
 from msr_models.training.progress import EpochProgress
+from msr_models.training.regression import fit_path
 from msr_models.training.schedule import Schedule
 from msr_models.training.state import Best, Resume, TrainingState, random_states, restore_random_state
 from msr_models.training.step import make_step
+from msr_models.training.validation import Validated, validated
 from schemas.errors import TrainingError
-from schemas.pipeline_spec import CalibrationMethod, Criterion, TrainerConfig
+from schemas.pipeline_spec import CalibrationMethod, TrainerConfig
 
 log = logging.getLogger(__name__)
 
@@ -38,24 +39,10 @@ PREDICT_ROWS = 8192
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Validated:
-    """Validation metrics. auc: mean over scenarios, None where none has both classes; logloss: of all rows, in nats;
-    calibrated_logloss: the same once the calibration is fitted on these very rows, and so slightly too low.
-    """
-
-    auc: float | None
-    logloss: float
-    calibrated_logloss: float
-
-    def score(self, criterion: Criterion) -> float:
-        """What the best epoch has the most of; where the criterion is AUC and there is none, the logloss decides."""
-        return -self.calibrated_logloss if criterion == "logloss" or self.auc is None else self.auc
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class TrainResult:
-    """The kept epoch (1-based) and its validation metrics; the model holds its weights. waiting_seconds: part of
-    train_seconds in which the step had no batch to work on.
+    """The kept epoch (1-based; 0: the weights it started with) and its validation metrics; the model holds its weights.
+
+    waiting_seconds: part of train_seconds in which the step had no batch to work on.
     """
 
     epochs: int
@@ -90,8 +77,46 @@ def train(
             f"training.max_epochs {config.max_epochs} leaves no epoch after the model's pretraining_epochs "
             f"{model.pretraining_epochs}; raise max_epochs of the data set or lower the model's option"
         )
+    is_fresh = not model.has_base_rates
+    rows_K, positives_K = data.label_counts()
+    model.start_from_base_rates(rows_K, positives_K)
+    _tell_scenarios_without_rows(rows_K, validation.window.scenario_names, name)
+    is_fitted = False
+    if isinstance(data, ResidentRows):
+        if isinstance(model, LogisticRegression):
+            return _fit_regression(model, data, validation, config, name)
+        if model.wide is not None and is_fresh:
+            fit = fit_path(model.wide.inputs, model.base_logit_K, data, validation, config, name)
+            model.wide.adopt(fit.weight_R)
+            model.base_logit_K.add_(fit.bias_K.to(model.base_logit_K.device))
+            is_fitted = True
     with torch.random.fork_rng():
-        return _Training(model, data, validation, config, processes or Processes(), resume, name).run()
+        run = _Training(model, data, validation, config, processes or Processes(), resume, name)
+        return run.run(from_start=is_fitted)
+
+
+def _fit_regression(
+    model: LogisticRegression, data: ResidentRows, validation: ResidentRows, config: TrainerConfig, name: str
+) -> TrainResult:
+    """A convex loss needs no epochs: `epochs` is the place of the kept strength."""
+    started = time.perf_counter()
+    fit = fit_path(model.inputs, model.base_logit_K + model.bias_K, data, validation, config, name)
+    model.adopt(fit.weight_R, fit.bias_K)
+    return TrainResult(
+        epochs=fit.place,
+        validation_auc=fit.validation.auc,
+        validation_logloss=fit.validation.logloss,
+        validation_calibrated_logloss=fit.validation.calibrated_logloss,
+        train_rows=data.num_rows,
+        train_seconds=time.perf_counter() - started,
+    )
+
+
+def _tell_scenarios_without_rows(rows_K: Tensor, names: Sequence[str], name: str) -> None:
+    without = [scenario for scenario, rows in zip(names, rows_K.tolist(), strict=True) if rows == 0]
+    if without:
+        message = f"{name} no training rows of {', '.join(without)}: the weights of such a scenario stay as they start"
+        log.warning(message.lstrip())
 
 
 class _Training:
@@ -135,9 +160,13 @@ class _Training:
         self._log(f"resuming the interrupted run at epoch {state.epoch}, batch {state.batch + 1}")
         return state
 
-    def run(self) -> TrainResult:
-        """Epochs until the last or until validation stops improving."""
+    def run(self, *, from_start: bool = False) -> TrainResult:
+        """Epochs until the last or until validation stops improving. from_start: what the model starts as may be kept,
+        as epoch 0.
+        """
         state = self.state
+        if from_start and state.best is None:
+            self._validate(None)
         while state.epoch <= self.config.max_epochs and not self._is_over():
             if state.epoch == self.pretraining_epochs + 1 and state.batch == 0 and self.pretraining_epochs:
                 self.model.end_pretraining()
@@ -212,22 +241,26 @@ class _Training:
                 return
             yield batch
 
-    def _validate(self, loss: float) -> None:
+    def _validate(self, loss: float | None) -> None:
+        """Of the epoch that ended with the mean loss; None: of the weights before the first one."""
         state, config = self.state, self.config
+        epoch = state.epoch if loss is not None else 0
         found = validate(self.model, self.validation.window, self.validation.rows, config.calibration)
         score = found.score(config.select_on)
-        rate = state.epoch * self.data.num_rows / (time.perf_counter() - self.started)
+        trained = "as it starts"
+        if loss is not None:
+            rate = state.epoch * self.data.num_rows / (time.perf_counter() - self.started)
+            trained = f"train loss {loss:.4f}, {rate:,.0f} rows/s"
+        shown = "none" if found.auc is None else f"{found.auc:.4f}"
         self._log(
-            f"epoch {state.epoch}/{config.max_epochs}: train loss {loss:.4f}, "
-            f"validation mean AUC {'none' if found.auc is None else f'{found.auc:.4f}'}, "
-            f"logloss {found.logloss:.4f} ({found.calibrated_logloss:.4f} calibrated), "
-            f"{rate:,.0f} rows/s"
+            f"epoch {epoch}/{config.max_epochs}: {trained}, validation mean AUC {shown}, "
+            f"logloss {found.logloss:.4f} ({found.calibrated_logloss:.4f} calibrated)"
         )
-        if state.epoch <= self.pretraining_epochs:
+        if 0 < epoch <= self.pretraining_epochs:
             return
         if state.best is None or score > state.best.score:
             weights = copy.deepcopy(self.model.state_dict())
-            state.best = Best(score=score, epoch=state.epoch, weights=weights, **asdict(found))
+            state.best = Best(score=score, epoch=epoch, weights=weights, **asdict(found))
 
     def _save(self) -> None:
         if self.resume is None:
@@ -267,12 +300,4 @@ def validate(
     """Metrics on rows of a window; `calibration` is fitted on them."""
     probs = predict(model, window, rows)
     labels, scenarios = window.label_N[rows].cpu().numpy(), window.scenario_N[rows].cpu().numpy()
-    names = [str(k) for k in range(window.num_scenarios)]
-    calibrated = fit_calibration(calibration, probs, labels, scenarios, names).apply(probs, scenarios)
-    cross_entropy, after = logloss(probs, labels), logloss(calibrated, labels)
-    assert cross_entropy is not None and after is not None
-    return Validated(
-        auc=mean_scenario_auc(probs, labels, scenarios, window.num_scenarios),
-        logloss=cross_entropy,
-        calibrated_logloss=after,
-    )
+    return validated(probs, labels, scenarios, window.num_scenarios, calibration)

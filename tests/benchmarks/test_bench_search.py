@@ -26,13 +26,13 @@ def test_a_joint_epoch_holds_the_share_and_scores_all(sample: int | None, monkey
 def test_the_baseline_trains_the_rows_of_a_search_and_visits_no_other_tower(monkeypatch: pytest.MonkeyPatch) -> None:
     visits: list[int] = []
     window = synthetic_window(2_000, 100_000, 5, 0.0)
-    original = SharedBottom.routed_logits
+    original = SharedBottom.network_logits
 
     def watched(self: SharedBottom, e_BE: Any, batch: Any, routing: Any) -> Any:
         visits.append(len(routing.row_index_V))
         return original(self, e_BE, batch, routing)
 
-    monkeypatch.setattr(SharedBottom, "routed_logits", watched)
+    monkeypatch.setattr(SharedBottom, "network_logits", watched)
     bench_search.baseline_epoch(window, (8, 4))()
     assert visits == [1_900]
 

@@ -132,6 +132,24 @@ def test_one_file_for_all_days_is_read_once_and_its_other_rows_are_counted(
     assert "3 rows of" in caplog.text and "outside the data set's days (2026-03-01 .. 2026-03-03)" in caplog.text
 
 
+def test_one_file_for_all_days_is_ingested_like_files_by_day(spark: SparkSession, lake: Path, tmp_path: Path) -> None:
+    """Two days at once and one by itself; no earlier day is made again, since nothing comes late to one file."""
+    days = {"start": "2026-03-01", "end": "2026-03-03"}
+    one = own_dataset(tmp_path, name="one", source=source("csv", "log/all.csv"), days=days)
+    times = {day: f"2026-03-0{day}T10:00:00" for day in (1, 2, 3)}
+    write_csv(tmp_path, [row(time) for time in times.values()], "all.csv")
+    ingest_days(spark, one, [date(2026, 3, 1), date(2026, 3, 2)])
+    ingest_days(spark, one, [date(2026, 3, 3)])
+    by_day = own_dataset(tmp_path, days=days)
+    for day, time in times.items():
+        write_csv(tmp_path, [row(time)], f"2026-03-0{day}.csv")
+    ingest_days(spark, by_day, [date(2026, 3, day) for day in times])
+    users = [
+        [(r["ds"], r["user_id"]) for r in read_table(d, "impressions").sort_by("ds").to_pylist()] for d in (one, by_day)
+    ]
+    assert users[0] == users[1] == [(f"2026-03-0{day}", "ann") for day in times]
+
+
 @contextmanager
 def counted(adapters: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[list[date]]:
     """The days for which the adapter `files` is called."""

@@ -6,6 +6,7 @@ import torch
 
 from msr_models.models.base import MultiScenarioModel
 from msr_models.models.registry import build_model
+from msr_models.modules.embedding import FieldEmbedding
 from tests.support.batches import LAYOUT
 
 SCENARIOS = 5
@@ -18,6 +19,8 @@ def build(name: str, seed: int = 1, num_scenarios: int = SCENARIOS) -> MultiScen
         model.end_pretraining()
     generator = torch.Generator().manual_seed(9)
     with torch.no_grad():  # away from zeros, so that no parameter hides behind a zero factor
+        tables = {id(module.weight) for module in model.modules() if isinstance(module, FieldEmbedding)}
         for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+            scale = 0.5 if id(parameter) in tables else 0.1  # vectors start near 0
+            parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
     return model

@@ -29,9 +29,9 @@ class _Recording(SharedBottom):
     routing: Routing
     scenario_B: Tensor
 
-    def routed_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
+    def network_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
         self.routing, self.scenario_B = routing, batch.scenario_B
-        return super().routed_logits(e_BE, batch, routing)
+        return super().network_logits(e_BE, batch, routing)
 
 
 def test_the_network_sees_one_scenario_and_the_padding() -> None:

@@ -90,8 +90,8 @@ def test_fine_tuning_starts_from_the_pooled_network_and_never_ends_below_it(spli
     kept = make_runner(split, tmp_path, trainer=_rate(1e-12)).train("shared_bottom", 1, "finetune")
     np.testing.assert_allclose(kept.array("test_probs"), still.array("test_probs"), atol=1e-6)
     assert kept.record["epochs"] == [0, 0, 0], "fine-tuning did not improve it, so it keeps the weights"
-    worse = make_runner(split, tmp_path, trainer=_rate(0.3)).train("shared_bottom", 1, "finetune")
-    before = make_runner(split, tmp_path, trainer=_rate(0.3)).train("shared_bottom", 1, "pooled")
+    worse = make_runner(split, tmp_path, trainer=_rate(3.0)).train("shared_bottom", 1, "finetune")
+    before = make_runner(split, tmp_path, trainer=_rate(3.0)).train("shared_bottom", 1, "pooled")
     assert 0 in worse.record["epochs"], "a rate that spoils it"
     k = worse.record["epochs"].index(0)
     here = (split.test.scenario_N == k).numpy()

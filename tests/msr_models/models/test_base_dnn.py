@@ -55,3 +55,11 @@ def test_dropout_is_for_training_alone() -> None:
     model, batch = build(dropout=0.5), random_batch(25, 3)
     assert not torch.equal(model(batch), model(batch))
     assert torch.equal(model.eval()(batch), model(batch))
+
+
+def test_without_the_scenario_as_input_its_base_rate_is_none_either() -> None:
+    model = build_model("base_dnn", {"scenario_input": False}, LAYOUT, 3, 1)
+    model.start_from_base_rates(torch.tensor([80, 100, 0]), torch.tensor([20, 30, 0]))
+    assert len(model.base_logit_K.unique()) == 1 and float(model.base_logit_K[0].sigmoid()) == pytest.approx(
+        50 / 180, abs=0.01
+    )

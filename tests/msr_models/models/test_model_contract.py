@@ -16,6 +16,7 @@ from tests.support.models import SCENARIOS, build
 # Default options on LAYOUT with 3 scenarios: a change of architecture must be meant.
 NUM_PARAMETERS = {
     "adasparse": 42_945,
+    "adin": 59_754,
     "aesm2": 60_953,
     "autoint": 58_579,
     "base_dnn": 21_249,
@@ -24,9 +25,12 @@ NUM_PARAMETERS = {
     "dffm": 25_633,
     "epnet": 62_323,
     "finetune": 63_651,
+    "hamur": 67_011,
     "hmoe": 118_115,
     "logistic_regression": 32,
+    "m3oe": 77_270,
     "maria": 52_438,
+    "mlora": 27_025,
     "mmoe": 117_395,
     "optmsm": 242_221,
     "optmsm_cgc": 474_221,
@@ -66,8 +70,26 @@ def test_rows_score_the_same_alone_among_others_and_in_any_order(name: str) -> N
 
 @pytest.mark.parametrize("name", known_models())
 def test_logits_have_both_signs(name: str) -> None:
-    logits = build(name).eval()(random_batch(500, SCENARIOS))
+    logits = torch.cat([build(name, seed).eval()(random_batch(500, SCENARIOS)) for seed in range(4)])
     assert logits.min() < 0 < logits.max()
+
+
+@pytest.mark.parametrize("name", known_models())
+def test_logits_start_at_base_rates_once(name: str) -> None:
+    """Each scenario's rate, drawn towards that of all where there are few rows; one without rows has the latter."""
+    model, batch = build(name).eval(), random_batch(40, SCENARIOS, share=0.3)
+    before = model(batch), model.scenario_logits(model.embed(batch), batch), model.visit(batch).logits_V
+    model.start_from_base_rates(torch.tensor([1000, 200, 10, 90, 0]), torch.tensor([20, 60, 0, 90, 0]))
+    overall = (170 + 1) / (1300 + 20)
+    rates = [(p + 20 * overall) / (n + 20) for n, p in ((1000, 20), (200, 60), (10, 0), (90, 90), (0, 0))]
+    base_K = torch.tensor(rates, dtype=torch.float64).logit().float()
+    torch.testing.assert_close(model(batch) - before[0], base_K[batch.scenario_B], atol=1e-4, rtol=0)
+    after_BK = model.scenario_logits(model.embed(batch), batch)
+    torch.testing.assert_close(after_BK - before[1], base_K.expand(40, -1), atol=1e-4, rtol=0)
+    visits = model.visit(batch)
+    torch.testing.assert_close(visits.logits_V - before[2], base_K[visits.scenario_V], atol=1e-4, rtol=0)
+    model.start_from_base_rates(torch.full((SCENARIOS,), 10), torch.full((SCENARIOS,), 9))
+    torch.testing.assert_close(model.base_logit_K, base_K, msg="weights that a run starts from keep theirs")
 
 
 @pytest.mark.parametrize("name", known_models())

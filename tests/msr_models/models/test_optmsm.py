@@ -186,7 +186,7 @@ def test_training_with_the_constraint_turns_representations_perpendicular(name: 
         options = SMALL | {"constraint_weight": weight, "contrasts_per_row": 3.0}
         model = build_model(name, options, LAYOUT, 3, 1)
         step = TrainStep(model, Optimiser(model, OptimiserConfig(learning_rate=0.01)), "fp32", Processes())
-        for _ in range(40):
+        for _ in range(80):
             step(batch, 64)
         assert isinstance(model, OptMSM)
         everywhere = Routing.everywhere(64, 3, torch.device("cpu"))

@@ -69,9 +69,9 @@ def test_a_copys_penalty_counts_with_the_share_of_its_visits(monkeypatch: pytest
     numbers = {copy: k for k, copy in enumerate(model.copies)}
 
     def penalised(self: BaseDNN, *args: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.routed_logits(*args), torch.tensor(10.0 ** (numbers[self] + 1))
+        return self.network_logits(*args), torch.tensor(10.0 ** (numbers[self] + 1))
 
-    monkeypatch.setattr(BaseDNN, "penalised_logits", penalised)
+    monkeypatch.setattr(BaseDNN, "penalised_network_logits", penalised)
     penalty = model.visit(batch).penalty
     assert penalty is not None
     assert float(penalty) == pytest.approx(0.75 * 10 + 0.25 * 100)

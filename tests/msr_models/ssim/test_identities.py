@@ -66,9 +66,10 @@ def _train_rows(window: Window) -> Tensor:
 
 
 def test_ratio_1_is_mt_backbone_s_bit_for_bit(window: Window) -> None:
-    """Against a plain trainer without masks: every row through every tower, mean over towers, Adam."""
+    """Against a plain trainer without masks: every row through every tower, mean over towers, AdamW."""
     plain = build_model("shared_bottom", OPTIONS, window.layout, 3, CONFIG.seed)
-    optimiser = torch.optim.Adam(
+    plain.start_from_base_rates(*window.label_counts(_train_rows(window)))
+    optimiser = torch.optim.AdamW(
         plain.parameters(), lr=CONFIG.learning_rate, weight_decay=CONFIG.weight_decay, fused=True
     )
     rows, epochs = _train_rows(window), []

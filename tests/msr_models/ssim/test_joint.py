@@ -116,11 +116,15 @@ def test_learning_rates_are_separate(window: Window) -> None:
         before = {name: copy.deepcopy(getattr(state, name).state_dict()) for name in ("model", "selector")}
         _Joint(state).step(state.rows[:200])
         moved = {
-            name: max(float((value - before[name][key]).abs().max()) for key, value in now.items() if value.numel())
+            name: max(float((value.float() - before[name][key].float()).abs().max()) for key, value in now.items())
             > 1e-9
-            for name, now in ((name, getattr(state, name).state_dict()) for name in before)
+            for name, now in ((name, _filled(getattr(state, name))) for name in before)
         }
         assert moved == {"model": moving == "model", "selector": moving == "selector"}
+
+
+def _filled(module: torch.nn.Module) -> dict[str, Tensor]:
+    return {key: value for key, value in module.state_dict().items() if value.numel()}
 
 
 def test_all_others_drawn_is_the_exact_search(window: Window, plain: SearchResult) -> None:
@@ -175,11 +179,11 @@ def test_a_models_penalty_counts_in_every_phase(
     before = run_search(window, spec)
 
     def penalised(self: Any, e_BE: Tensor, batch: Any, routing: Routing) -> tuple[Tensor, Tensor]:
-        logits_V = self.routed_logits(e_BE, batch, routing)
+        logits_V = self.network_logits(e_BE, batch, routing)
         assert torch.is_grad_enabled(), "visits that train nothing are not penalised"
         return logits_V, 5.0 + logits_V.square().mean()
 
-    monkeypatch.setattr(SharedBottom, "penalised_logits", penalised)
+    monkeypatch.setattr(SharedBottom, "penalised_network_logits", penalised)
     after = run_search(window, spec)
     for was, now in zip(before.curves, after.curves, strict=True):
         assert float(now["loss"]) > float(was["loss"]) + 5

@@ -134,8 +134,8 @@ class _Counting:
     """Visits that a model is asked for, with and without gradients."""
 
     def __init__(self, model: MultiScenarioModel) -> None:
-        self.trained, self.rest, self.original = 0, 0, model.routed_logits
-        model.routed_logits = self  # type: ignore[method-assign]  # watched for one test
+        self.trained, self.rest, self.original = 0, 0, model.network_logits
+        model.network_logits = self  # type: ignore[method-assign]  # watched for one test
 
     def __call__(self, e_BE: Tensor, batch: object, routing: object) -> Tensor:
         visits = len(routing.row_index_V)  # type: ignore[attr-defined]  # a Routing

@@ -120,6 +120,7 @@ def test_the_literal_joint_objective_collapses_and_is_rejected() -> None:
         selector_hidden=(32,),
         embedding_dim=16,
         learning_rate=1e-3,
+        target_share_rate=None,
     )
     result = run_search(_log(rows=10_000).window, spec)
     assert result.status == "rejected"

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from msr_models.modules.embedding import FieldEmbedding
-from msr_models.training.optimiser import ADAGRAD_EPS, ADAM_EPS, Optimiser, OptimiserConfig
+from msr_models.training.optimiser import Optimiser, OptimiserConfig
 from msr_models.training.row_gradients import RowMerger
+from msr_models.training.slices import ADAGRAD_EPS, ADAM_EPS
 from schemas.pipeline_spec import EmbeddingUpdate, OptimiserKind
 from tests.support.batches import LAYOUT
 
@@ -59,15 +60,18 @@ def test_it_is_the_dense_optimiser_when_every_row_is_touched(
     mine, dense = run(Table(), config, work), Table()
     parameters = list(dense.parameters())
     optimiser = (
-        torch.optim.Adam(parameters, lr=0.02, weight_decay=decay, eps=ADAM_EPS)
+        torch.optim.AdamW(parameters, lr=0.02, weight_decay=decay, eps=ADAM_EPS)
         if kind == "adam"
-        else torch.optim.Adagrad(parameters, lr=0.02, weight_decay=decay, eps=ADAGRAD_EPS)
+        else torch.optim.Adagrad(parameters, lr=0.02, eps=ADAGRAD_EPS)
     )
     for rows, upstream in work:
         optimiser.zero_grad()
         dense.loss(rows, upstream).backward()
         if clip is not None:
             torch.nn.utils.clip_grad_norm_(parameters, clip)
+        if kind == "adagrad":  # PyTorch has no decoupled decay there
+            for parameter in parameters:
+                parameter.data.mul_(1 - 0.02 * decay)
         optimiser.step()
     for key, value in mine.state_dict().items():
         torch.testing.assert_close(value, dense.state_dict()[key], atol=2e-6, rtol=1e-5)
@@ -91,7 +95,8 @@ def test_rows_that_no_look_up_names_stay_and_the_others_follow_the_lazy_rule(kin
                 grads[row][d] += up[d] * float(scale[d]) * (1 - math.tanh(weight[row][d]) ** 2)
         for row, grad in grads.items():
             for d in range(WIDTH):
-                g = grad[d] + decay * weight[row][d]
+                g = grad[d]
+                weight[row][d] *= 1 - rate * decay
                 if kind == "adam":
                     first[row][d] = 0.9 * first[row][d] + 0.1 * g
                     second[row][d] = 0.999 * second[row][d] + 0.001 * g * g

@@ -33,7 +33,7 @@ CONFIG = TrainerConfig(
     learning_rate=0.01,
     weight_decay=1e-5,
     seed=3,
-    gradient_clip=0.5,
+    gradient_clip=0.05,
     schedule="cosine",
     warmup_steps=3,
 )

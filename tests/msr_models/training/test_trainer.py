@@ -18,6 +18,7 @@ from msr_models.models.registry import build_model
 from msr_models.training import trainer
 from msr_models.training.step import reuse_loss
 from msr_models.training.trainer import predict, train, validate
+from msr_models.training.validation import Validated
 from schemas.errors import TrainingError
 from schemas.pipeline_spec import TrainerConfig
 from tests.support.batches import LAYOUT, random_batch
@@ -47,9 +48,10 @@ def fit(window: Window, model: MultiScenarioModel, config: TrainerConfig = CONFI
 
 
 def test_ratio_0_is_mt_backbone_bit_for_bit(window: Window) -> None:
-    """Against a plain trainer that knows neither masks nor visits: own tower, mean cross entropy, Adam."""
+    """Against a plain trainer that knows neither masks nor visits: own tower, mean cross entropy, AdamW."""
     plain, epochs = fresh(window), []
-    optimiser = torch.optim.Adam(
+    plain.start_from_base_rates(*window.label_counts(window.rows_of(DAYS[:1])))
+    optimiser = torch.optim.AdamW(
         plain.parameters(), lr=CONFIG.learning_rate, weight_decay=CONFIG.weight_decay, fused=True
     )
     rows = window.rows_of(DAYS[:1])
@@ -155,11 +157,11 @@ def test_the_best_epoch_on_the_criterion_is_kept(
     # The other criterion would keep the last epoch, the logloss before calibration the first
     last = iter(range(1, 6))
 
-    def scripted(model: MultiScenarioModel, *_: object) -> trainer.Validated:
+    def scripted(model: MultiScenarioModel, *_: object) -> Validated:
         weights.append(model.get_parameter("towers.layers.0.weight").detach().clone())
         value, other = aucs[len(weights) - 1], next(last) / 10
         auc, loss = (value, -other) if criterion == "auc" else (other, -value)
-        return trainer.Validated(auc=auc, logloss=other, calibrated_logloss=loss)
+        return Validated(auc=auc, logloss=other, calibrated_logloss=loss)
 
     monkeypatch.setattr(trainer, "validate", scripted)
     model = fresh(window)
@@ -194,9 +196,9 @@ def test_it_learns_the_planted_taste(lake: Path) -> None:
     model, rows = fresh(window), window.rows_of(DAYS[1:])
     before = validate(model, window, rows)
     result = fit(window, model, CONFIG.model_copy(update={"max_epochs": 6, "patience": 6}))
-    # Labels are drawn with logit +-1.5: nobody can have more than .82
+    # Labels are drawn with logit +-1.5: nobody can expect more than .82, give or take .01 on these rows
     assert before.auc is not None and before.auc < 0.6
-    assert result.validation_auc is not None and 0.72 < result.validation_auc < 0.82
+    assert result.validation_auc is not None and 0.72 < result.validation_auc < 0.83
     after = validate(model, window, rows, CONFIG.calibration)
     assert (after.auc, after.logloss) == (result.validation_auc, result.validation_logloss)
     assert after.calibrated_logloss == result.validation_calibrated_logloss < after.logloss

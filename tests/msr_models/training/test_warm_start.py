@@ -123,8 +123,8 @@ WIDER = FieldLayout(
     item_field=1,
     hist_length=LAYOUT.hist_length,
 )
-# Their gates mix over scenarios: one more changes the others' shares
-MIXES_SCENARIOS = {"aesm2", "hmoe", "optmsm_moe", "ple"}
+# Their gates or fixed shares mix over scenarios: one more changes the others' shares
+MIXES_SCENARIOS = {"aesm2", "hmoe", "m3oe", "optmsm_moe", "ple"}
 
 
 @pytest.mark.parametrize("name", known_models())
@@ -192,6 +192,7 @@ def _with_device(slots_BS: torch.Tensor) -> torch.Tensor:
 
 # What a model does with a vector of zeros: nothing
 LINEAR_IN_FIELDS = {"shared_bottom", "mmoe", "base_dnn", "ple", "single_task", "finetune", "logistic_regression"}
+LINEAR_IN_FIELDS |= {"hamur", "m3oe", "mlora"}
 CANNOT_GROW = {"dffm", "maria"}
 
 
