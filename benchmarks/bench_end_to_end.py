@@ -75,7 +75,8 @@ def _batch(columns: dict[str, Tensor]) -> Batch:
     ids_BS = torch.stack([columns[f"f_{name}"] for name in FIELD_SIZES], dim=1).int()
     return Batch(
         slot_ids_BS=ids_BS,
-        hist_item_ids_BL=torch.zeros((len(ids_BS), 1), dtype=torch.int32),
+        hist_ids_BLA=torch.zeros((len(ids_BS), 1, 1), dtype=torch.int32),
+        hist_scenario_BL=torch.full((len(ids_BS), 1), -1, dtype=torch.int16),
         scenario_B=columns["scenario_id"].long(),
         label_B=columns["label"].float(),
         shared_B=torch.rand(len(ids_BS)) < SHARE,

@@ -230,7 +230,8 @@ def row_groups(spec: DatasetSpec) -> Iterator[Batch]:
                 nothing = torch.zeros(len(label_N[rows]), dtype=torch.int64)
                 yield Batch(
                     slot_ids_BS=slots_NS[rows],
-                    hist_item_ids_BL=nothing[:, None].int(),
+                    hist_ids_BLA=nothing[:, None, None].int(),
+                    hist_scenario_BL=nothing[:, None].short() - 1,
                     scenario_B=nothing,
                     label_B=label_N[rows],
                     shared_B=nothing.bool(),

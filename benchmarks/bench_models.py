@@ -84,13 +84,14 @@ def window_of(form: Form, table_rows: int, num_scenarios: int) -> Window:
     generator = torch.Generator().manual_seed(3)
     items = window.layout.num_rows[window.layout.item_field]
     num_items = 1 + len(window) + form.behaviours
-    hist_items = 1 + (torch.rand(num_items, generator=generator) ** 3 * (items - 1)).to(torch.int32)
-    hist_items[0] = 0
+    hist_ids_HA = 1 + (torch.rand((num_items, 1), generator=generator) ** 3 * (items - 1)).to(torch.int32)
+    hist_ids_HA[0] = 0
     start_N = torch.arange(1, len(window) + 1, dtype=torch.int32)
     return replace(
         window,
         layout=replace(window.layout, hist_length=form.behaviours),
-        hist_items=hist_items,
+        hist_ids_HA=hist_ids_HA,
+        hist_scenario_H=torch.arange(-1, num_items - 1).remainder(num_scenarios).to(torch.int16),
         hist_start_N=start_N,
         hist_end_N=start_N + form.behaviours,
     )

@@ -65,13 +65,14 @@ def write_lake(dataset: DatasetSpec, days: Sequence[date], rows_per_day: int, be
             pa.array(np.arange(sessions + 1, dtype=np.int32) * behaviours),
             pa.array(rng.integers(1, FIELD_SIZES["item"], sessions * behaviours, dtype=np.int32)),
         )
+        scenarios = pa.array(rng.integers(0, len(SCENARIOS), sessions * behaviours, dtype=np.int32))
         times = pa.ListArray.from_arrays(lists.offsets, pa.array(np.zeros(sessions * behaviours, dtype=np.int64)))
         sequences = {
             "ds": [str(ds)] * sessions,
             "user_key": np.arange(sessions),
             "user_id": pa.array(np.arange(sessions)).cast(pa.string()),
             "hist_item_ids": lists,
-            "hist_scenario_ids": lists,
+            "hist_scenario_ids": pa.ListArray.from_arrays(lists.offsets, scenarios),
             "hist_event_ts": times,
             "vocabulary_version": [version] * sessions,
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 
 import pyarrow as pa
@@ -145,21 +145,32 @@ def condition(days: Sequence[date] | None, filters: dict[str, str] | None = None
     return functools.reduce(operator.and_, clauses) if clauses else None
 
 
-def stream(dataset: pds.Dataset, columns: Sequence[str], partitions: pds.Expression | None) -> Iterator[pa.RecordBatch]:
+def stream(
+    dataset: pds.Dataset,
+    columns: Sequence[str],
+    partitions: pds.Expression | None,
+    optional: Mapping[str, pa.DataType] | None = None,
+) -> Iterator[pa.RecordBatch]:
     """Pieces of at most STREAM_ROWS rows of these partitions, file after file, one piece in memory at a time.
 
-    An Arrow scanner would hold several whole row groups. Raises TableError where a file lacks a column.
+    An Arrow scanner would hold several whole row groups. optional: columns that are null in files without them. Raises
+    TableError where a file lacks another column.
     """
+    absent = optional or {}
     for file in dataset.get_fragments(filter=partitions):
         fixed = pds.get_partition_keys(file.partition_expression)
         stored = [c for c in columns if c not in fixed]
         with pq.ParquetFile(file.open(), pre_buffer=False, buffer_size=READ_BYTES) as opened:
-            if missing := sorted(set(stored) - set(opened.schema_arrow.names)):
-                raise TableError(f"{file.path} has no column {', '.join(missing)}; rebuild the day of that file")
+            missing = set(stored) - set(opened.schema_arrow.names)
+            if required := sorted(missing - set(absent)):
+                raise TableError(f"{file.path} has no column {', '.join(required)}; rebuild the day of that file")
+            stored = [c for c in stored if c not in missing]
             for piece in opened.iter_batches(STREAM_ROWS, columns=stored):
                 arrays = [
                     pa.repeat(pa.scalar(fixed[c], dataset.schema.field(c).type), piece.num_rows)
                     if c in fixed
+                    else pa.nulls(piece.num_rows, absent[c])
+                    if c in missing
                     else piece[c]
                     for c in columns
                 ]

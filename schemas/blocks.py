@@ -86,9 +86,16 @@ class SequenceSpec(Spec):
 
     behaviour: Literal["positive", "all"] = Field(default="positive", description="events with label 1, or every event")
     item_field: Name = Field(default="item", description="field whose vocabulary encodes the behaviour's item")
-    attributes: tuple[Name, ...] = Field(default=(), description="further categorical fields kept of each behaviour")
+    attributes: tuple[Name, ...] = Field(
+        default=(), description="categorical fields that a behaviour has beside its item"
+    )
     max_length: int = Field(default=20, ge=0, le=1000, description="newest ones seen; 0: no behaviours are kept")
     lookback_days: int = Field(default=7, ge=1, description="behaviours on days >= D - lookback_days")
+
+    @property
+    def stored_fields(self) -> tuple[str, ...]:
+        """The item field, then the attributes, each once."""
+        return tuple(dict.fromkeys((self.item_field, *self.attributes)))
 
 
 class StatisticsSpec(Spec):

@@ -24,7 +24,14 @@ from pydantic import Field
 
 from jobs.cli import run_command
 from jobs.research import plots, tables
-from jobs.research.options import RunnerOptions, epochs_logged, named_base, named_models, open_runner
+from jobs.research.options import (
+    RunnerOptions,
+    epochs_logged,
+    named_base,
+    named_models,
+    open_runner,
+    usable_models,
+)
 from lake.files import write_text
 from msr_models.experiments.comparison import MEAN, Comparison, Line
 from msr_models.experiments.runner import ExperimentRunner
@@ -58,24 +65,6 @@ def compare(options: CompareOptions) -> None:
     lines = Comparison(runner.split, trials, base_of, resamples=options.resamples).lines()
     lines += novelty_lines(runner.split, trials, base_of, resamples=options.resamples)
     write(options.out, runner, trials, lines, base, skipped)
-
-
-def usable_models(runner: ExperimentRunner, models: Sequence[str], *, skip: bool) -> tuple[list[str], dict[str, str]]:
-    """(models that can be trained on these rows, reasons of the others). Raises TrainingError for one of the others
-    unless `skip`.
-    """
-    usable, skipped = [], {}
-    for model in models:
-        try:
-            runner.check(model)
-        except TrainingError as error:
-            if not skip:
-                raise
-            log.info(f"{model} is skipped: {error}")
-            skipped[model] = str(error)
-        else:
-            usable.append(model)
-    return usable, skipped
 
 
 def train_all(

@@ -17,16 +17,20 @@ from msr_models.experiments.runner import ExperimentRunner
 from msr_models.experiments.settings import with_settings
 from msr_models.experiments.sources import open_split, search_defaults, trainer_defaults
 from msr_models.experiments.trials import TrialStore
-from msr_models.experiments.variants import check_name, merged_options, options_of
+from msr_models.experiments.variants import check_name, merged_options, options_of, registered_name
 from msr_models.models.registry import known_models
 from msr_models.training.device import usable_device
 from msr_models.training.memory import keep_freed_memory
 from schemas.errors import TrainingError
+from schemas.pipeline_spec import TrainerConfig
+from schemas.settings import validated
 
 log = logging.getLogger(__name__)
 
+TRAINER = "trainer"  # no model's option has this name
 
-class RunnerOptions(Options):
+
+class TrialOptions(Options):
     """Options that define the trials and where they are stored."""
 
     data: str = Field(
@@ -39,19 +43,25 @@ class RunnerOptions(Options):
         default=None,
         title="FILE",
         description="YAML: model -> options; other models have defaults. MODEL/VARIANT -> options of a variant, which "
-        "inherits those of MODEL and is named like a model: --models optmsm,optmsm/no_priors",
+        "inherits those of MODEL and is named like a model: --models optmsm,optmsm/no_priors. Among a model's options, "
+        "trainer: {SETTING: VALUE} holds trainer settings of that model alone",
     )
     trainer: list[str] = Field(default=[], title="K=V", description="trainer settings: learning_rate=1e-3")
     search: list[str] = Field(default=[], title="K=V", description="search settings: warmup_epochs=4")
     threads: Threads = Field(default=1, description="CPU threads; results depend on it")
     device: str = Field(default="auto", description="auto (a GPU when there is one), cpu, cuda or cuda:N")
-    resamples: int = Field(default=1000, ge=100, description="resamples of the users, for intervals and p")
     any_code: bool = Field(default=False, description="also use trials that other versions of the code made")
     verbose: bool = Field(default=False, description="log every epoch, not only every trial")
 
     @property
     def seed_numbers(self) -> list[int]:
         return list(range(1, self.seeds + 1))
+
+
+class RunnerOptions(TrialOptions):
+    """Options of a command that compares trials."""
+
+    resamples: int = Field(default=1000, ge=100, description="resamples of the users, for intervals and p")
 
 
 @contextmanager
@@ -69,11 +79,13 @@ def epochs_logged(is_logged: bool) -> Iterator[None]:
             logger.setLevel(level)
 
 
-def open_runner(options: RunnerOptions, models: Sequence[str]) -> ExperimentRunner:
+def open_runner(options: TrialOptions, models: Sequence[str]) -> ExperimentRunner:
     """The runner that the options configure. All options are checked before any rows are read."""
     keep_freed_memory()
     model_options = read_model_options(options.options, models)
     trainer = with_settings(trainer_defaults(options.data), options.trainer, "--trainer", fixed=("seed",))
+    trainers = read_trainer_settings(options.options, trainer)
+    _refuse_two_values(options, trainers, models)
     search = with_settings(search_defaults(options.data), options.search, "--search", fixed=("backbone", "seed"))
     device = usable_device(options.device)
     torch.set_num_threads(options.threads)
@@ -87,8 +99,27 @@ def open_runner(options: RunnerOptions, models: Sequence[str]) -> ExperimentRunn
         trainer=trainer,
         search=search,
         options=model_options,
+        trainers=trainers,
         device=device,
     )
+
+
+def usable_models(runner: ExperimentRunner, models: Sequence[str], *, skip: bool) -> tuple[list[str], dict[str, str]]:
+    """(models that can be trained on these rows, reasons of the others). Raises TrainingError for one of the others
+    unless `skip`.
+    """
+    usable, skipped = [], {}
+    for model in models:
+        try:
+            runner.check(model)
+        except TrainingError as error:
+            if not skip:
+                raise
+            log.info(f"{model} is skipped: {error}")
+            skipped[model] = str(error)
+        else:
+            usable.append(model)
+    return usable, skipped
 
 
 def named_base(text: str) -> str:
@@ -124,7 +155,53 @@ def read_model_options(path: Path | None, models: Sequence[str]) -> dict[str, Ma
     return options
 
 
+def read_trainer_settings(path: Path | None, base: TrainerConfig) -> dict[str, Mapping[str, Any]]:
+    """Trainer settings by model or variant (merged with its model's) of a file, each converted to its type.
+
+    base: what they replace a part of. Raises TrainingError that names file, model, setting and what is allowed.
+    """
+    raw = {} if path is None else _read_file(path)
+    settings: dict[str, Mapping[str, Any]] = {}
+    for name, entry in raw.items():
+        own = {**_trainer_in(raw.get(registered_name(name), {}), path), **_trainer_in(entry, path)}
+        if "seed" in own:
+            raise TrainingError(f"--options {path}: {name}: trainer may not set seed: give --seeds")
+        try:
+            checked = validated(TrainerConfig, {**base.model_dump(), **own})
+        except ValueError as error:
+            raise TrainingError(f"--options {path}: {name}: trainer: {error}") from error
+        if own:
+            settings[name] = {key: getattr(checked, key) for key in own}
+    return settings
+
+
+def _trainer_in(entry: Mapping[str, Any], path: Path | None) -> Mapping[str, Any]:
+    found = entry.get(TRAINER, {})
+    if not isinstance(found, dict):
+        raise TrainingError(f"--options {path}: {TRAINER}: {found!r} is not a mapping of trainer settings to values")
+    return found
+
+
+def _refuse_two_values(options: TrialOptions, trainers: Mapping[str, Mapping[str, Any]], models: Sequence[str]) -> None:
+    """Raises TrainingError for a setting that the command line and a model's entry give."""
+    for change in options.trainer:
+        key = change.partition("=")[0]
+        for model in models:
+            if key in trainers.get(model, {}):
+                raise TrainingError(
+                    f"--trainer {change}: --options {options.options} sets {key} of {model!r} too; give it in one place"
+                )
+
+
 def _options_in(path: Path) -> dict[str, Mapping[str, Any]]:
+    raw = _read_file(path)
+    try:
+        return merged_options({name: {k: v for k, v in own.items() if k != TRAINER} for name, own in raw.items()})
+    except TrainingError as error:
+        raise TrainingError(f"--options {path}: {error}") from error
+
+
+def _read_file(path: Path) -> dict[str, dict[str, Any]]:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
@@ -133,7 +210,4 @@ def _options_in(path: Path) -> dict[str, Mapping[str, Any]]:
         raise TrainingError(
             f"--options {path} is not a mapping of models to options, such as `star: {{hidden: [64, 32]}}`"
         )
-    try:
-        return merged_options(raw)
-    except TrainingError as error:
-        raise TrainingError(f"--options {path}: {error}") from error
+    return raw

@@ -1,11 +1,12 @@
 """Batch: the tensors of B impressions, as every model reads them.
 
-Shapes: B rows, S slots, L behaviours, K scenarios, F fields, D width, E = embedded width, V visits (row, scenario).
+Shapes: B rows, S slots, L behaviours, A parts of a behaviour, K scenarios, F fields, D width, E = embedded width, V
+visits (row, scenario).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,14 +14,17 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """slot_ids_BS int32 (0 = out of vocabulary, or padding in slots of a multi-valued field), hist_item_ids_BL int32
-    (0 = padding, newest last), scenario_B int64, label_B float32, shared_B bool (all False where no masks are read).
+    """slot_ids_BS int32 (0 = out of vocabulary, or padding in slots of a multi-valued field), hist_ids_BLA int32 (item
+    and attributes as in `FieldLayout.behaviour_fields`, newest behaviour last, 0 = out of vocabulary or padding),
+    hist_scenario_BL int16 (where each behaviour happened, -1 = padding, or in none of the model's K scenarios),
+    scenario_B int64, label_B float32, shared_B bool (all False where no masks are read).
 
     num_shared: rows with shared_B where the host knows it; a step that needs it need not wait for the device then.
     """
 
     slot_ids_BS: Tensor
-    hist_item_ids_BL: Tensor
+    hist_ids_BLA: Tensor
+    hist_scenario_BL: Tensor
     scenario_B: Tensor
     label_B: Tensor
     shared_B: Tensor
@@ -29,12 +33,19 @@ class Batch:
     def __len__(self) -> int:
         return int(self.label_B.shape[0])
 
+    def in_one_scenario(self) -> Batch:
+        """The same rows and behaviours, all in scenario 0."""
+        return replace(
+            self, scenario_B=torch.zeros_like(self.scenario_B), hist_scenario_BL=self.hist_scenario_BL.clamp(max=0)
+        )
+
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on `device`."""
         on_host = self.shared_B.device.type == "cpu"
         return Batch(
             slot_ids_BS=self.slot_ids_BS.to(device, non_blocking=True),
-            hist_item_ids_BL=self.hist_item_ids_BL.to(device, non_blocking=True),
+            hist_ids_BLA=self.hist_ids_BLA.to(device, non_blocking=True),
+            hist_scenario_BL=self.hist_scenario_BL.to(device, non_blocking=True),
             scenario_B=self.scenario_B.to(device, non_blocking=True),
             label_B=self.label_B.to(device, non_blocking=True),
             shared_B=self.shared_B.to(device, non_blocking=True),

@@ -18,16 +18,20 @@ def take(column_N: Tensor, rows_B: Tensor) -> Tensor:
     return column_N.index_select(0, rows_B)
 
 
-def gather_items(items: Tensor, start_B: Tensor, end_B: Tensor, length: int) -> Tensor:
-    """[B, length] int32: the last `length` of items[start : end] of each row, right-aligned behind zeros.
-
-    items[0] must be 0; start and end are of one integer type.
+def gather_behaviours(
+    ids_HA: Tensor, scenario_H: Tensor, start_B: Tensor, end_B: Tensor, length: int
+) -> tuple[Tensor, Tensor]:
+    """([B, length, A] ids, [B, length] scenarios): the last `length` of [start : end] of each row, right-aligned behind
+    copies of place 0, which is padding; start and end are of one integer type.
     """
-    if items.device.type == "cpu":
+    if ids_HA.device.type == "cpu":
         start, end = start_B.numpy()[:, None], end_B.numpy()[:, None]
         at = end + np.arange(-length, 0, dtype=end.dtype)
         at *= at >= start
-        return torch.from_numpy(np.take(items.numpy(), at))
+        ids, scenarios = np.take(ids_HA.numpy(), at, axis=0), np.take(scenario_H.numpy(), at)
+        return torch.from_numpy(ids), torch.from_numpy(scenarios)
     at_BL = end_B[:, None] + torch.arange(-length, 0, device=end_B.device, dtype=end_B.dtype)
     at_BL.mul_(at_BL >= start_B[:, None])
-    return items.index_select(0, at_BL.view(-1)).view(at_BL.shape)
+    flat = at_BL.view(-1)
+    ids_BLA = ids_HA.index_select(0, flat).view(*at_BL.shape, ids_HA.shape[1])
+    return ids_BLA, scenario_H.index_select(0, flat).view(at_BL.shape)

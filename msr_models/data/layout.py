@@ -25,7 +25,7 @@ from schemas.errors import TrainingError
 class FieldLayout:
     """Fields in slot order. Field f owns slots [slot_starts[f], slot_starts[f] + num_slots[f]) of `slot_ids_BS` and
     rows [row_starts[f], row_starts[f] + num_rows[f]) of the embedding table; its row 0 is out of vocabulary.
-    Behaviours use the rows of field `item_field`.
+    A behaviour has the parts `behaviour_fields`: the item, then its attributes, each with the rows of its own field.
 
     live: of each field that evicts values, the ids that have rows, as ranges [first, end) in ascending order; empty for
     other fields, where every id up to num_rows - 1 has one, and altogether where no field evicts.
@@ -37,6 +37,7 @@ class FieldLayout:
     item_field: int
     hist_length: int
     live: tuple[tuple[tuple[int, int], ...], ...] = ()
+    attribute_fields: tuple[int, ...] = ()
 
     @property
     def num_fields(self) -> int:
@@ -60,8 +61,21 @@ class FieldLayout:
         """Rows of the embedding table."""
         return sum(self.num_rows)
 
+    @property
+    def behaviour_fields(self) -> tuple[int, ...]:
+        """The A fields that a behaviour has an id of; all have one slot."""
+        return (self.item_field, *self.attribute_fields)
+
+    @property
+    def behaviour_names(self) -> tuple[str, ...]:
+        """Names of `behaviour_fields`."""
+        return tuple(self.names[f] for f in self.behaviour_fields)
+
     def of_fields(self, names: Sequence[str]) -> FieldLayout:
-        """The layout of these fields alone, in this order. Raises TrainingError where one is not there."""
+        """The layout of these fields alone, in this order; behaviours lose the attributes that are not among them.
+
+        Raises TrainingError where a field is not there.
+        """
         item = self.names[self.item_field]
         if missing := [name for name in (*names, item) if name not in self.names or item not in names]:
             raise TrainingError(f"field {missing[0]!r} is not among those of the window: {', '.join(self.names)}")
@@ -72,6 +86,7 @@ class FieldLayout:
             num_rows=tuple(self.num_rows[i] for i in at),
             item_field=list(names).index(item),
             hist_length=self.hist_length,
+            attribute_fields=tuple(list(names).index(name) for name in self.behaviour_names[1:] if name in names),
         )
 
     def has_all_ids(self, f: int) -> bool:
@@ -119,6 +134,7 @@ class FieldLayout:
             item_field=int(raw["item_field"]),
             hist_length=int(raw["hist_length"]),
             live=tuple(tuple((int(first), int(end)) for first, end in ranges) for ranges in raw.get("live", ())),
+            attribute_fields=tuple(raw["attribute_fields"]),
         )
 
 
@@ -136,6 +152,7 @@ def smallest_layout(dataset: DatasetSpec, ds: date = date.max) -> FieldLayout:
         num_rows=(1,) * len(names),
         item_field=names.index(dataset.sequence.item_field),
         hist_length=dataset.sequence.max_length,
+        attribute_fields=tuple(names.index(name) for name in dataset.sequence.stored_fields[1:]),
     )
 
 

@@ -29,7 +29,8 @@ def window_bytes(dataset: DatasetSpec, days: Sequence[date], *, versions: Mappin
     rows = sum(lake_reader.count_rows(dataset, reader.FEATURES, days, version=pinned[reader.FEATURES]).values())
     source = lake_reader.open_dataset(dataset, histories.SEQUENCES, [histories.ITEMS], pinned[histories.SEQUENCES])
     slots = sum(f.max_values for f in dataset.encoded_fields)
-    tensors = rows * (ROW_BYTES + 4 * slots) + 4 * histories.count_items(source, days)
+    behaviours = histories.count_items(source, days) * histories.bytes_per_behaviour(dataset)
+    tensors = rows * (ROW_BYTES + 4 * slots) + behaviours
     return int(tensors * LOADING_PEAK) + FIXED_BYTES
 
 

@@ -5,7 +5,7 @@ Both forms of training data are made of it: `Window` (in memory) and `StreamedRo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -18,7 +18,7 @@ from lake.provenance import require_current
 from lake.rows import read_rows
 from msr_models.data.columns import Array, numbers, padded_lists
 from msr_models.data.digest import RowDigest, row_keys
-from msr_models.data.histories import SEQUENCES, Histories, Sessions
+from msr_models.data.histories import SEQUENCES, Allocate, Histories, Sessions
 from msr_models.data.layout import FieldLayout, largest_ids_of, layout_for, newest_version
 from msr_models.sets.feature_files import MASKS
 from msr_models.sets.masks import Ranks
@@ -34,7 +34,7 @@ FEATURES = "scenario_features"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rows:
-    """N impressions of one day in the order of its files; behaviours are items [hist_start_N, hist_end_N)."""
+    """N impressions of one day in the order of its files; behaviours are [hist_start_N, hist_end_N) of `Histories`."""
 
     key_N: Array
     instance_id_N: Array
@@ -65,7 +65,7 @@ class WindowReader:
         self,
         dataset: DatasetSpec,
         days: Sequence[date],
-        allocate_items: Callable[[int], Array],
+        allocate: Allocate,
         *,
         shared_set_id: str | None = None,
         mask_days: Sequence[date] | None = None,
@@ -73,7 +73,7 @@ class WindowReader:
         versions: Mapping[str, int] | None = None,
         known_on: date | None = None,
     ) -> None:
-        """Arguments as of `load_window`; allocate_items makes the int32 array of the window's behaviours.
+        """Arguments as of `load_window`; allocate makes the arrays of the window's behaviours.
 
         Raises TrainingError for missing days and no rows, SharedSetError for days without masks or with
         masks of other features.
@@ -92,7 +92,7 @@ class WindowReader:
         self._columns = ["scenario_id", "instance_id", "user_key", "label", "hist_end", "vocabulary_version"]
         self._columns += [f.column for f in fields]
         self._source = lake_reader.open_dataset(dataset, FEATURES, self._columns, self.table_versions[FEATURES])
-        self.histories = Histories(dataset, self.days, self.table_versions[SEQUENCES], allocate_items)
+        self.histories = Histories(dataset, self.days, self.table_versions[SEQUENCES], allocate)
         self._ranks: Ranks | None = None
         self._mask_name = (shared_set_id or "", str(rank_scope))
         if shared_set_id is not None:

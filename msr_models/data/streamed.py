@@ -25,7 +25,7 @@ from torch import Tensor
 from msr_models.data.batch import Batch
 from msr_models.data.columns import Array
 from msr_models.data.digest import mix, mix_int
-from msr_models.data.gather import gather_items, take
+from msr_models.data.gather import gather_behaviours, take
 from msr_models.data.memory import require_streamable
 from msr_models.data.reader import Rows, WindowFacts, WindowReader
 from msr_models.data.source import TrainingData
@@ -45,7 +45,7 @@ SCENARIO, LABEL, START, END, RANK, KEY, TAIL_WORDS = 0, 1, 2, 4, 6, 8, 10
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Spill:
-    """Buckets on disk. `items` is memory-mapped: rows point into it. labels_K2: rows per scenario and label."""
+    """Buckets on disk. Behaviours are memory-mapped: rows point into them. labels_K2: rows per scenario and label."""
 
     folder: tempfile.TemporaryDirectory[str]
     facts: WindowFacts
@@ -55,7 +55,8 @@ class Spill:
     has_ranks: bool
     rows_P: tuple[int, ...]
     labels_K2: Array
-    items: Tensor
+    hist_ids_HA: Tensor
+    hist_scenario_H: Tensor
 
     def load(self, bucket: int) -> Tensor:
         """Rows of one bucket as int32 [N, W], in no particular order."""
@@ -173,9 +174,12 @@ class StreamedRows(TrainingData):
         shared_B = torch.zeros(len(rows_BW), dtype=torch.bool)
         if self._ratio is not None and self.spill.has_ranks:
             shared_B = torch.from_numpy(at_ratio(_words(rows_BW, slots + RANK, np.float64), self._ratio))
+        spill, length = self.spill, self.facts.layout.hist_length
+        ids_BLA, scenario_BL = gather_behaviours(spill.hist_ids_HA, spill.hist_scenario_H, start_B, end_B, length)
         return Batch(
             slot_ids_BS=rows_BW[:, :slots].contiguous(),
-            hist_item_ids_BL=gather_items(self.spill.items, start_B, end_B, self.facts.layout.hist_length),
+            hist_ids_BLA=ids_BLA,
+            hist_scenario_BL=scenario_BL,
             scenario_B=rows_BW[:, slots + SCENARIO].long(),
             label_B=torch.from_numpy(_words(rows_BW, slots + LABEL, np.float32)),
             shared_B=shared_B,
@@ -205,7 +209,7 @@ def open_streamed_rows(
         reader = WindowReader(
             dataset,
             days,
-            lambda size: np.memmap(Path(made.name) / "items", dtype=np.int32, mode="w+", shape=(size,)),
+            lambda name, shape, dtype: np.memmap(Path(made.name) / name, dtype=dtype, mode="w+", shape=shape),
             shared_set_id=shared_set_id,
             rank_scope=rank_scope,
             versions=versions,
@@ -215,7 +219,7 @@ def open_streamed_rows(
         num_buckets = max(1, -(-reader.num_rows // bucket_rows))
         require_streamable(
             Path(made.name),
-            disk_bytes=reader.num_rows * row_bytes + reader.histories.capacity * WORD,
+            disk_bytes=reader.num_rows * row_bytes + reader.histories.num_bytes,
             bucket_bytes=-(-reader.num_rows // num_buckets) * (row_bytes + 24),
             memory_gb=memory_gb,
         )
@@ -230,7 +234,8 @@ def open_streamed_rows(
                 has_ranks=reader.has_ranks,
                 rows_P=rows_P,
                 labels_K2=labels_K2,
-                items=torch.from_numpy(reader.histories.items),
+                hist_ids_HA=torch.from_numpy(reader.histories.ids_HA),
+                hist_scenario_H=torch.from_numpy(reader.histories.scenario_H),
             )
         )
     except BaseException:  # also on Ctrl-C: the buckets lie on disk

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from msr_models.data.batch import Batch
 from msr_models.data.columns import Array, find_in
-from msr_models.data.gather import gather_items, take
+from msr_models.data.gather import gather_behaviours, take
+from msr_models.data.histories import NO_SCENARIO
 from msr_models.data.layout import FieldLayout
 from msr_models.data.reader import Rows, WindowReader
 from msr_models.sets.masks import at_ratio
@@ -28,8 +29,9 @@ class Window:
 
     slot_ids_NS int32; scenario_N int32 or int64; label_N float32; shared_N bool; rank_N float64, the shared set's
     stored rank (NaN where no mask was read; one NaN for all rows without a set, so not to be written to); behaviours of
-    row n are hist_items[hist_start_N[n] : hist_end_N[n]] (int32, 0 at the front as a place to point at; pointers int32
-    where the items allow it); day_N int32 indexes `days`; user_key_N with day_N names a session.
+    row n are hist_ids_HA[hist_start_N[n] : hist_end_N[n]] (int32, item and attributes; pointers int32 where H allows)
+    in the scenarios hist_scenario_H (int16), both behind a padding (0 and -1) as a place to point at; day_N int32
+    indexes `days`; user_key_N with day_N names a session.
     """
 
     dataset_name: str
@@ -44,7 +46,8 @@ class Window:
     scenario_N: Tensor
     label_N: Tensor
     slot_ids_NS: Tensor
-    hist_items: Tensor = field(repr=False)
+    hist_ids_HA: Tensor = field(repr=False)
+    hist_scenario_H: Tensor = field(repr=False)
     hist_start_N: Tensor
     hist_end_N: Tensor
     rank_N: Tensor
@@ -67,20 +70,23 @@ class Window:
 
     def batch(self, rows: Tensor) -> Batch:
         """The rows at these positions (int64), in this order."""
+        ids_BLA, scenario_BL = self._behaviours(rows)
         return Batch(
             slot_ids_BS=take(self.slot_ids_NS, rows),
-            hist_item_ids_BL=self._behaviours(rows),
+            hist_ids_BLA=ids_BLA,
+            hist_scenario_BL=scenario_BL,
             scenario_B=take(self.scenario_N, rows).long(),
             label_B=take(self.label_N, rows),
             shared_B=take(self.shared_N, rows),
         )
 
-    def _behaviours(self, rows: Tensor) -> Tensor:
+    def _behaviours(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         length = self.layout.hist_length
-        if len(self.hist_items) == 1:  # nobody has any
-            return self.hist_items.new_zeros((len(rows), length))
+        if len(self.hist_ids_HA) == 1:  # nobody has any
+            padding_BL = self.hist_scenario_H.new_full((len(rows), length), NO_SCENARIO)
+            return self.hist_ids_HA.new_zeros((len(rows), length, self.hist_ids_HA.shape[1])), padding_BL
         start_B, end_B = take(self.hist_start_N, rows), take(self.hist_end_N, rows)
-        return gather_items(self.hist_items, start_B, end_B, length)
+        return gather_behaviours(self.hist_ids_HA, self.hist_scenario_H, start_B, end_B, length)
 
     def rows_of(self, days: Sequence[date]) -> Tensor:
         """Positions of the rows of these days, ascending, int64."""
@@ -100,7 +106,14 @@ class Window:
             return self
         starts = [self.layout.slot_starts[self.layout.names.index(name)] for name in names]
         slots = [start + n for start, width in zip(starts, layout.num_slots, strict=True) for n in range(width)]
-        return replace(self, layout=layout, slot_ids_NS=self.slot_ids_NS[:, slots].contiguous())
+        parts = [self.layout.behaviour_names.index(name) for name in layout.behaviour_names]
+        hist_ids_HA = self.hist_ids_HA if len(parts) == self.hist_ids_HA.shape[1] else self.hist_ids_HA[:, parts]
+        return replace(
+            self,
+            layout=layout,
+            slot_ids_NS=self.slot_ids_NS[:, slots].contiguous(),
+            hist_ids_HA=hist_ids_HA.contiguous(),
+        )
 
     def with_ratio(self, ratio: float) -> Window:
         """The rows shared at this ratio (eq. 16), see `at_ratio`."""
@@ -149,7 +162,7 @@ def load_window(
     reader = WindowReader(
         dataset,
         days,
-        lambda size: np.empty(size, dtype=np.int32),
+        lambda _, shape, dtype: np.empty(shape, dtype=dtype),
         shared_set_id=shared_set_id,
         mask_days=mask_days,
         rank_scope=rank_scope,
@@ -174,7 +187,8 @@ def load_window(
         scenario_N=torch.from_numpy(columns.scenario_N),
         label_N=torch.from_numpy(columns.label_N),
         slot_ids_NS=torch.from_numpy(columns.slot_ids_NS),
-        hist_items=torch.from_numpy(reader.histories.items),
+        hist_ids_HA=torch.from_numpy(reader.histories.ids_HA),
+        hist_scenario_H=torch.from_numpy(reader.histories.scenario_H),
         hist_start_N=torch.from_numpy(columns.hist_start_N),
         hist_end_N=torch.from_numpy(columns.hist_end_N),
         rank_N=no_rank if columns.rank_N is None else torch.from_numpy(columns.rank_N),

@@ -20,7 +20,6 @@ from msr_models.models.base import MultiScenarioModel
 from msr_models.models.registry import build_model
 from msr_models.training.state import Resume
 from msr_models.training.trainer import TrainResult, predict, train, validate
-from msr_models.training.validation import Validated
 from schemas.errors import TrainingError
 from schemas.pipeline_spec import TrainerConfig
 
@@ -103,12 +102,7 @@ def _fit_scenarios(split: Split, task: Task, resume_of: ResumeOf, device: str) -
             model.load_state_dict({n: torch.as_tensor(v) for n, v in task.start.items()})
             before = validate(model, validation, all_rows(validation).rows, task.trainer.calibration)
         result, passed = _train(model, train_window, validation, task.trainer, resume_of(name))
-        after = Validated(
-            auc=result.validation_auc,
-            logloss=result.validation_logloss,
-            calibrated_logloss=result.validation_calibrated_logloss,
-        )
-        criterion = task.trainer.select_on
+        after, criterion = result.validation, task.trainer.select_on
         if before is not None and task.start is not None and before.score(criterion) >= after.score(criterion):
             # Fine-tuning did not improve it: the weights that it started from count as epoch 0
             model.load_state_dict({n: torch.as_tensor(v) for n, v in task.start.items()})
@@ -145,7 +139,8 @@ def _build(split: Split, task: Task, num_scenarios: int) -> MultiScenarioModel:
 
 
 def _own_rows(window: Window, scenario: int, name: str) -> Window:
-    return one_scenario(select_rows(window, (window.scenario_N == scenario).nonzero().squeeze(1)), name)
+    rows = (window.scenario_N == scenario).nonzero().squeeze(1)
+    return one_scenario(select_rows(window, rows), scenario, name)
 
 
 def _size(model: MultiScenarioModel) -> int:

@@ -139,7 +139,8 @@ def _window(ratings: _Ratings, scenario_N: Array, names: tuple[str, ...], train_
     encoded = [_encode(ratings.codes[name], train_rows) for name in FIELDS]
     slot_ids_NS = np.stack([ids_N for ids_N, _ in encoded], axis=1).astype(np.int32)
     user_N = ratings.codes["user"]
-    items, start_N, end_N = _behaviours(user_N, slot_ids_NS[:, FIELDS.index("item")], ratings, history)
+    place_H, start_N, end_N = _behaviours(user_N, ratings, history)
+    behaviours = _with_padding(slot_ids_NS[:, FIELDS.index("item")], place_H, 0), _with_padding(scenario_N, place_H, -1)
     day_N = ratings.second_N // 86_400
     days, day_index_N = np.unique(day_N, return_inverse=True)
     return Window(
@@ -161,7 +162,8 @@ def _window(ratings: _Ratings, scenario_N: Array, names: tuple[str, ...], train_
         scenario_N=torch.from_numpy(scenario_N.astype(np.int32)),
         label_N=torch.from_numpy(ratings.positive_N.astype(np.float32)),
         slot_ids_NS=torch.from_numpy(slot_ids_NS),
-        hist_items=torch.from_numpy(items),
+        hist_ids_HA=torch.from_numpy(behaviours[0].astype(np.int32)[:, None]),
+        hist_scenario_H=torch.from_numpy(behaviours[1].astype(np.int16)),
         hist_start_N=torch.from_numpy(start_N),
         hist_end_N=torch.from_numpy(end_N),
         rank_N=torch.full((len(scenario_N),), torch.nan, dtype=torch.float64),
@@ -177,16 +179,17 @@ def _encode(value_N: Array, train_rows: int) -> tuple[Array, int]:
     return np.where(known[place_N] == value_N, place_N + 1, 0), len(known) + 1
 
 
-def _behaviours(user_N: Array, item_N: Array, ratings: _Ratings, history: int) -> tuple[Array, Array, Array]:
-    """(items, start, end): rows are in time order; a row sees its user's last positives of earlier seconds."""
+def _behaviours(user_N: Array, ratings: _Ratings, history: int) -> tuple[Array, Array, Array]:
+    """(rows that are behaviours, start and end of what each row sees behind a place of padding).
+
+    Rows are in time order; a row sees its user's last positives of earlier seconds.
+    """
     rows = len(user_N)
     if history == 0:
         nothing = np.zeros(rows, dtype=np.int32)
-        return np.zeros(1, dtype=np.int32), nothing, nothing
+        return np.zeros(0, dtype=np.int64), nothing, nothing
     order_N = np.argsort(user_N, kind="stable")
     user_S, second_S, positive_S = user_N[order_N], ratings.second_N[order_N], ratings.positive_N[order_N]
-    # The positives of one user after the other, after a leading 0 of no user
-    items = np.concatenate([[0], item_N[order_N][positive_S]]).astype(np.int32)
     before_S = 1 + np.cumsum(positive_S) - positive_S
     new_user_S = np.concatenate([[True], user_S[1:] != user_S[:-1]])
     new_second_S = new_user_S | np.concatenate([[True], second_S[1:] != second_S[:-1]])
@@ -194,4 +197,10 @@ def _behaviours(user_N: Array, item_N: Array, ratings: _Ratings, history: int) -
     end_S = before_S[new_second_S][np.cumsum(new_second_S) - 1]
     start_S = before_S[new_user_S][np.cumsum(new_user_S) - 1]
     start_N[order_N], end_N[order_N] = np.maximum(start_S, end_S - history), end_S
-    return items, start_N, end_N
+    # The positives of one user after the other
+    return order_N[positive_S], start_N, end_N
+
+
+def _with_padding(value_N: Array, place_H: Array, padding: int) -> Array:
+    """The values of behaviours, the place of padding first."""
+    return np.concatenate([[padding], value_N[place_H]])

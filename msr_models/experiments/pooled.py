@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -46,7 +45,7 @@ class Pooled(MultiScenarioModel):
 
 
 def _of_one_scenario(batch: Batch) -> Batch:
-    return replace(batch, scenario_B=torch.zeros_like(batch.scenario_B))
+    return batch.in_one_scenario()
 
 
 def _to_one_scenario(routing: Routing) -> Routing:

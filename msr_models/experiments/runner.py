@@ -46,7 +46,8 @@ class ExperimentRunner:
     """Trains and searches on one split.
 
     options: model options by name; wherever this class takes a model's name, it may be a variant (MODEL/VARIANT, see
-    variants.py). trainer, search: settings of every trial except its seed and backbone.
+    variants.py). trainer, search: settings of every trial except its seed and backbone. trainers: trainer settings by
+    name that replace `trainer`'s.
     """
 
     split: Split
@@ -54,6 +55,7 @@ class ExperimentRunner:
     trainer: TrainerConfig
     search: SearchSpec
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    trainers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     device: str = "cpu"
     expected: int = 0
     """Number of trials announced so far, for the log only."""
@@ -66,12 +68,12 @@ class ExperimentRunner:
         Its record has the test metrics (see `measure`), its arrays are `test_probs` and, of mode `pooled`, the weights.
         Raises TrainingError.
         """
-        trainer = self.trainer.model_copy(update={"seed": seed})
+        trainer = self.trainer_of(model).model_copy(update={"seed": seed})
         options, registered = options_of(self.options, model), registered_name(model)
         parse_options(registered, options)
         shared_N = np.zeros(len(self.split.train), dtype=np.bool_) if shared_N is None else shared_N
         settings = {
-            **self._settings("train"),
+            **self.conditions("train"),
             "model": registered,
             "options": dict(options),
             "mode": mode,
@@ -95,10 +97,18 @@ class ExperimentRunner:
         )
         return self._get(key, lambda: self._fit(model, task, key, base))
 
+    def trainer_of(self, model: str) -> TrainerConfig:
+        """The model's trainer settings: this runner's, where its own replace none."""
+        return self.trainer.model_copy(update=dict(self.trainers.get(model, {})))
+
     def check(self, model: str) -> None:
         """Raises TrainingError if the model cannot be built on these rows, for example because it needs behaviours."""
         layout, scenarios = self.split.train.layout, self.split.num_scenarios
         build_model(registered_name(model), options_of(self.options, model), layout, scenarios, self.trainer.seed)
+
+    def can_share(self, model: str) -> bool:
+        """Whether rows can be shared across the model's scenarios."""
+        return model_class(registered_name(model)).has_towers
 
     def find_shared(self, backbone: str, seed: int, **changes: Any) -> Trial:
         """The trial of one search on the training rows, rejected or accepted (see its record).
@@ -106,13 +116,13 @@ class ExperimentRunner:
         Its arrays: `probs` [N], the share probability of every row, and `embedding` [R, D], the table that the selector
         reads. changes: search settings that replace this runner's.
         """
-        spec = self._search_spec(backbone, seed, changes)
-        settings = {**self._settings("search"), "spec": spec.model_dump(mode="json", exclude=_NOT_SEARCHED)}
+        spec = self.search_spec(backbone, seed, changes)
+        settings = {**self.conditions("search"), "spec": spec.model_dump(mode="json", exclude=_NOT_SEARCHED)}
         code = code_digest([model_class(spec.backbone).__module__, _SEARCHES])
         key = TrialKey(label=f"search-{file_name(backbone)}-s{seed}", settings=settings, code=code)
         return self._get(key, lambda: self._search(backbone, spec))
 
-    def _search_spec(self, backbone: str, seed: int, changes: Mapping[str, Any]) -> SearchSpec:
+    def search_spec(self, backbone: str, seed: int, changes: Mapping[str, Any]) -> SearchSpec:
         """This runner's search settings with the changes and the backbone's options."""
         own = {k: v for k, v in options_of(self.options, backbone).items() if k not in _SET_BY_SEARCH}
         options = {**own, **self.search.backbone_options}
@@ -133,7 +143,8 @@ class ExperimentRunner:
         """Announce trials, for the log."""
         self.expected += trials
 
-    def _settings(self, kind: str) -> dict[str, Any]:
+    def conditions(self, kind: str) -> dict[str, Any]:
+        """What every result of this runner depends on besides its own settings and code."""
         made_by = {"threads": torch.get_num_threads(), "device": self.device, "versions": package_versions()}
         return {"kind": kind, "data": self.split.fingerprint, **made_by}
 

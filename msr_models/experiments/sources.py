@@ -14,6 +14,7 @@ from msr_models.experiments.movielens import ScenarioKind, movielens_split
 from msr_models.experiments.planted_log import planted_split
 from msr_models.experiments.settings import read_settings
 from msr_models.experiments.split import Split
+from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
 from schemas.load_dataset import load_dataset
 from schemas.pipeline_spec import SearchSpec, TrainerConfig
@@ -87,6 +88,12 @@ def open_split(text: str) -> Split:
     kept = ",".join(part for part in settings.split(",") if not part.startswith("path="))
     name = f"{kind}:{kept}" if kept else kind
     return movielens_split(folder, scenario=source.scenario, history=source.history, rows=source.rows, name=name)
+
+
+def data_set_of(text: str) -> DatasetSpec | None:
+    """The lake's data set; None for other sources."""
+    source = parse_source(text)
+    return load_dataset(source.dataset) if isinstance(source, Lake) else None
 
 
 def search_defaults(text: str) -> SearchSpec:

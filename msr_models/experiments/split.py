@@ -16,7 +16,10 @@ from msr_models.data.window import Window
 from schemas.errors import TrainingError
 
 # The parts of a window that influence training and metrics
-_CONTENT = ("day_N", "user_key_N", "scenario_N", "label_N", "slot_ids_NS", "hist_start_N", "hist_end_N", "hist_items")
+_CONTENT = (
+    "day_N", "user_key_N", "scenario_N", "label_N", "slot_ids_NS",
+    "hist_start_N", "hist_end_N", "hist_ids_HA", "hist_scenario_H",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,9 +73,20 @@ def select_rows(window: Window, rows: Tensor) -> Window:
     return replace(window, **chosen)
 
 
-def one_scenario(window: Window, name: str = "all") -> Window:
-    """The same rows, all in one scenario."""
-    return replace(window, scenario_names=(name,), scenario_N=torch.zeros_like(window.scenario_N))
+def one_scenario(window: Window, scenario: int | None = None, name: str = "all") -> Window:
+    """The same rows, all in one scenario: `scenario` under the name `name`, or (None) all scenarios together.
+
+    So are behaviours; those of other scenarios than `scenario` are of none.
+    """
+    happened_H = window.hist_scenario_H.clamp(max=0)
+    if scenario is not None:
+        happened_H = torch.where(window.hist_scenario_H == scenario, 0, -1).to(happened_H.dtype)
+    return replace(
+        window,
+        scenario_names=(name,),
+        scenario_N=torch.zeros_like(window.scenario_N),
+        hist_scenario_H=happened_H,
+    )
 
 
 def all_rows(window: Window) -> ResidentRows:

@@ -28,8 +28,8 @@ class DeepFM(EmbeddingModel[DeepFMConfig]):
     """logit_k = Σ_f w_k[id_f] + Σ_{i<j} <v_i, v_j> + MLP_k([v_1 ... v_F]) (Guo et al. 2017, eq. 1-4).
 
     v_f: vectors [B, F, D] of one shared embedding. The behaviours are one more field of all three parts: pairs and MLP
-    read their pooled vector (sequence_pooling), the linear part the mean of their items' weights, under `din` too,
-    because attention needs vectors; with `none` no part reads them.
+    read their pooled vector (sequence_pooling), the linear part the mean of their weights, each the sum over item and
+    attributes, under `din` too, because attention needs vectors; with `none` no part reads them.
     w_k: linear weights of scenario k, a second table [rows, K] that starts at zero, so that an id never seen in k adds
     nothing there, and an update leaves those of other scenarios alone. The MLP's bias serves as theirs. The pairwise
     part has no parameters of its own and is computed once per row.

@@ -42,9 +42,9 @@ class DFFM(MultiScenarioModel):
 
     e: the fields' vectors [B, F, D] side by side. interactions_k: <D_k(e_i), D_k(e_j)> of all pairs i < j, D_k an MLP
     whose weights and biases are reshaped slices of scenario k's embedding (see `MicroMlp`). u_k: attention to the
-    behaviours h_l with q, the vector of the row's item: Σ_l softmax_l(<Q_k(q), A_k(h_l)> / √width) V_k(h_l) over the
-    real behaviours, 0 without any; Q_k, A_k and V_k are further MLPs of this kind (A_k and V_k the halves of one).
-    The item as the query and a single head are this code's choices.
+    behaviours h_l with q, the row's item: Σ_l softmax_l(<Q_k(q), A_k(h_l)> / √width) V_k(h_l) over the real behaviours,
+    0 without any; h_l and q are sums of the vectors of item and attributes; Q_k, A_k and V_k are further MLPs of this
+    kind (A_k and V_k the halves of one). The item as the query and a single head are this code's choices.
     Raises TrainingError on a data set without behaviours, unless sequence_pooling is `none`.
 
     Cost: the MLP's product with e runs once per row; interactions and attention, with a scenario's weights, once per
@@ -87,7 +87,8 @@ class DFFM(MultiScenarioModel):
         if self.attention is not None:
             mask_VL = self.embedding.history_mask(batch).index_select(0, row_V)
             history_VLD = e_BE[:, self.embedded_width :].index_select(0, row_V).view(*mask_VL.shape, width)
-            item_VD = fields_VFD[:, self.embedding.layout.item_field]
+            parts_VA = self.embedding.target_parts(batch).index_select(0, row_V)
+            item_VD = self.embedding.target(fields_VFD, parts_VA)
             read.append(self.attention(item_VD, history_VLD, mask_VL, routing))
         rows_BH = self.first.first(fields_BE)
         h_VH = F.relu(rows_BH.index_select(0, row_V) + self.first.second(torch.cat(read, dim=1)))

@@ -59,5 +59,5 @@ class Finetune(ScenarioCopies):
         if self.is_pretrained:
             return super().penalised_network_logits(e_BE, batch, routing)
         rows = Routing.everywhere(len(batch), 1, routing.row_index_V.device)
-        logits_B, penalty = score_with(self.copies[0], batch, rows, 0, len(batch))
+        logits_B, penalty = score_with(self.copies[0], batch.in_one_scenario(), rows, 0, len(batch))
         return logits_B.index_select(0, routing.row_index_V), penalty

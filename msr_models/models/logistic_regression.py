@@ -19,8 +19,8 @@ from msr_models.modules.routing import Routing
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LogisticRegressionConfig(ModelConfig):
-    """sequence_pooling: whether the mean weight of the behaviours' items is one more term. There is no `din`: target
-    attention compares vectors, and an item has a single weight here.
+    """sequence_pooling: whether the mean of the behaviours' weights (item and attributes) is one more term. There is no
+    `din`: target attention compares vectors, and an item has a single weight here.
     learning_rate_scale: of steps over streamed rows: a weight has to reach its id's log odds by itself; with 1 training
     would end before it does.
     """

@@ -27,8 +27,9 @@ from msr_models.modules.transfer import StarTransfer, Transfer
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OptMSMConfig(TowerConfig):
     """priors, constraint, hypernetwork: False removes that part (the paper's ablations). specific_fields: the priors
-    beside the scenario's id; None: the statistics per scenario (names with `_scenario_`). transfer_hidden: widths of
-    the transfer, the paper's. The paper gives neither λ (constraint_weight) nor the widths of predictor (hidden) and
+    beside the scenario's id; None: the statistics per scenario (names with `_scenario_`). specific_behaviours: the
+    user's behaviours in the visited scenario are a prior too, where behaviours are read. transfer_hidden: widths of the
+    transfer, the paper's. The paper gives neither λ (constraint_weight) nor the widths of predictor (hidden) and
     hypernetwork (hyper_hidden).
     contrasts_per_row: representations per row of the batch, on average, for eq. 9; K or more: eq. 9 on all rows.
     """
@@ -40,6 +41,7 @@ class OptMSMConfig(TowerConfig):
     constraint: Flag = True
     hypernetwork: Flag = True
     specific_fields: tuple[str, ...] | None = None
+    specific_behaviours: Flag = True
     constraint_weight: Positive = 0.003
     contrasts_per_row: Positive = 0.05
 
@@ -50,8 +52,9 @@ ConfigT = TypeVar("ConfigT", bound=OptMSMConfig)
 class OptMSM(EmbeddingModel[ConfigT]):
     """OptMSM (Tang et al. 2023) without its transfer, which a subclass adds.
 
-    The features are split into common ones e_c [B, C, D] and priors e^m [B, P * D]: the row's specific fields and a
-    vector of the visited scenario (eq. 4). For a visit (row, m):
+    The features are split into common ones e_c [B, C, D] and priors e^m (eq. 4 and table 1): a vector of the visited
+    scenario m, the row's specific fields [B, P * D], and the mean of the user's behaviours that happened in m. All
+    behaviours together are a common feature. For a visit (row, m):
     e_c^m = z^m ⊗ e_c, z^m from scenario m's squeeze-and-excitation (eq. 5);
     r^m = transfer(e_c^m) [H], not negative (eq. 6-8);
     R_0 = [r^m ; e^m], R_l ← R_l ⊗ 2σ(hypernetwork_l(R_0)), logit = W R_(L-1) + b: scenario m's predictor (eq. 10-13).
@@ -78,6 +81,10 @@ class OptMSM(EmbeddingModel[ConfigT]):
         if config.priors:
             self.scenario_KD = scenario_vectors(num_scenarios, width, generator)
             predictor_width += (self.partition.num_specific + 1) * width
+        reads_behaviours = config.sequence_pooling != "none" and layout.hist_length > 0
+        self.has_specific_behaviours = config.priors and config.specific_behaviours and reads_behaviours
+        if self.has_specific_behaviours:
+            predictor_width += width
         hyper_hidden = config.hyper_hidden if config.hypernetwork else None
         self.predictor = HyperTowers(
             num_scenarios, predictor_width, config.hidden, hyper_hidden, config.dropout, generator
@@ -93,7 +100,7 @@ class OptMSM(EmbeddingModel[ConfigT]):
         return e_BE
 
     def network_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
-        return self._predicted(self.representations(e_BE, routing), e_BE, routing)
+        return self._predicted(self.representations(e_BE, routing), e_BE, batch, routing)
 
     def penalised_network_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> tuple[Tensor, Tensor | None]:
         """logits_V and, in training, the penalty, in which every row counts once."""
@@ -106,7 +113,7 @@ class OptMSM(EmbeddingModel[ConfigT]):
         # A scenario without rows in the batch stays as it is: only the constraint would move it, away from the others
         r_KRH = torch.where(routing.present_K()[:, None, None], r_KRH, r_KRH.detach())
         cosine = pairwise_cosines(r_KRH).sum() / max(1, r_KRH.shape[1])
-        return self._predicted(r_VH, e_BE, routing), config.constraint_weight * cosine
+        return self._predicted(r_VH, e_BE, batch, routing), config.constraint_weight * cosine
 
     def representations(self, e_BE: Tensor, routing: Routing) -> Tensor:
         """r_VH of the visits, from the common features alone (eq. 5-8)."""
@@ -115,7 +122,7 @@ class OptMSM(EmbeddingModel[ConfigT]):
         r_VH: Tensor = self.transfer(self.gate(common_BCD, routing), routing)
         return r_VH
 
-    def _predicted(self, r_VH: Tensor, e_BE: Tensor, routing: Routing) -> Tensor:
+    def _predicted(self, r_VH: Tensor, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
         """logits_V from the representations and the priors (eq. 10-13)."""
         parts = [r_VH]
         if self.scenario_KD is not None:
@@ -123,6 +130,9 @@ class OptMSM(EmbeddingModel[ConfigT]):
             if self.partition.num_specific:
                 specific_BP = e_BE[:, self.partition.num_common * self.config.embedding_dim :]
                 parts.append(specific_BP.index_select(0, routing.row_index_V))
+        if self.has_specific_behaviours:
+            row_V, scenario_V = routing.row_index_V, routing.scenario_V
+            parts.append(self.embedding.history_in_scenario(batch, row_V, scenario_V, self.num_scenarios))
         logits_V: Tensor = self.predictor(torch.cat(parts, dim=1), routing)
         return logits_V.float()
 

@@ -45,6 +45,11 @@ def model_class(name: str) -> type[MultiScenarioModel]:
     return _find(name)[0]
 
 
+def config_class(name: str) -> type[ModelConfig]:
+    """The class of the model's options. Raises TrainingError that lists the known names."""
+    return _find(name)[1]
+
+
 def parse_options(name: str, options: Mapping[str, Any]) -> Any:
     """The model's config with these options.
 

@@ -42,9 +42,9 @@ class SFPNetConfig(ModelConfig):
 class SFPNet(MultiScenarioModel):
     """x^l, v^l = block_l(x^{l-1}, v^{l-1}, s); logit = S-DNN([x^L ; DIN(v^L)], s) (Zhang et al. 2024, eq. 2-11).
 
-    x^0 [F, D]: the fields' vectors; v^0 [L, D]: those of the behaviours' items; s [D]: embedding of the scenario. The
-    target of DIN is the row's item after the last block. Departure from the paper: a behaviour is the item's vector
-    alone, not pooled with its attributes (category, brand), because a batch carries only the items of behaviours.
+    x^0 [F, D]: the fields' vectors; v^0 [L, D]: those of the behaviours, each the sum of its item's and its attributes'
+    (the paper pools them without saying how); s [D]: embedding of the scenario. The target of DIN is the sum of the
+    row's own item and attributes after the last block.
 
     Cost: the first block already reads the scenario, so that later blocks and the attention run once per visit (what
     does not depend on it, and everything with `without` sam or stb, once per row). With the default sizes, 18 fields
@@ -91,13 +91,14 @@ class SFPNet(MultiScenarioModel):
         layout = self.embedding.layout
         vectors_BID = e_BE.view(-1, layout.num_fields + layout.hist_length, self.config.embedding_dim)
         x, v = torch.split(vectors_BID, [layout.num_fields, layout.hist_length], dim=1)
-        real, visits = self.embedding.history_mask(batch), Visits(routing.scenario_V, routing.row_index_V)
+        real, parts = self.embedding.history_mask(batch), self.embedding.target_parts(batch)
+        visits = Visits(routing.scenario_V, routing.row_index_V)
         for block in self.blocks:
             if self.config.without == "sam":  # independent of the scenario: once per row
                 x, v = block(x, v, real, self.scenario_KS, visits.reached())
             else:
                 x, v = block(x, v, real, self.scenario_KS, visits)
-                real, visits = visits.of(real), visits.reached()
-        pooled = self.attention(x[:, layout.item_field], v, real)
+                real, parts, visits = visits.of(real), visits.of(parts), visits.reached()
+        pooled = self.attention(self.embedding.target(x, parts), v, real)
         logits_V: Tensor = self.head(torch.cat([x.flatten(1), pooled], dim=1), self.scenario_KS, visits)
         return logits_V

@@ -102,9 +102,11 @@ def score_with(
 ) -> tuple[Tensor, Tensor | None]:
     """Logits [end - start] of visits start .. end - 1 in a model of one scenario, and its penalty."""
     row_V = routing.row_index_V[start:end]
+    happened_VL = batch.hist_scenario_BL.index_select(0, row_V)  # the copy knows its own scenario alone, as 0
     part = Batch(
         slot_ids_BS=batch.slot_ids_BS.index_select(0, row_V),
-        hist_item_ids_BL=batch.hist_item_ids_BL.index_select(0, row_V),
+        hist_ids_BLA=batch.hist_ids_BLA.index_select(0, row_V),
+        hist_scenario_BL=torch.where(happened_VL == routing.scenario_V[start:end, None], 0, -1).to(happened_VL.dtype),
         scenario_B=torch.zeros_like(row_V),
         label_B=batch.label_B.index_select(0, row_V),
         shared_B=torch.zeros_like(row_V, dtype=torch.bool),

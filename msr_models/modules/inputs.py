@@ -13,23 +13,25 @@ from msr_models.modules.embedding import FieldEmbedding
 from msr_models.modules.target_attention import TargetAttention
 from schemas.errors import TrainingError
 
-SequencePooling = Literal["mean", "din", "none"]
+SequencePooling = Literal["mean", "din", "din_mean", "none"]
 
 
 class InputLayer(nn.Module):
-    """[B, inputs, D]: the vectors of the fields in order, then one vector of the behaviours' items.
+    """[B, inputs, D]: the vectors of the fields in order, then one vector of the behaviours.
 
-    pooling: `mean` of the items' vectors; `din`, their sum weighted by target attention with the row's item as query;
-    `none`, fields only. Raises TrainingError for `din` on a data set without behaviours.
+    pooling: `mean` of the behaviours' vectors; `din`, their sum weighted by target attention with the row's item as
+    query, composed of item and attributes as a behaviour is; `din_mean`, that sum over the number of behaviours;
+    `none`, fields only. Raises TrainingError for target attention on a data set without behaviours.
     """
 
     def __init__(self, layout: FieldLayout, width: int, pooling: SequencePooling, generator: torch.Generator) -> None:
         super().__init__()
-        if pooling == "din":
-            require_behaviours(layout, "sequence_pooling 'din'")
+        attends = pooling in ("din", "din_mean")
+        if attends:
+            require_behaviours(layout, f"sequence_pooling {pooling!r}")
         self.pooling = pooling
         self.embedding = FieldEmbedding(layout, width, generator)
-        self.attention = TargetAttention(width, generator) if pooling == "din" else None
+        self.attention = TargetAttention(width, generator, is_mean=pooling == "din_mean") if attends else None
         self.num_vectors = layout.num_fields + (pooling != "none")
         self.width = width
 
@@ -61,8 +63,9 @@ class InputLayer(nn.Module):
     def _behaviours(self, batch: Batch, fields_BFD: Tensor) -> Tensor:
         if self.attention is None:
             return self.embedding.pooled_history(batch)
-        item_BD = fields_BFD[:, self.embedding.layout.item_field]
-        pooled_BD: Tensor = self.attention(item_BD, self.embedding.history(batch), self.embedding.history_mask(batch))
+        table = self.embedding
+        item_BD = table.target(fields_BFD, table.target_parts(batch))
+        pooled_BD: Tensor = self.attention(item_BD, table.history(batch), table.history_mask(batch))
         return pooled_BD
 
 

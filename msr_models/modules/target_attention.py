@@ -13,7 +13,8 @@ class TargetAttention(nn.Module):
 
     a: the paper's local activation unit, one hidden layer of 36 with PReLU on [e_l, q, e_l - q, e_l ⊙ q], the input of
     the authors' code. As in the paper (not in that code) weights are not normalised: their size is the strength of the
-    interest. Initial weights: Xavier-uniform, biases zero.
+    interest. The sum grows with the number of behaviours; is_mean divides it by that number, so that long histories
+    reach a network in the size of short ones. Initial weights: Xavier-uniform, biases zero.
 
     The input of width 4D is not materialised: h_l = e_l (W_e + W_d + diag(q) W_p) + q (W_q - W_d) + b, one small
     product per row; PReLU is s h + (1 - s) ReLU(h), with s multiplied into the head.
@@ -22,8 +23,9 @@ class TargetAttention(nn.Module):
     >>> pooled_BD = attention(item_BD, history_BLD, is_real_BL)
     """
 
-    def __init__(self, width: int, generator: torch.Generator, hidden: int = 36) -> None:
+    def __init__(self, width: int, generator: torch.Generator, hidden: int = 36, *, is_mean: bool = False) -> None:
         super().__init__()
+        self.is_mean = is_mean
         self.weight_IH = nn.Parameter(torch.empty(4 * width, hidden))
         self.bias_H = nn.Parameter(torch.zeros(hidden))
         self.slope_H = nn.Parameter(torch.full((hidden,), 0.25))
@@ -35,6 +37,8 @@ class TargetAttention(nn.Module):
     def forward(self, query_BD: Tensor, keys_BLD: Tensor, mask_BL: Tensor) -> Tensor:
         """[B, D]; zeros for a row without behaviours."""
         weight_BL = torch.where(mask_BL, self.weights(query_BD, keys_BLD), 0.0)
+        if self.is_mean:
+            weight_BL = weight_BL / mask_BL.sum(1, keepdim=True).clamp(min=1)
         return torch.bmm(weight_BL[:, None], keys_BLD.to(weight_BL.dtype)).squeeze(1)
 
     def weights(self, query_BD: Tensor, keys_BLD: Tensor) -> Tensor:

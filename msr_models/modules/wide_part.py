@@ -11,7 +11,8 @@ from msr_models.modules.inputs import InputLayer
 
 
 class WidePart(nn.Module):
-    """Σ_f w[id_f] (+ mean over behaviours of w[item]) [B] fp32: the wide part of Cheng et al. 2016 without crosses.
+    """Σ_f w[id_f] (+ mean over behaviours of w[item] and its attributes') [B] fp32: the wide part of Cheng et al. 2016
+    without crosses.
 
     w: one weight per id of every field, common to all scenarios, zero at first; a multi-valued field counts with the
     mean of its ids. The trainer fits it before the network's first step (training/regression.py), so that the network

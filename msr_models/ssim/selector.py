@@ -21,7 +21,7 @@ TrunkKind = Literal["dense", "field_wise"]
 
 
 def field_vectors(embedding: FieldEmbedding, batch: Batch) -> Tensor:
-    """e of eq. 7 before concatenation: vectors of all fields and the mean of the behaviours' items, [B, F + 1, D]."""
+    """e of eq. 7 before concatenation: vectors of all fields and the mean of the behaviours, [B, F + 1, D]."""
     return torch.cat([embedding.fields(batch), embedding.pooled_history(batch)[:, None]], dim=1)
 
 
@@ -83,8 +83,9 @@ class Selector(nn.Module):
             float(trained.weight[start : start + rows].std(correction=0))
             for start, rows in zip(layout.row_starts, layout.num_rows, strict=True)
         ]
-        # The last input, the behaviours' mean, is made of the item field's vectors.
-        self.input_scale_F.copy_(1.0 / torch.tensor([*spread, spread[layout.item_field]]).clamp(min=1e-6))
+        # The last input is made of behaviours, each the sum of a vector per part
+        of_behaviours = math.hypot(*(spread[f] for f in layout.behaviour_fields))
+        self.input_scale_F.copy_(1.0 / torch.tensor([*spread, of_behaviours]).clamp(min=1e-6))
 
     def forward(self, vectors_BFD: Tensor, scenario_B: Tensor) -> Tensor:
         """Share logits [B] of each row's own head, from `field_vectors`."""

@@ -27,7 +27,7 @@ from schemas.errors import SharedSetError
 from schemas.pipeline_spec import SearchSpec
 from schemas.provenance import appends
 
-FORMAT = 3
+FORMAT = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,21 +61,25 @@ class Scorer:
 
         A scenario that was appended since the search gets the mean of the heads, and its rows rank among all rows of
         the set's window. Raises SharedSetError that names both sides where the window is of another data set or
-        lineage, or where scenarios or fields did not only grow.
+        lineage, where scenarios or fields did not only grow, or where behaviours have other parts.
         """
         here = (window.dataset_name, window.vocabulary_version.rpartition("-")[2])
-        fields = self.selector.embedding.layout.names
+        layout = self.selector.embedding.layout
+        fields, behaviours = layout.names, layout.behaviour_names
         if (
             here != (self.dataset, self.lineage)
             or not appends(self.scenarios, window.scenario_names)
             or not set(fields) <= set(window.layout.names)
+            or behaviours != window.layout.behaviour_names
         ):
             search = command("search_shared_instances", here[0], "--ds DAY")
             raise SharedSetError(
                 f"shared set {self.shared_set_id} was searched in data set {self.dataset!r} (vocabulary lineage "
-                f"{self.lineage}, scenarios {', '.join(self.scenarios)}, fields {', '.join(fields)}) and cannot score "
+                f"{self.lineage}, scenarios {', '.join(self.scenarios)}, fields {', '.join(fields)}, behaviours of "
+                f"{', '.join(behaviours)}) and cannot score "
                 f"{here[0]!r} (lineage {here[1]}, scenarios {', '.join(window.scenario_names)}, fields "
-                f"{', '.join(window.layout.names)}); search a new set: {search}"
+                f"{', '.join(window.layout.names)}, behaviours of {', '.join(window.layout.behaviour_names)}); "
+                f"search a new set: {search}"
             )
         added = window.num_scenarios - self.num_scenarios
         if not added:

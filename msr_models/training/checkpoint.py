@@ -17,7 +17,7 @@ from msr_models.models.base import MultiScenarioModel
 from msr_models.models.registry import build_model
 from schemas.errors import TrainingError
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

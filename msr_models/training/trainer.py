@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -53,6 +53,15 @@ class TrainResult:
     train_seconds: float
     waiting_seconds: float = 0.0
 
+    @property
+    def validation(self) -> Validated:
+        """The kept epoch's validation."""
+        return Validated(
+            auc=self.validation_auc,
+            logloss=self.validation_logloss,
+            calibrated_logloss=self.validation_calibrated_logloss,
+        )
+
 
 def train(
     model: MultiScenarioModel,
@@ -63,13 +72,15 @@ def train(
     processes: Processes | None = None,
     resume: Resume | None = None,
     name: str = "",
+    on_epoch: Callable[[int, float], None] | None = None,
 ) -> TrainResult:
     """Train `model` in place; rows with shared_B visit all towers.
 
     A model's pretraining epochs (see MultiScenarioModel) count as epochs, but none of them is kept, and after them the
     optimiser starts anew. Deterministic on a CPU given the arguments and the number of threads, also when it was killed
-    and resumed. name: what log lines begin with. Raises TrainingError for labels of one class, for a loss that is not
-    finite (naming epoch and batch), and where all epochs would be pretraining.
+    and resumed. name: what log lines begin with. on_epoch: called after each epoch that may be kept (1-based) with its
+    validation score, before its state is saved; what it raises ends the training. Raises TrainingError for labels of
+    one class, for a loss that is not finite (naming epoch and batch), and where all epochs would be pretraining.
     """
     data.require_both_labels()
     if config.max_epochs <= model.pretraining_epochs:
@@ -92,6 +103,7 @@ def train(
             is_fitted = True
     with torch.random.fork_rng():
         run = _Training(model, data, validation, config, processes or Processes(), resume, name)
+        run.on_epoch = on_epoch
         return run.run(from_start=is_fitted)
 
 
@@ -121,6 +133,8 @@ def _tell_scenarios_without_rows(rows_K: Tensor, names: Sequence[str], name: str
 
 class _Training:
     """One run: the model, its optimiser and the training state."""
+
+    on_epoch: Callable[[int, float], None] | None = None
 
     def __init__(
         self,
@@ -261,6 +275,8 @@ class _Training:
         if state.best is None or score > state.best.score:
             weights = copy.deepcopy(self.model.state_dict())
             state.best = Best(score=score, epoch=epoch, weights=weights, **asdict(found))
+        if self.on_epoch is not None and epoch > 0:
+            self.on_epoch(epoch, score)
 
     def _save(self) -> None:
         if self.resume is None:

@@ -132,10 +132,10 @@ def require_same_model(card: ModelCard, before: ModelCard) -> None:
 
 
 def _fields(card: ModelCard) -> list[list[str | int]]:
-    """What a model's inputs mean: names and slots of the fields, and whose rows behaviours use."""
+    """What a model's inputs mean: names and slots of the fields, and the parts of a behaviour."""
     layout = card.layout
     named: list[list[str | int]] = [[n, s] for n, s in zip(layout.names, layout.num_slots, strict=True)]
-    return [*named, ["behaviours", layout.names[layout.item_field]]]
+    return [*named, ["behaviours", *layout.behaviour_names]]
 
 
 def _tables(model: MultiScenarioModel) -> dict[str, FieldEmbedding]:

@@ -47,10 +47,10 @@ def test_behaviours_are_for_those_that_cannot_be_without_and_then_for_their_base
 def test_every_row_has_all_its_behaviours_of_real_items() -> None:
     window = window_of(form_of("sfpnet"), 100_000, 3)
     batch = window.batch(torch.arange(len(window)))
-    assert batch.hist_item_ids_BL.shape == (len(window), BEHAVIOURS)
+    assert batch.hist_ids_BLA.shape == (len(window), BEHAVIOURS, 1)
     items = window.layout.num_rows[window.layout.item_field]
-    assert int(batch.hist_item_ids_BL.min()) > 0 and int(batch.hist_item_ids_BL.max()) < items
-    assert int(window_of(form_of("star"), 100_000, 3).batch(torch.arange(9)).hist_item_ids_BL.max()) == 0
+    assert int(batch.hist_ids_BLA.min()) > 0 and int(batch.hist_ids_BLA.max()) < items
+    assert int(window_of(form_of("star"), 100_000, 3).batch(torch.arange(9)).hist_ids_BLA.max()) == 0
 
 
 @pytest.mark.parametrize("name", ["finetune", "star"])

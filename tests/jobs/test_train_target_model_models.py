@@ -19,7 +19,7 @@ from tests.support.tiny_lake import tiny_dataset, write_tiny_lake
 
 DAYS = [date(2026, 1, d) for d in (2, 3, 4, 5)]
 TRAINING: dict[str, Any] = {"window_days": 3, "batch_size": 64, "max_epochs": 2, "ratios": [0.0]}
-NEED_BEHAVIOURS = {"dffm", "sfpnet"}
+NEED_BEHAVIOURS = {"dffm", "sar_net", "sfpnet"}
 
 
 def write_yaml(folder: Path, max_length: int = 5, **training: Any) -> Path:
@@ -56,7 +56,7 @@ def command(monkeypatch: pytest.MonkeyPatch, path: Path, *arguments: str) -> int
         (
             [{"name": "star", "options": {"sequence_pooling": "max"}}],
             ["--model", "all"],
-            ["tiny.yaml: ", "option sequence_pooling: 'max' is not allowed", "'mean', 'din' or 'none'"],
+            ["tiny.yaml: ", "option sequence_pooling: 'max' is not allowed", "'mean', 'din', 'din_mean' or 'none'"],
         ),
         ([{"name": "ppnet", "options": {"gate_fields": ["usr"]}}], [], ["usr", "user, item, tags, price"]),
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from msr_models.data.batch import Batch
@@ -12,25 +14,41 @@ LAYOUT = FieldLayout(
 )
 
 
+# The same, but a behaviour has a price beside its item
+WITH_ATTRIBUTE = replace(LAYOUT, attribute_fields=(3,))
+
+
 def random_batch(
-    rows: int, num_scenarios: int, *, seed: int = 0, scenarios: list[int] | None = None, share: float = 0.0
+    rows: int,
+    num_scenarios: int,
+    *,
+    seed: int = 0,
+    scenarios: list[int] | None = None,
+    share: float = 0.0,
+    layout: FieldLayout = LAYOUT,
 ) -> Batch:
     """`scenarios`: the ones that occur (default all, each at least once where rows suffice)."""
     generator = torch.Generator().manual_seed(seed)
     slots = [
         torch.randint(0, n, (rows, s), generator=generator)
-        for n, s in zip(LAYOUT.num_rows, LAYOUT.num_slots, strict=True)
+        for n, s in zip(layout.num_rows, layout.num_slots, strict=True)
     ]
     present = torch.tensor(scenarios if scenarios is not None else range(num_scenarios))
     order = torch.randperm(rows, generator=generator)
+    history = [torch.randint(0, layout.num_rows[layout.item_field], (rows, layout.hist_length), generator=generator)]
+    label_B = torch.randint(0, 2, (rows,), generator=generator).float()
+    shared_B = torch.rand(rows, generator=generator) < share
+    for f in layout.attribute_fields:
+        history.append(torch.randint(0, layout.num_rows[f], history[0].shape, generator=generator))
+    hist_ids_BLA = torch.stack(history, dim=2).to(torch.int32)
+    happened_BL = torch.randint(0, num_scenarios, history[0].shape, generator=generator)
     return Batch(
         slot_ids_BS=torch.cat(slots, dim=1).to(torch.int32),
-        hist_item_ids_BL=torch.randint(0, LAYOUT.num_rows[1], (rows, LAYOUT.hist_length), generator=generator).to(
-            torch.int32
-        ),
+        hist_ids_BLA=hist_ids_BLA,
+        hist_scenario_BL=happened_BL.where((hist_ids_BLA > 0).any(2), -1).to(torch.int16),
         scenario_B=present[order % len(present)],
-        label_B=torch.randint(0, 2, (rows,), generator=generator).float(),
-        shared_B=torch.rand(rows, generator=generator) < share,
+        label_B=label_B,
+        shared_B=shared_B,
     )
 
 
@@ -38,7 +56,8 @@ def take(batch: Batch, rows: torch.Tensor) -> Batch:
     """Some rows of a batch."""
     return Batch(
         slot_ids_BS=batch.slot_ids_BS[rows],
-        hist_item_ids_BL=batch.hist_item_ids_BL[rows],
+        hist_ids_BLA=batch.hist_ids_BLA[rows],
+        hist_scenario_BL=batch.hist_scenario_BL[rows],
         scenario_B=batch.scenario_B[rows],
         label_B=batch.label_B[rows],
         shared_B=batch.shared_B[rows],

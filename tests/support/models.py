@@ -21,6 +21,6 @@ def build(name: str, seed: int = 1, num_scenarios: int = SCENARIOS) -> MultiScen
     with torch.no_grad():  # away from zeros, so that no parameter hides behind a zero factor
         tables = {id(module.weight) for module in model.modules() if isinstance(module, FieldEmbedding)}
         for parameter in model.parameters():
-            scale = 0.5 if id(parameter) in tables else 0.1  # vectors start near 0
+            scale = 0.3 if id(parameter) in tables else 0.1  # vectors start near 0
             parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
     return model

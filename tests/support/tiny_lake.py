@@ -32,6 +32,8 @@ from schemas.table_spec import FINGERPRINT
 ENCODED_TABLES = ("vocabularies", "scenario_features", "behaviour_sequences", "provenance")
 NUM_USERS, NUM_ITEMS, NUM_TAGS, NUM_PRICES = 40, 24, 6, 4
 MAX_TAGS = 3
+# Behaviours with an attribute
+WITH_ATTRIBUTE: dict[str, Any] = {"item_field": "item", "attributes": ["user"], "max_length": 5, "lookback_days": 3}
 
 # Settings of a search that takes a second.
 SMALL_SEARCH: dict[str, Any] = {
@@ -170,7 +172,7 @@ def tiny_day(dataset: DatasetSpec, ds: date, rows: int, seed: int = 0) -> tuple[
         if field.is_statistic:
             columns[field.column] = rng.integers(0, 18, rows).astype(np.int32)
     lists = [rng.integers(1, NUM_ITEMS + 1, lengths[u]) for u in users]
-    sequences = {
+    sequences: dict[str, object] = {
         "ds": [str(ds)] * len(users),
         "user_key": users.astype(np.int64) * 7_919 - 100_000,
         "user_id": [f"u{u}" for u in users],
@@ -179,6 +181,9 @@ def tiny_day(dataset: DatasetSpec, ds: date, rows: int, seed: int = 0) -> tuple[
         "hist_event_ts": pa.array([np.arange(len(x)) for x in lists], pa.list_(pa.int64())),
         "vocabulary_version": [version] * len(users),
     }
+    for name in dataset.sequence.attributes:  # 0: unknown
+        ids = [rng.integers(0, NUM_USERS + 1, lengths[u]).astype(np.int32) for u in users]
+        sequences[f"hist_f_{name}"] = pa.array(ids, pa.list_(pa.int32()))
     return (
         with_fingerprint(pa.table(columns), dataset, "scenario_features", ds),
         with_fingerprint(pa.table(sequences), dataset, "behaviour_sequences", ds),

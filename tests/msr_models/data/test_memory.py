@@ -13,13 +13,13 @@ from msr_models.data import memory
 from msr_models.data.memory import FIXED_BYTES, GB, available_memory, choose_mode, require_streamable, window_bytes
 from msr_models.data.window import load_window
 from schemas.errors import TrainingError
-from tests.support.tiny_lake import tiny_dataset, write_tiny_lake
+from tests.support.tiny_lake import WITH_ATTRIBUTE, tiny_dataset, write_tiny_lake
 
 DAYS = [date(2026, 1, 2), date(2026, 1, 3)]
 
 
 def test_the_estimate_covers_the_tensors_closely(lake: Path) -> None:
-    spec = tiny_dataset()
+    spec = tiny_dataset(sequence=WITH_ATTRIBUTE)
     write_tiny_lake(spec, DAYS, rows_per_day=300)
     window = load_window(spec, DAYS)
     tensors = sum(v.nbytes for f in fields(window) if isinstance(v := getattr(window, f.name), torch.Tensor))

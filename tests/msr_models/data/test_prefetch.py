@@ -17,7 +17,8 @@ from msr_models.data.prefetch import AHEAD, Prefetch
 def make_batch(i: int, rows: int = 4) -> Batch:
     return Batch(
         slot_ids_BS=torch.full((rows, 3), i, dtype=torch.int32),
-        hist_item_ids_BL=torch.full((rows, 2), -i, dtype=torch.int32),
+        hist_ids_BLA=torch.full((rows, 2, 2), -i, dtype=torch.int32),
+        hist_scenario_BL=torch.full((rows, 2), i, dtype=torch.int16),
         scenario_B=torch.full((rows,), i),
         label_B=torch.full((rows,), float(i)),
         shared_B=torch.full((rows,), i % 2 == 0),

@@ -23,7 +23,7 @@ from msr_models.data.streamed import StreamedRows, open_streamed_rows
 from msr_models.data.window import Window, load_window
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError, TrainingError
-from tests.support.tiny_lake import tiny_dataset, tiny_day, write_masks, write_tiny_lake
+from tests.support.tiny_lake import WITH_ATTRIBUTE, tiny_dataset, tiny_day, write_masks, write_tiny_lake
 
 DAYS = [date(2026, 1, 2), date(2026, 1, 3)]
 ROWS = 150
@@ -34,7 +34,7 @@ Open = Callable[..., StreamedRows]
 
 @pytest.fixture(scope="module")
 def dataset(module_lake: Path) -> DatasetSpec:
-    spec = tiny_dataset()
+    spec = tiny_dataset(sequence=WITH_ATTRIBUTE)
     write_tiny_lake(spec, DAYS, rows_per_day=ROWS)
     write_masks(spec, "set", DAYS, rows_per_day=ROWS)
     return spec
@@ -65,7 +65,7 @@ def data(request: pytest.FixtureRequest, window: Window, streamed: Open) -> Trai
 def columns(batches: Sequence[Batch] | Iterator[Batch]) -> list[Tensor]:
     """Every column of all batches, one behind the other."""
     taken = list(batches)
-    names = ("slot_ids_BS", "hist_item_ids_BL", "scenario_B", "label_B", "shared_B")
+    names = ("slot_ids_BS", "hist_ids_BLA", "hist_scenario_BL", "scenario_B", "label_B", "shared_B")
     return [torch.cat([getattr(b, name) for b in taken]) for name in names]
 
 
@@ -175,7 +175,7 @@ def test_buckets_are_removed_at_the_end_and_after_an_error(streamed: Open, tmp_p
 
 
 def test_buckets_are_removed_where_reading_fails(streamed: Open, lake: Path, tmp_path: Path) -> None:
-    spec = tiny_dataset()
+    spec = tiny_dataset(sequence=WITH_ATTRIBUTE)
     write_tiny_lake(spec, DAYS, rows_per_day=ROWS)
     write_masks(spec, "set", DAYS[:1], rows_per_day=ROWS)
     with pytest.raises(SharedSetError, match=rf"2026-01-03: {ROWS} of {ROWS}"):
@@ -187,7 +187,7 @@ def test_buckets_are_removed_where_reading_fails(streamed: Open, lake: Path, tmp
 
 
 def test_an_instance_twice_in_a_day_is_an_error(streamed: Open, lake: Path) -> None:
-    spec = tiny_dataset()
+    spec = tiny_dataset(sequence=WITH_ATTRIBUTE)
     write_tiny_lake(spec, DAYS, rows_per_day=ROWS)
     features, _ = tiny_day(spec, DAYS[1], ROWS)
     overwrite_partition(
@@ -199,7 +199,7 @@ def test_an_instance_twice_in_a_day_is_an_error(streamed: Open, lake: Path) -> N
 
 
 def test_labels_of_one_class_are_an_error(streamed: Open, lake: Path) -> None:
-    spec = tiny_dataset()
+    spec = tiny_dataset(sequence=WITH_ATTRIBUTE)
     write_tiny_lake(spec, DAYS, rows_per_day=ROWS)
     streamed(shared_set_id=None).require_both_labels()
     for ds in DAYS:

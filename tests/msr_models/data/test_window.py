@@ -11,11 +11,21 @@ import torch
 
 from lake import reader as lake_reader
 from lake.arrow_writer import overwrite_partition
+from lake.provenance import made_of, record
 from msr_models.data.window import Window, load_window
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError, TableError, TrainingError
 from tests.support.empty_days import publish_empty
-from tests.support.tiny_lake import MAX_TAGS, NUM_ITEMS, NUM_USERS, tiny_dataset, tiny_day, write_masks, write_tiny_lake
+from tests.support.tiny_lake import (
+    MAX_TAGS,
+    NUM_ITEMS,
+    NUM_USERS,
+    WITH_ATTRIBUTE,
+    tiny_dataset,
+    tiny_day,
+    write_masks,
+    write_tiny_lake,
+)
 
 DAYS = [date(2026, 1, 2), date(2026, 1, 3), date(2026, 1, 4)]
 ROWS = 120
@@ -23,7 +33,7 @@ ROWS = 120
 
 @pytest.fixture(scope="module")
 def dataset(module_lake: Path) -> DatasetSpec:
-    spec = tiny_dataset()
+    spec = tiny_dataset(sequence=WITH_ATTRIBUTE)
     write_tiny_lake(spec, DAYS, rows_per_day=ROWS)
     write_masks(spec, "set", DAYS[:2], rows_per_day=ROWS)
     return spec
@@ -40,7 +50,8 @@ def content(window: Window) -> list[torch.Tensor]:
         window.instance_id_N,
         window.user_key_N,
         batch.slot_ids_BS,
-        batch.hist_item_ids_BL,
+        batch.hist_ids_BLA,
+        batch.hist_scenario_BL,
         batch.scenario_B,
         batch.label_B,
     ]
@@ -51,12 +62,15 @@ def test_rows_equal_a_plain_loop_over_the_tables(dataset: DatasetSpec, window: W
     at = 0
     for ds in DAYS:
         features, sequences = tiny_day(dataset, ds, ROWS)
-        behaviours = {r["user_key"]: r["hist_item_ids"] for r in sequences.to_pylist()}
+        lists = ("hist_item_ids", "hist_f_user", "hist_scenario_ids")
+        stored = {r["user_key"]: list(zip(*(r[name] for name in lists), strict=True)) for r in sequences.to_pylist()}
         for row in sorted(features.to_pylist(), key=lambda r: r["instance_id"]):
             assert int(window.instance_id_N[at]) == row["instance_id"] and window.days[int(window.day_N[at])] == ds
             assert int(batch.scenario_B[at]) == row["scenario_id"] and int(batch.label_B[at]) == row["label"]
-            seen = behaviours[row["user_key"]][: row["hist_end"]][-dataset.sequence.max_length :]
-            assert batch.hist_item_ids_BL[at].tolist() == [0] * (dataset.sequence.max_length - len(seen)) + seen
+            seen = stored[row["user_key"]][: row["hist_end"]][-dataset.sequence.max_length :]
+            want = [(0, 0, -1)] * (dataset.sequence.max_length - len(seen)) + seen
+            assert batch.hist_ids_BLA[at].tolist() == [[item, user] for item, user, _ in want]
+            assert batch.hist_scenario_BL[at].tolist() == [scenario for _, _, scenario in want]
             tags = list(row["f_tags"]) + [0] * (MAX_TAGS - len(row["f_tags"]))
             rest = [row[f.column] for f in dataset.encoded_fields if f.is_statistic]
             assert batch.slot_ids_BS[at].tolist() == [row["f_user"], row["f_item"], *tags, row["f_price"], *rest]
@@ -66,7 +80,9 @@ def test_rows_equal_a_plain_loop_over_the_tables(dataset: DatasetSpec, window: W
 
 def test_types_and_layout(dataset: DatasetSpec, window: Window) -> None:
     batch = window.batch(torch.tensor([5, 3, 5]))
-    assert batch.slot_ids_BS.dtype == batch.hist_item_ids_BL.dtype == torch.int32
+    assert batch.slot_ids_BS.dtype == batch.hist_ids_BLA.dtype == torch.int32
+    assert batch.hist_scenario_BL.dtype == torch.int16
+    assert window.layout.behaviour_names == ("item", "user")
     assert batch.scenario_B.dtype == torch.int64 and batch.label_B.dtype == torch.float32
     assert not batch.shared_B.any() and torch.equal(batch.slot_ids_BS[0], batch.slot_ids_BS[2])
     assert window.layout.num_rows[:2] == (NUM_USERS + 1, NUM_ITEMS + 1)
@@ -105,6 +121,18 @@ def test_the_fingerprint_sees_rows_and_days(dataset: DatasetSpec, window: Window
     write_tiny_lake(dataset, DAYS, rows_per_day=ROWS, seed=1)
     assert load_window(dataset, DAYS).fingerprint != window.fingerprint
     assert load_window(dataset, DAYS[:2]).fingerprint != load_window(dataset, DAYS[1:]).fingerprint
+
+
+@pytest.mark.parametrize("column", ["hist_f_user", "hist_scenario_ids"])
+def test_the_fingerprint_sees_attributes_and_scenarios_of_behaviours(
+    dataset: DatasetSpec, window: Window, lake: Path, column: str
+) -> None:
+    write_tiny_lake(dataset, DAYS, rows_per_day=ROWS)
+    _, sequences = tiny_day(dataset, DAYS[0], ROWS)
+    turned = pa.array([[(i + 1) % 3 for i in ids] for ids in sequences[column].to_pylist()], pa.list_(pa.int32()))
+    other = sequences.set_column(sequences.column_names.index(column), column, turned)
+    overwrite_partition(other, dataset, "behaviour_sequences", {"ds": str(DAYS[0])})
+    assert load_window(dataset, DAYS).fingerprint != window.fingerprint
 
 
 def test_pinned_versions_read_the_past(dataset: DatasetSpec, lake: Path) -> None:
@@ -163,7 +191,7 @@ def test_no_days_and_no_lake(dataset: DatasetSpec, tmp_path: Path, monkeypatch: 
 
 
 def test_a_changed_lineage_names_both_and_the_rebuild(dataset: DatasetSpec) -> None:
-    changed = tiny_dataset(vocabulary={"fit_days": 1, "refresh_days": 2})
+    changed = tiny_dataset(sequence=WITH_ATTRIBUTE, vocabulary={"fit_days": 1, "refresh_days": 2})
     with pytest.raises(TableError, match=r"vocabulary.refresh_days was not set, the YAML says 2.*build_"):
         load_window(changed, DAYS)
 
@@ -184,6 +212,47 @@ def test_a_pointer_outside_its_session_is_an_error(dataset: DatasetSpec, lake: P
     overwrite_partition(sequences.slice(0, 1), dataset, "behaviour_sequences", {"ds": str(DAYS[0])})
     with pytest.raises(TrainingError, match=r"\d+ of 120 rows .* point outside behaviour_sequences"):
         load_window(dataset, DAYS[:1])
+
+
+def test_an_attribute_that_an_older_day_does_not_have_is_unknown_there(
+    dataset: DatasetSpec, window: Window, lake: Path
+) -> None:
+    older = tiny_dataset()  # whose table has no column of attributes
+    write_tiny_lake(older, DAYS[1:2], rows_per_day=ROWS)
+    for ds in DAYS[:2]:
+        features, sequences = tiny_day(dataset, ds, ROWS)
+        spec, kept = (older, sequences.drop_columns("hist_f_user")) if ds == DAYS[0] else (dataset, sequences)
+        record(dataset, made_of(dataset, "behaviour_sequences", ds))
+        record(dataset, made_of(dataset, "scenario_features", ds))
+        overwrite_partition(kept, spec, "behaviour_sequences", {"ds": str(ds)})
+        overwrite_partition(features, dataset, "scenario_features", {"ds": str(ds)})
+    rows = torch.arange(2 * ROWS)
+    got_BLA, was_BLA = (w.batch(rows).hist_ids_BLA for w in (load_window(dataset, DAYS[:2]), window))
+    assert torch.equal(got_BLA[:, :, 0], was_BLA[:, :, 0]) and torch.equal(got_BLA[ROWS:], was_BLA[ROWS:])
+    assert got_BLA[:ROWS, :, 1].max() == 0 < was_BLA[:ROWS, :, 1].max()
+
+
+@pytest.mark.parametrize("column", ["hist_f_user", "hist_scenario_ids"])
+def test_lists_of_unlike_lengths_are_an_error(dataset: DatasetSpec, lake: Path, column: str) -> None:
+    write_tiny_lake(dataset, DAYS[:1], rows_per_day=ROWS)
+    _, sequences = tiny_day(dataset, DAYS[0], ROWS)
+    lists = sequences[column].to_pylist()
+    first = next(i for i, values in enumerate(lists) if len(values) > 2)
+    cut = pa.array([*lists[:first], lists[first][:2], *lists[first + 1 :]], pa.list_(pa.int32()))
+    broken = sequences.set_column(sequences.column_names.index(column), column, cut)
+    overwrite_partition(broken, dataset, "behaviour_sequences", {"ds": str(DAYS[0])})
+    with pytest.raises(TrainingError, match=rf"2026-01-02: {column} of 1 rows is not as long .*build_behaviour_seq"):
+        load_window(dataset, DAYS[:1])
+
+
+def test_fields_that_are_left_out_leave_behaviours_too(window: Window) -> None:
+    rows = torch.arange(len(window))
+    for names in (["item", "price"], ["price", "user", "item"]):
+        some = window.with_fields(names)
+        assert some.layout.behaviour_names == (("item", "user") if "user" in names else ("item",))
+        assert torch.equal(
+            some.batch(rows).hist_ids_BLA, window.batch(rows).hist_ids_BLA[:, :, : len(some.layout.behaviour_names)]
+        )
 
 
 def test_labels_of_one_class_are_an_error(window: Window) -> None:

@@ -61,7 +61,7 @@ def test_behaviours_are_the_last_positives_of_earlier_seconds(folder: Path, hist
     split = movielens_split(folder, history=history, name="x")
     windows = (split.train, split.validation, split.test)
     ids = torch.cat([w.slot_ids_NS for w in windows])[:, 1].tolist()
-    got = torch.cat([w.batch(torch.arange(len(w))).hist_item_ids_BL for w in windows]).tolist()
+    got = torch.cat([w.batch(torch.arange(len(w))).hist_ids_BLA[:, :, 0] for w in windows]).tolist()
     ties = 0
     for n, rating in enumerate(ratings):
         own = [
@@ -76,7 +76,7 @@ def test_behaviours_are_the_last_positives_of_earlier_seconds(folder: Path, hist
 def test_without_history_rows_have_no_behaviours(folder: Path) -> None:
     split = movielens_split(folder, history=0, name="x")
     assert split.train.layout.hist_length == 0
-    assert split.train.batch(torch.arange(3)).hist_item_ids_BL.shape == (3, 0)
+    assert split.train.batch(torch.arange(3)).hist_ids_BLA.shape == (3, 0, 1)
 
 
 def test_scenarios_are_age_buckets_ages_or_genres(folder: Path) -> None:

@@ -56,6 +56,15 @@ def test_it_scores_as_the_network_does_on_rows_of_one_scenario(name: str) -> Non
     torch.testing.assert_close(model(moved), want)
 
 
+def test_behaviours_are_of_that_scenario_too() -> None:
+    window = replace(WINDOW, hist_scenario_H=torch.tensor([-1, 0, 1, 2], dtype=torch.int16))
+    assert one_scenario(window).hist_scenario_H.tolist() == [-1, 0, 0, 0]
+    assert one_scenario(window, 1, "s1").hist_scenario_H.tolist() == [-1, -1, 0, -1]
+    happened_BL = torch.tensor([[-1], [2]], dtype=torch.int16)
+    together = replace(WINDOW.batch(torch.arange(2)), hist_scenario_BL=happened_BL).in_one_scenario()
+    assert together.hist_scenario_BL.tolist() == [[-1], [0]] and not together.scenario_B.any()
+
+
 def test_its_visits_are_the_rows_each_once_with_padding() -> None:
     model, batch = _pooled("shared_bottom"), WINDOW.batch(torch.arange(50))
     visits = model.visit(batch, capacity=64)

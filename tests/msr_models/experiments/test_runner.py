@@ -70,7 +70,7 @@ def test_a_model_per_scenario_sees_its_own_rows_alone(split: Split, tmp_path: Pa
     probs = trial.array("test_probs")
     for k in range(3):
         own = [
-            one_scenario(select_rows(w, (w.scenario_N == k).nonzero().squeeze(1)))
+            one_scenario(select_rows(w, (w.scenario_N == k).nonzero().squeeze(1)), k)
             for w in (split.train, split.validation, split.test)
         ]
         model = build_model("shared_bottom", OPTIONS, split.train.layout, 1, 1)

@@ -99,7 +99,7 @@ def test_a_day_of_the_lake_is_split_as_its_daily_training_is(lake: Path) -> None
     assert torch.equal(split.train.instance_id_N, whole.instance_id_N[whole.rows_of(DAYS[:2])])
     rows = torch.arange(5)
     assert torch.equal(
-        split.validation.batch(rows).hist_item_ids_BL, whole.batch(whole.rows_of(DAYS[2:3])[:5]).hist_item_ids_BL
+        split.validation.batch(rows).hist_ids_BLA, whole.batch(whole.rows_of(DAYS[2:3])[:5]).hist_ids_BLA
     )
     with pytest.raises(TrainingError, match=r"2026-01-03 lacks some of the 3 days with features before it"):
         lake_split(spec, DAYS[1], "lake:tiny")

@@ -15,14 +15,15 @@ from msr_models.training.step import TrainStep
 from schemas.errors import TrainingError
 from tests.support.batches import LAYOUT, random_batch
 
-# Two attend to behaviours in their own way, and logistic regression sums weights; every other model offers `din`.
-OWN_ATTENTION = {"dffm", "sfpnet"}
+# Some attend to behaviours in their own way, and logistic regression sums weights; every other model offers `din`.
+OWN_ATTENTION = {"dffm", "sar_net", "sfpnet"}
 WITH_DIN = sorted(set(known_models()) - OWN_ATTENTION - {"logistic_regression"})
 
 
+@pytest.mark.parametrize("pooling", ["din", "din_mean"])
 @pytest.mark.parametrize("name", WITH_DIN)
-def test_target_attention_trains_in_every_model_that_pools_behaviours(name: str) -> None:
-    model = build_model(name, {"sequence_pooling": "din"}, LAYOUT, 3, 1)
+def test_target_attention_trains_in_every_model_that_pools_behaviours(name: str, pooling: str) -> None:
+    model = build_model(name, {"sequence_pooling": pooling}, LAYOUT, 3, 1)
     units = [part for part in model.modules() if isinstance(part, TargetAttention)]
     assert units
     before = [[p.clone() for p in unit.parameters()] for unit in units]

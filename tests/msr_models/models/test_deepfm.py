@@ -8,14 +8,16 @@ import pytest
 import torch
 
 from msr_models.data.batch import Batch
+from msr_models.data.layout import FieldLayout
 from msr_models.models.deepfm import DeepFM
 from msr_models.models.registry import build_model
 from msr_models.modules.embedding import FieldEmbedding
-from tests.support.batches import LAYOUT, random_batch
+from tests.support.batches import LAYOUT, WITH_ATTRIBUTE, random_batch
+from tests.support.behaviours import batch_with_gaps, behaviours_of_row, target_of_row
 
 
-def build(**options: object) -> DeepFM:
-    model = build_model("deepfm", {"embedding_dim": 4, "hidden": [6, 5]} | options, LAYOUT, 3, 1)
+def build(layout: FieldLayout = LAYOUT, **options: object) -> DeepFM:
+    model = build_model("deepfm", {"embedding_dim": 4, "hidden": [6, 5]} | options, layout, 3, 1)
     assert isinstance(model, DeepFM)
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
@@ -24,36 +26,38 @@ def build(**options: object) -> DeepFM:
     return model
 
 
-def vectors_of_row(table: FieldEmbedding, slots: list[int], behaviours: list[int]) -> list[torch.Tensor]:
+def vectors_of_row(table: FieldEmbedding, batch: Batch, row: int) -> list[torch.Tensor]:
     """The row's field vectors by hand: user, item, mean of tags, price, mean of behaviours."""
     start = LAYOUT.row_starts
 
-    def mean(ids: list[int], field: int) -> torch.Tensor:
-        real = [table.weight[start[field] + i] for i in ids if i > 0]
+    def mean(real: list[torch.Tensor]) -> torch.Tensor:
         return torch.stack(real).sum(0) / len(real) if real else torch.zeros_like(table.weight[0])
 
-    user, item, *tags, price = slots
+    user, item, *tags, price = batch.slot_ids_BS[row].tolist()
     single = [table.weight[start[0] + user], table.weight[start[1] + item]]
-    return [*single, mean(tags, 2), table.weight[start[3] + price], mean(behaviours, 1)]
+    tags_mean = mean([table.weight[start[2] + i] for i in tags if i > 0])
+    return [*single, tags_mean, table.weight[start[3] + price], mean(behaviours_of_row(table, batch, row))]
 
 
 def attended(model: DeepFM, batch: Batch, row: int) -> torch.Tensor:
     """The row's behaviours under target attention, [D]."""
-    table, start, attention = model.embedding, LAYOUT.row_starts[LAYOUT.item_field], model.inputs.attention
+    table, attention = model.embedding, model.inputs.attention
     assert attention is not None
-    ids = batch.hist_item_ids_BL[row]
-    item = table.weight[start + batch.slot_ids_BS[row, 1]]
-    pooled: torch.Tensor = attention(item[None], table.weight[start + ids][None], (ids > 0)[None])[0]
+    history = behaviours_of_row(table, batch, row)
+    if not history:
+        return torch.zeros(table.width)
+    item = target_of_row(table, batch, row, torch.stack(vectors_of_row(table, batch, row)))
+    pooled: torch.Tensor = attention(item[None], torch.stack(history)[None], torch.ones(1, len(history)).bool())[0]
     return pooled
 
 
 def transcribed(
-    model: DeepFM, slots: list[int], behaviours: list[int], k: int, fields: int, pooled: torch.Tensor | None = None
+    model: DeepFM, batch: Batch, row: int, k: int, fields: int, pooled: torch.Tensor | None = None
 ) -> float:
     """pooled: the behaviours' vector in pairs and MLP; None: their mean, as it is in the linear part always."""
-    vectors = vectors_of_row(model.embedding, slots, behaviours)[:fields]
+    vectors = vectors_of_row(model.embedding, batch, row)[:fields]
     vectors = vectors if pooled is None else [*vectors[:-1], pooled]
-    first = sum(w[k].item() for w in vectors_of_row(model.linear, slots, behaviours)[:fields])
+    first = sum(w[k].item() for w in vectors_of_row(model.linear, batch, row)[:fields])
     second = sum((v @ w).item() for v, w in combinations(vectors, 2))
     h = torch.cat(vectors)
     for depth, layer in enumerate(model.towers.layers):
@@ -62,30 +66,29 @@ def transcribed(
     return first + second + h.item()
 
 
+BATCHES = {LAYOUT: random_batch(25, 3, share=0.3), WITH_ATTRIBUTE: batch_with_gaps(25, share=0.3)}
+
+
+@torch.no_grad()
 @pytest.mark.parametrize(("pooling", "fields"), [("mean", 5), ("none", 4)])
-def test_logit_is_linear_plus_pairs_plus_mlp_of_the_scenario(pooling: str, fields: int) -> None:
-    model, batch = build(sequence_pooling=pooling), random_batch(25, 3, share=0.3)
+@pytest.mark.parametrize("layout", BATCHES)
+def test_logit_is_linear_plus_pairs_plus_mlp_of_the_scenario(layout: FieldLayout, pooling: str, fields: int) -> None:
+    model, batch = build(layout, sequence_pooling=pooling), BATCHES[layout]
     visits = model.visit(batch)
     pairs = zip(visits.row_index_V.tolist(), visits.scenario_V.tolist(), strict=True)
-    slots, behaviours = batch.slot_ids_BS.tolist(), batch.hist_item_ids_BL.tolist()
-    want = [transcribed(model, slots[row], behaviours[row], k, fields) for row, k in pairs]
+    want = [transcribed(model, batch, row, k, fields) for row, k in pairs]
     torch.testing.assert_close(visits.logits_V, torch.tensor(want), atol=1e-3, rtol=1e-4)
 
 
 @torch.no_grad()
-def test_target_attention_pools_for_pairs_and_mlp_and_the_linear_part_keeps_the_mean() -> None:
-    model, batch = build(sequence_pooling="din"), random_batch(25, 3, share=0.3)
+@pytest.mark.parametrize("layout", BATCHES)
+def test_target_attention_pools_for_pairs_and_mlp_and_the_linear_part_keeps_the_mean(layout: FieldLayout) -> None:
+    model, batch = build(layout, sequence_pooling="din"), BATCHES[layout]
     visits = model.visit(batch)
-    slots, behaviours = batch.slot_ids_BS.tolist(), batch.hist_item_ids_BL.tolist()
-    want = [
-        transcribed(model, slots[row], behaviours[row], k, 5, attended(model, batch, row))
-        for row, k in zip(visits.row_index_V.tolist(), visits.scenario_V.tolist(), strict=True)
-    ]
+    pairs = list(zip(visits.row_index_V.tolist(), visits.scenario_V.tolist(), strict=True))
+    want = [transcribed(model, batch, row, k, 5, attended(model, batch, row)) for row, k in pairs]
     torch.testing.assert_close(visits.logits_V, torch.tensor(want), atol=1e-3, rtol=2e-3)
-    mean = [
-        transcribed(model, slots[row], behaviours[row], k, 5)
-        for row, k in zip(visits.row_index_V.tolist(), visits.scenario_V.tolist(), strict=True)
-    ]
+    mean = [transcribed(model, batch, row, k, 5) for row, k in pairs]
     assert float((torch.tensor(mean) - visits.logits_V).abs().max()) > 0.1, "or the two poolings are one here"
 
 

@@ -10,19 +10,21 @@ import torch
 from torch import Tensor
 
 from msr_models.data.batch import Batch
+from msr_models.data.layout import FieldLayout
 from msr_models.models.dffm import DFFM
 from msr_models.models.registry import build_model
 from msr_models.modules.micro_mlp import MicroMlp
 from schemas.errors import TrainingError
-from tests.support.batches import LAYOUT, random_batch
+from tests.support import behaviours
+from tests.support.batches import LAYOUT, WITH_ATTRIBUTE, random_batch
 
 WIDTH = 4
 WITHOUT = dataclasses.replace(LAYOUT, hist_length=0)
 
 
-def build(**options: object) -> DFFM:
+def build(layout: FieldLayout = LAYOUT, **options: object) -> DFFM:
     small = {"embedding_dim": WIDTH, "micro_widths": [5, 3], "hidden": [8, 6]}
-    model = build_model("dffm", small | options, LAYOUT, 3, 1)
+    model = build_model("dffm", small | options, layout, 3, 1)
     assert isinstance(model, DFFM)
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
@@ -34,12 +36,12 @@ def build(**options: object) -> DFFM:
 def batch_with_gaps() -> Batch:
     """Some behaviours are padding; row 0 has none, row 1 one."""
     batch = random_batch(20, 3, share=0.3)
-    history = batch.hist_item_ids_BL.clone()
+    history = batch.hist_ids_BLA.clone()
     history[:, :2] = 0
     history[0] = 0
     history[1] = 0
     history[1, 3] = 4
-    return dataclasses.replace(batch, hist_item_ids_BL=history)
+    return dataclasses.replace(batch, hist_ids_BLA=history)
 
 
 def micro(part: MicroMlp, x: Tensor, k: int, widths: list[int]) -> Tensor:
@@ -56,15 +58,12 @@ def micro(part: MicroMlp, x: Tensor, k: int, widths: list[int]) -> Tensor:
     return torch.tensor(inputs)
 
 
-def attended(model: DFFM, item: Tensor, history: list[int], k: int, widths: list[int]) -> Tensor:
+def attended(model: DFFM, item: Tensor, history: list[Tensor], k: int, widths: list[int]) -> Tensor:
     assert model.attention is not None
     query = micro(model.attention.query, item, k, widths)
-    start, last = LAYOUT.row_starts[LAYOUT.item_field], widths[-1]
+    last = widths[-1]
     scores, values = [], []
-    for item_id in history:
-        if item_id == 0:
-            continue
-        vector = model.embedding.weight[start + item_id]
+    for vector in history:
         both = micro(model.attention.behaviour, vector, k, [*widths[:-1], 2 * last])
         scores.append(math.exp(float(both[:last] @ query) / math.sqrt(last)))
         values.append(both[last:])
@@ -74,14 +73,16 @@ def attended(model: DFFM, item: Tensor, history: list[int], k: int, widths: list
     return total
 
 
-def transcribed(model: DFFM, fields: Tensor, history: list[int], k: int) -> float:
+def transcribed(model: DFFM, batch: Batch, row: int, fields: Tensor, k: int) -> float:
     widths = list(model.config.micro_widths)
     vectors = fields.split(WIDTH)
     moved = [micro(model.interaction, vector, k, widths) for vector in vectors]
     pairs = [moved[i] @ moved[j] for i in range(len(moved)) for j in range(i + 1, len(moved))]
     read = [fields, torch.stack(pairs)]
     if model.attention is not None:
-        read.append(attended(model, vectors[LAYOUT.item_field], history, k, widths))
+        item = behaviours.target_of_row(model.embedding, batch, row, torch.stack(vectors))
+        history = behaviours.behaviours_of_row(model.embedding, batch, row)
+        read.append(attended(model, item, history, k, widths))
     first = torch.cat([model.first.first_weight_IO, model.first.second_weight_JO])
     h = (torch.cat(read) @ first + model.first.bias_O).relu()
     *layers, last = model.rest.layers
@@ -93,16 +94,23 @@ def transcribed(model: DFFM, fields: Tensor, history: list[int], k: int) -> floa
 @pytest.mark.parametrize("pooling", ["scenario_attention", "none"])
 @pytest.mark.parametrize("widths", [[3], [5, 3]])
 def test_logits_are_those_of_the_formula(pooling: str, widths: list[int]) -> None:
-    model, batch = build(sequence_pooling=pooling, micro_widths=widths), batch_with_gaps()
+    assert_transcribed(build(sequence_pooling=pooling, micro_widths=widths), batch_with_gaps())
+
+
+def test_behaviours_and_query_have_attributes() -> None:
+    assert_transcribed(build(WITH_ATTRIBUTE), behaviours.batch_with_gaps(20, share=0.3))
+
+
+def assert_transcribed(model: DFFM, batch: Batch) -> None:
     visits, fields_BE = model.visit(batch), model.inputs.concatenated(batch).detach()
     pairs = zip(visits.row_index_V.tolist(), visits.scenario_V.tolist(), strict=True)
-    want = [transcribed(model, fields_BE[row], batch.hist_item_ids_BL[row].tolist(), k) for row, k in pairs]
+    want = [transcribed(model, batch, row, fields_BE[row], k) for row, k in pairs]
     torch.testing.assert_close(visits.logits_V, torch.tensor(want), atol=1e-4, rtol=1e-4)
 
 
 def test_a_row_without_behaviours_has_finite_gradients() -> None:
     model, batch = build(), batch_with_gaps()
-    model(dataclasses.replace(batch, hist_item_ids_BL=torch.zeros_like(batch.hist_item_ids_BL))).sum().backward()
+    model(dataclasses.replace(batch, hist_ids_BLA=torch.zeros_like(batch.hist_ids_BLA))).sum().backward()
     assert model.attention is not None
     for parameter in model.parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all()

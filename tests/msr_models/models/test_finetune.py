@@ -71,6 +71,13 @@ def fit(
     return train(model, Dying(window, rows, at), ResidentRows(window, validation), config, resume=resume)
 
 
+def test_at_first_behaviours_of_all_scenarios_are_those_of_the_one_model() -> None:
+    model, batch = build(backbone="optmsm"), random_batch(40, 3)
+    want = model.copies[0].eval()(batch.in_one_scenario())
+    torch.testing.assert_close(model.eval()(batch), want)
+    assert not torch.equal(model(dataclasses.replace(batch, hist_scenario_BL=-batch.hist_scenario_BL)), want)
+
+
 def test_while_it_pretrains_one_model_scores_and_learns_for_all() -> None:
     model, batch = build(dropout=0.0), random_batch(40, 3, share=0.3)
     visits = model.visit(batch)

@@ -21,23 +21,27 @@ NUM_PARAMETERS = {
     "autoint": 58_579,
     "base_dnn": 21_249,
     "dcn": 58_211,
+    "dcn_v2": 115_091,
     "deepfm": 56_618,
     "dffm": 25_633,
     "epnet": 62_323,
     "finetune": 63_651,
     "hamur": 67_011,
+    "hinet": 141_747,
     "hmoe": 118_115,
     "logistic_regression": 32,
+    "m2m": 238_849,
     "m3oe": 77_270,
     "maria": 52_438,
     "mlora": 27_025,
     "mmoe": 117_395,
-    "optmsm": 242_221,
-    "optmsm_cgc": 474_221,
-    "optmsm_moe": 359_181,
+    "optmsm": 245_309,
+    "optmsm_cgc": 477_309,
+    "optmsm_moe": 362_269,
     "pepnet": 88_563,
     "ple": 211_635,
     "ppnet": 82_771,
+    "sar_net": 106_307,
     "sfpnet": 134_062,
     "shared_bottom": 56_531,
     "single_task": 63_651,
@@ -115,8 +119,8 @@ def test_id_0_works_in_every_field(name: str) -> None:
         slots_BS = batch.slot_ids_BS.clone()
         slots_BS[:, slot] = 0
         assert model(dataclasses.replace(batch, slot_ids_BS=slots_BS)).isfinite().all(), slot
-    nothing_BS, nothing_BL = torch.zeros_like(batch.slot_ids_BS), torch.zeros_like(batch.hist_item_ids_BL)
-    loss = F.softplus(model(dataclasses.replace(batch, slot_ids_BS=nothing_BS, hist_item_ids_BL=nothing_BL))).sum()
+    nothing_BS, nothing_BLA = torch.zeros_like(batch.slot_ids_BS), torch.zeros_like(batch.hist_ids_BLA)
+    loss = F.softplus(model(dataclasses.replace(batch, slot_ids_BS=nothing_BS, hist_ids_BLA=nothing_BLA))).sum()
     loss.backward()
     assert loss.isfinite() and all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
     touched = {
@@ -136,9 +140,11 @@ def test_ids_are_read_by_field_embeddings_alone(name: str, monkeypatch: pytest.M
     other = dataclasses.replace(other, scenario_B=batch.scenario_B)
     assert not torch.equal(model(batch), model(other))
     length, fields = LAYOUT.hist_length, LAYOUT.num_fields
-    for method, shape in {"fields": (fields,), "history": (length,), "pooled_history": ()}.items():
+    shapes = {"fields": (fields,), "history": (length,), "pooled_history": ()}
+    for method, shape in shapes.items():
         monkeypatch.setattr(FieldEmbedding, method, lambda self, b, s=shape: torch.ones(len(b), *s, self.width))
     monkeypatch.setattr(FieldEmbedding, "history_mask", lambda self, b: torch.ones(len(b), length, dtype=torch.bool))
+    monkeypatch.setattr(FieldEmbedding, "history_in_scenario", lambda self, b, r, s, k: torch.ones(len(r), self.width))
     assert torch.equal(model(batch), model(other))
 
 

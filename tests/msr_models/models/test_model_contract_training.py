@@ -35,7 +35,7 @@ from tests.support.tiny_lake import tiny_dataset, write_masks, write_tiny_lake
 VISITS = 100
 
 # Scenario parameters of these prefixes also work for other scenarios' rows: what their definition feeds to all.
-FED_TO_ALL = {"m3oe": "of_scenarios.", "ple": "experts.levels.0.own."}
+FED_TO_ALL = {"hinet": "specific.", "m3oe": "of_scenarios.", "ple": "experts.levels.0.own."}
 
 
 @pytest.mark.parametrize("name", known_models())

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from msr_models.data.batch import Batch
+from msr_models.data.layout import FieldLayout
 from msr_models.models.optmsm import OptMSM
 from msr_models.models.registry import build_model
 from msr_models.modules.routing import Routing
@@ -20,7 +21,8 @@ from msr_models.training.optimiser import Optimiser, OptimiserConfig
 from msr_models.training.processes import Processes
 from msr_models.training.step import TrainStep, reuse_loss
 from schemas.errors import TrainingError
-from tests.support.batches import LAYOUT, random_batch, take
+from tests.support.batches import LAYOUT, WITH_ATTRIBUTE, random_batch, take
+from tests.support.behaviours import batch_with_gaps, behaviours_in_scenario
 
 TRANSFERS = ("optmsm", "optmsm_moe", "optmsm_cgc")
 SMALL = {"embedding_dim": 4, "transfer_hidden": [7, 6], "hidden": [5, 3], "hyper_hidden": 4}
@@ -28,6 +30,8 @@ OPTIONS: list[dict[str, Any]] = [
     {},
     {"specific_fields": ["price", "user"]},
     {"priors": False},
+    {"specific_behaviours": False},
+    {"sequence_pooling": "none"},
     {"hypernetwork": False},
     {"constraint": False},
     {"hidden": [], "contrasts_per_row": 0.5},
@@ -35,8 +39,8 @@ OPTIONS: list[dict[str, Any]] = [
 ]
 
 
-def build(name: str = "optmsm", num_scenarios: int = 3, **options: Any) -> OptMSM[Any]:
-    model = build_model(name, SMALL | options, LAYOUT, num_scenarios, 1)
+def build(name: str = "optmsm", num_scenarios: int = 3, layout: FieldLayout = LAYOUT, **options: Any) -> OptMSM[Any]:
+    model = build_model(name, SMALL | options, layout, num_scenarios, 1)
     assert isinstance(model, OptMSM)
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
@@ -90,9 +94,18 @@ def predicted(model: OptMSM[Any], r: Tensor, priors: list[Tensor], m: int) -> Te
     return state[0]
 
 
+def behaviour_prior(model: OptMSM[Any], batch: Batch, row: int, m: int) -> list[Tensor]:
+    """The mean of the user's behaviours in scenario m, where the options have it."""
+    config = model.config
+    if not (config.priors and config.specific_behaviours and config.sequence_pooling != "none"):
+        return []
+    found = behaviours_in_scenario(model.embedding, batch, row, m)
+    return [torch.stack(found).mean(0) if found else torch.zeros(model.embedding.width)]
+
+
 def parted(model: OptMSM[Any], x_FD: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     """(common, specific) vectors of one row, in the order of its fields; behaviours are common."""
-    names = (*LAYOUT.names, "behaviours")
+    names = (*LAYOUT.names, "behaviours")[: len(x_FD)]
     chosen = (model.config.specific_fields or ()) if model.config.priors else ()
     common = [x for name, x in zip(names, x_FD, strict=True) if name not in chosen]
     return common, [x for name, x in zip(names, x_FD, strict=True) if name in chosen]
@@ -101,8 +114,16 @@ def parted(model: OptMSM[Any], x_FD: Tensor) -> tuple[list[Tensor], list[Tensor]
 @pytest.mark.parametrize("name", TRANSFERS)
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_logits_and_penalty_are_those_of_the_equations(name: str, options: dict[str, Any]) -> None:
-    model = build(name, **({"constraint_weight": 0.3, "contrasts_per_row": 3.0} | options))
     batch = random_batch(8, 3, share=0.3)
+    assert_transcribed(build(name, **({"constraint_weight": 0.3, "contrasts_per_row": 3.0} | options)), batch)
+
+
+def test_behaviours_with_attributes_are_priors_of_their_scenario() -> None:
+    model = build(layout=WITH_ATTRIBUTE, constraint_weight=0.3, contrasts_per_row=3.0)
+    assert_transcribed(model, batch_with_gaps(8, share=0.3))
+
+
+def assert_transcribed(model: OptMSM[Any], batch: Batch) -> None:
     visits = model.visit(batch)
     for parameter in model.parameters():
         parameter.requires_grad_(False)  # the transcription is slow enough
@@ -111,6 +132,7 @@ def test_logits_and_penalty_are_those_of_the_equations(name: str, options: dict[
     for row, m in zip(visits.row_index_V.tolist(), visits.scenario_V.tolist(), strict=True):
         common, specific = parted(model, x_BFD[row])
         priors = [] if model.scenario_KD is None else [model.scenario_KD[m], *specific]
+        priors += behaviour_prior(model, batch, row, m)
         want.append(predicted(model, representation(model, common, m), priors, m))
     torch.testing.assert_close(visits.logits_V, torch.stack(want), atol=1e-4, rtol=1e-4)
     if not model.config.constraint:

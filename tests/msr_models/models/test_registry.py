@@ -37,7 +37,7 @@ def test_an_unknown_model_names_the_nearest_and_all_known() -> None:
         ({"auxiliary": 1}, r"option auxiliary: 1.*boolean"),
         ({"dropout": float("nan")}, r"option dropout: nan.*finite"),
         ({"dropout": 1.0}, r"option dropout: 1.0.*less than 1"),
-        ({"sequence_pooling": "max"}, r"option sequence_pooling: 'max'.*'mean', 'din' or 'none'"),
+        ({"sequence_pooling": "max"}, r"option sequence_pooling: 'max'.*'mean', 'din', 'din_mean' or 'none'"),
     ],
 )
 def test_a_bad_option_names_model_option_value_and_what_is_allowed(options: dict[str, object], pattern: str) -> None:
@@ -53,7 +53,7 @@ def test_options_reach_the_config() -> None:
 
 def test_without_pooling_the_history_does_not_count() -> None:
     batch = random_batch(10, 3)
-    other = dataclasses.replace(batch, hist_item_ids_BL=torch.zeros_like(batch.hist_item_ids_BL))
+    other = dataclasses.replace(batch, hist_ids_BLA=torch.zeros_like(batch.hist_ids_BLA))
     for pooling, same in (("none", True), ("mean", False)):
         model = build_model("shared_bottom", {"sequence_pooling": pooling}, LAYOUT, 3, 1)
         assert torch.equal(model(batch), model(other)) is same

@@ -8,20 +8,22 @@ import pytest
 import torch
 
 from msr_models.data.batch import Batch
+from msr_models.data.layout import FieldLayout
 from msr_models.models.registry import build_model
 from msr_models.models.sfpnet import SFPNet
 from msr_models.modules.dense import Dense
 from msr_models.modules.tailoring_block import ScenarioTailoringBlock
 from msr_models.modules.tailoring_gate import ScenarioGate
 from schemas.errors import TrainingError
-from tests.support.batches import LAYOUT, random_batch
+from tests.support.batches import LAYOUT, WITH_ATTRIBUTE, random_batch
+from tests.support.behaviours import batch_with_gaps, behaviours_of_row, target_of_row
 
 ABLATIONS = (None, "dap", "sam", "rtm", "s_dnn", "stb")
 
 
-def build(**options: object) -> SFPNet:
+def build(layout: FieldLayout = LAYOUT, **options: object) -> SFPNet:
     small = {"embedding_dim": 3, "num_blocks": 2, "gate_hidden": 5, "context_hidden": 6, "hidden": [7, 4]}
-    model = build_model("sfpnet", small | options, LAYOUT, 3, 1)
+    model = build_model("sfpnet", small | options, layout, 3, 1)
     assert isinstance(model, SFPNet)
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
@@ -71,12 +73,11 @@ def tailored(
 def transcribed(model: SFPNet, batch: Batch, row: int, k: int) -> torch.Tensor:
     """The logit of one row in one scenario, eq. 2-11."""
     without, s = model.config.without, model.scenario_KS[k]
-    first = LAYOUT.row_starts[LAYOUT.item_field]
     x = list(model.embedding.fields(batch)[row])
-    v = [model.embedding.weight[first + int(i)] for i in batch.hist_item_ids_BL[row] if i > 0]
+    v = behaviours_of_row(model.embedding, batch, row)
     for block in model.blocks:
         x, v = tailored(block, x, v, s, without)
-    unit, q = model.attention, x[LAYOUT.item_field]
+    unit, q = model.attention, target_of_row(model.embedding, batch, row, torch.stack(x))
     pooled = torch.zeros_like(s)
     for v_i in v:
         h = unit.weight_IH.T @ torch.cat([v_i, q, v_i - q, v_i * q]) + unit.bias_H
@@ -101,6 +102,11 @@ def assert_transcribed(model: SFPNet, batch: Batch) -> None:
 @pytest.mark.parametrize("without", ABLATIONS)
 def test_logit_is_that_of_the_equations(without: str | None) -> None:
     assert_transcribed(build(without=without), random_batch(12, 3, share=0.3))
+
+
+@pytest.mark.parametrize("without", ABLATIONS)
+def test_behaviours_and_target_have_attributes(without: str | None) -> None:
+    assert_transcribed(build(WITH_ATTRIBUTE, without=without), batch_with_gaps(12, share=0.3))
 
 
 @pytest.mark.parametrize("num_blocks", [1, 3, 4, 5])
@@ -137,7 +143,7 @@ def test_padding_reaches_no_logit(without: str | None) -> None:
 @pytest.mark.parametrize("items", [(0, 0, 0, 0, 0, 0), (0, 0, 0, 0, 0, 3), (4, 4, 4, 4, 4, 4)])
 def test_behaviours_without_variance_have_finite_gradients(items: tuple[int, ...]) -> None:
     model, batch = build(), random_batch(30, 3)
-    same = dataclasses.replace(batch, hist_item_ids_BL=torch.tensor([items] * 30, dtype=torch.int32))
+    same = dataclasses.replace(batch, hist_ids_BLA=torch.tensor([items] * 30, dtype=torch.int32)[:, :, None])
     model(same).sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 

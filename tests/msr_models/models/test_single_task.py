@@ -29,11 +29,14 @@ def alone(rows: torch.Tensor, model: SingleTask, k: int) -> torch.Tensor:
     """Logits of rows by a deep copy of scenario k's model, as a data set of one scenario would ask for them."""
     batch = take(random_batch(40, 3, share=0.3), rows)
     batch.scenario_B.zero_()
+    batch.hist_scenario_BL.copy_(torch.where(batch.hist_scenario_BL == k, 0, -1))
     logits: torch.Tensor = copy.deepcopy(model.copies[k])(batch)
     return logits
 
 
-@pytest.mark.parametrize("backbone", ["base_dnn", "shared_bottom", "deepfm", "dcn", "hmoe", "mmoe", "star", "sfpnet"])
+@pytest.mark.parametrize(
+    "backbone", ["base_dnn", "shared_bottom", "deepfm", "dcn", "hmoe", "mmoe", "star", "sfpnet", "optmsm"]
+)
 def test_a_visit_is_scored_by_its_scenarios_model_alone(backbone: str) -> None:
     model, batch = build(backbone), random_batch(40, 3, share=0.3)
     visits = model.visit(batch)

@@ -74,6 +74,17 @@ def test_interest_is_not_normalised() -> None:
     torch.testing.assert_close(twice_BD, 2 * once_BD)
 
 
+def test_a_mean_does_not_grow_with_the_number_of_behaviours() -> None:
+    """It is the sum over the real ones; the same behaviours twice count once, and none are zeros."""
+    unit, (query_BD, keys_BLD, mask_BL) = make(), inputs()
+    sum_BD = unit(query_BD, keys_BLD, mask_BL)
+    unit.is_mean = True
+    mean_BD = unit(query_BD, keys_BLD, mask_BL)
+    torch.testing.assert_close(mean_BD * mask_BL.sum(1, keepdim=True), sum_BD)
+    torch.testing.assert_close(unit(query_BD, keys_BLD.repeat(1, 2, 1), mask_BL.repeat(1, 2)), mean_BD)
+    assert torch.equal(mean_BD[0], torch.zeros(D))
+
+
 def test_bf16_follows_fp32() -> None:
     unit, (query_BD, keys_BLD, mask_BL) = make(), inputs()
     exact_BD = unit(query_BD, keys_BLD, mask_BL)

@@ -25,7 +25,7 @@ def test_it_is_the_sum_of_the_ids_weights(reads_behaviours: bool) -> None:
         known = [float(w[tags + tag]) for tag in slots[2:5] if tag]
         want += sum(known) / max(1, len(known))
         if reads_behaviours:
-            read = [float(w[item + i]) for i in batch.hist_item_ids_BL[b].tolist() if i]
+            read = [float(w[item + i]) for i in batch.hist_ids_BLA[b, :, 0].tolist() if i]
             want += sum(read) / max(1, len(read))
         assert got == pytest.approx(want, abs=1e-5)
 

@@ -12,9 +12,12 @@ import torch.nn.functional as F
 
 from msr_models.data.window import Window
 from msr_models.models.registry import build_model
+from msr_models.modules.embedding import FieldEmbedding
 from msr_models.modules.stacked import StackedLinear
 from msr_models.ssim import scoring
 from msr_models.ssim.selector import Selector, TrunkKind, field_vectors
+from tests.support.batches import WITH_ATTRIBUTE
+from tests.support.behaviours import batch_with_gaps
 from tests.support.planted_log import planted_log
 
 USERS, ITEMS = 50, 30
@@ -32,6 +35,17 @@ def _selector(window: Window, trunk: TrunkKind = "field_wise", hidden: tuple[int
     selector = Selector(window.layout, 8, window.num_scenarios, hidden, trunk, generator)
     selector.adopt_embeddings(model.embedding, standardise=True)
     return selector.eval()
+
+
+def test_standardised_behaviours_have_the_spread_of_their_parts_together() -> None:
+    embedding = FieldEmbedding(WITH_ATTRIBUTE, 8, torch.Generator().manual_seed(1))
+    selector = Selector(WITH_ATTRIBUTE, 8, 3, (4,), "dense", torch.Generator().manual_seed(2))
+    selector.adopt_embeddings(embedding, standardise=True)
+    of_item, of_price, of_behaviours = selector.input_scale_F[[1, 3, 4]].tolist()
+    assert of_behaviours == pytest.approx(1 / (of_item**-2 + of_price**-2) ** 0.5)
+    batch = batch_with_gaps(500)
+    vectors_BFD = field_vectors(selector.embedding, batch)
+    assert vectors_BFD.shape == (500, 5, 8) and torch.equal(vectors_BFD[:, 4], embedding.pooled_history(batch))
 
 
 @pytest.mark.parametrize("trunk", ["dense", "field_wise"])

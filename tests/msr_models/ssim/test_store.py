@@ -19,6 +19,8 @@ from schemas.pipeline_spec import SearchSpec
 from schemas.tables import get_table
 from tests.support.planted_log import planted_log
 
+WITH_USER = replace(planted_log(rows=100, users=100, items=40).window.layout, attribute_fields=(0,))
+
 SPEC = SearchSpec(
     warmup_epochs=1, epochs=1, batch_size=256, embedding_dim=8, hidden=(16, 8), selector_hidden=(8,), learning_rate=3e-3
 )
@@ -92,6 +94,10 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         ({"dataset_name": "other"}, r"'planted'.*cannot score 'other'"),
         ({"vocabulary_version": "20260101-another"}, r"lineage planted.*lineage another"),
         ({"scenario_names": ("a", "b")}, r"scenarios .*, .*, .*cannot score .*scenarios a, b"),
+        (
+            {"layout": WITH_USER},
+            r"behaviours of item\).* cannot score .*, behaviours of item, user\); search a new set",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_naming_both_sides(

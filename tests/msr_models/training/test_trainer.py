@@ -70,6 +70,26 @@ def test_ratio_0_is_mt_backbone_bit_for_bit(window: Window) -> None:
         assert torch.equal(value, epochs[result.epochs - 1][key]), key
 
 
+def test_every_epoch_that_may_be_kept_is_told_and_may_end_the_training(window: Window) -> None:
+    data, validation = (ResidentRows(window, window.rows_of(days)) for days in (DAYS[:1], DAYS[1:]))
+    told: list[tuple[int, float]] = []
+    config = CONFIG.model_copy(update={"max_epochs": 4, "patience": 4})
+    result = train(fresh(window), data, validation, config, on_epoch=lambda *epoch: told.append(epoch))
+    assert [epoch for epoch, _ in told] == [1, 2, 3, 4]
+    assert told[result.epochs - 1][1] == max(score for _, score in told) == result.validation_auc
+    pretrained = build_model("finetune", {**OPTIONS, "pretraining_epochs": 2}, window.layout, window.num_scenarios, 1)
+    told.clear()
+    train(pretrained, data, validation, config, on_epoch=lambda *epoch: told.append(epoch))
+    assert [epoch for epoch, _ in told] == [3, 4], "none of the pretraining is kept"
+
+    def end(epoch: int, _: float) -> None:
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(fresh(window), data, validation, config, on_epoch=end)
+
+
 def test_ratio_0_is_training_without_any_set(window: Window) -> None:
     models = [fresh(window), fresh(window)]
     results = [fit(w, m) for w, m in zip((window, window.with_ratio(0.0)), models, strict=True)]

@@ -16,7 +16,7 @@ from msr_models.modules.embedding import FieldEmbedding
 from msr_models.training.checkpoint import ModelCard, save_checkpoint
 from msr_models.training.warm_start import build_from_checkpoint, carry_over
 from schemas.errors import TrainingError
-from tests.support.batches import LAYOUT, random_batch
+from tests.support.batches import LAYOUT, WITH_ATTRIBUTE, random_batch
 
 # Three fields grow, one of them in the middle, so that all later fields' rows move
 GROWN = replace(LAYOUT, num_rows=(13, 9, 8, 5))
@@ -90,6 +90,10 @@ def test_the_same_vocabulary_carries_everything() -> None:
         ({"scenarios": (*SCENARIOS, "cart")}, "has scenarios .*'cart'.*, this run has"),
         ({"vocabulary_version": "20260101-00000000"}, "lineage '00000000', this run has 'abcd1234'"),
         ({"layout": replace(LAYOUT, item_field=0)}, r"fields .*\['behaviours', 'user'\].*\['behaviours', 'item'\]"),
+        (
+            {"layout": WITH_ATTRIBUTE},
+            r"fields .*\['behaviours', 'item', 'price'\].*, this run has .*\['behaviours', 'item'\]",
+        ),
         ({"layout": replace(LAYOUT, names=("user", "item", "tags", "cost"))}, "fields .*'cost'.*'price'"),
         ({"layout": replace(LAYOUT, num_rows=(11, 12, 5, 4))}, "knows 11 ids of field 'item' .*, this run 8"),
     ],
@@ -124,7 +128,7 @@ WIDER = FieldLayout(
     hist_length=LAYOUT.hist_length,
 )
 # Their gates or fixed shares mix over scenarios: one more changes the others' shares
-MIXES_SCENARIOS = {"aesm2", "hmoe", "m3oe", "optmsm_moe", "ple"}
+MIXES_SCENARIOS = {"aesm2", "hinet", "hmoe", "m3oe", "optmsm_moe", "ple"}
 
 
 @pytest.mark.parametrize("name", known_models())
