@@ -76,7 +76,7 @@ def test_every_epoch_that_may_be_kept_is_told_and_may_end_the_training(window: W
     config = CONFIG.model_copy(update={"max_epochs": 4, "patience": 4})
     result = train(fresh(window), data, validation, config, on_epoch=lambda *epoch: told.append(epoch))
     assert [epoch for epoch, _ in told] == [1, 2, 3, 4]
-    assert told[result.epochs - 1][1] == max(score for _, score in told) == result.validation_auc
+    assert told[result.epochs - 1][1] == max(score for _, score in told) == -result.validation_calibrated_logloss
     pretrained = build_model("finetune", {**OPTIONS, "pretraining_epochs": 2}, window.layout, window.num_scenarios, 1)
     told.clear()
     train(pretrained, data, validation, config, on_epoch=lambda *epoch: told.append(epoch))
