@@ -38,7 +38,7 @@ def default_space(model: str, trainer: TrainerConfig, options: Mapping[str, Any]
     raw: dict[str, Any] = {
         "trainer": {
             "learning_rate": {"low": rate / 10, "high": rate * 10, "log": True},
-            "weight_decay": {"low": 1e-7, "high": 1e-3, "log": True},
+            "weight_decay": {"low": 1e-6, "high": 0.1, "log": True},
             "max_epochs": {"low": max(2, epochs // 2), "high": max(2, 2 * epochs)},
         },
         "models": {model: found},

@@ -48,7 +48,7 @@ class DCNV2(EmbeddingModel[DCNV2Config]):
     softmax over the experts, its weights each layer's own; a single matrix of low rank has neither g nor C.
 
     Cost: a layer of full rank takes E² products per visit, with 18 fields about twice those of a tower, so that a step
-    on a CPU takes several times SharedBottom's time; `rank: 16` needs a ninth of these products.
+    on a CPU takes four to five times SharedBottom's time; `rank: 16` needs a ninth of these products.
 
     >>> model = build_model("dcn_v2", {"rank": 16, "cross_experts": 4}, layout, num_scenarios=3, seed=1)
     >>> logits_B = model(batch)

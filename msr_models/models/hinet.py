@@ -37,10 +37,11 @@ class HiNet(EmbeddingModel[HiNetConfig]):
     scenarios share, S_m that of scenario m, and A_k = Σ_{m≠k} α_km S_m (scenario-aware attentive network, SAN) with
     α_k = softmax over m≠k of (M s_k)_m, s_k the embedding of scenario k. With one scenario A is zero.
     With one task the task extraction layer (customised gates among tasks) is the task's tower. This code's choices: a
-    tower per scenario; one layer M that all scenarios share, whose softmax leaves k out.
+    tower per scenario; one matrix M that all scenarios share, whose softmax leaves k out.
 
     Cost: A_k needs the modules of all K scenarios on every row, which so grows with K (and a scenario's module also
-    learns from the other scenarios' rows); the towers run once per visit.
+    learns from the other scenarios' rows); the towers run once per visit. At K = 12 a step on a CPU takes five to nine
+    times SharedBottom's time.
 
     >>> model = build_model("hinet", {"num_specific_experts": 4}, layout, num_scenarios=3, seed=1)
     >>> logits_B = model(batch)

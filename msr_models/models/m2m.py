@@ -47,7 +47,7 @@ class M2M(EmbeddingModel[M2MConfig]):
     regression.
 
     Cost: experts run once per row, attention and tower once per visit, the meta unit of the attention once per visit
-    and expert, so that a step at K = 12 on a CPU takes more than twice SharedBottom's time.
+    and expert, so that a step at K = 12 on a CPU takes two to three times SharedBottom's time.
 
     >>> model = build_model("m2m", {"num_experts": 8, "tower_layers": 3}, layout, num_scenarios=3, seed=1)
     >>> logits_B = model(batch)

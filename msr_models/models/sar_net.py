@@ -55,7 +55,7 @@ class SARNet(MultiScenarioModel):
     Raises TrainingError on a data set without behaviours, unless sequence_pooling is `none`.
 
     Cost: v'_k depends on the scenario, so that all experts run once per visit: with two shared and one own expert three
-    times the products of SharedBottom's tower.
+    times the products of SharedBottom's tower; a step takes about twice SharedBottom's time with target attention.
 
     >>> model = build_model("sar_net", {"num_shared_experts": 4}, layout, num_scenarios=3, seed=1)
     >>> logits_B = model(batch)
