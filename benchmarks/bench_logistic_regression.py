@@ -29,9 +29,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from jobs.cli import StepArgs, StepOptions, run_step
-from jobs.reporting.collect import ALL_ROWS, MEAN, NO_SHARING, SELECTED, ReportData, collect
+from jobs.reporting.collect import NO_SHARING, SELECTED, ReportData, collect
 from jobs.reporting.formats import difference, number, signed
 from lake.reader import read_table
+from msr_models.evaluation.gains import ALL_ROWS, MEAN
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
 from schemas.text import aligned_table

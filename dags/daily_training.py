@@ -81,15 +81,17 @@ with DAG(
         outlets=[assets.TRAINING_RUNS],
         execution_timeout=timedelta(hours=6),
         map_index_template="{{ task.extra_args[-1] }}",
-        doc_md="One task per target model: trains on the days before D at each share ratio; validation selects r.",
+        doc_md="One task per target model and one for the floor: trains on the days before D at each share ratio; "
+        "validation selects r.",
     ).expand(extra_args=[[*skip_unfit, "--model", model] for model in deployment.models])
     evaluate = StepOperator(
         task_id="evaluate",
         step="evaluate",
         dataset=deployment.dataset,
-        outlets=[assets.EVALUATIONS],
+        outlets=[assets.EVALUATIONS, assets.GAINS],
         execution_timeout=timedelta(hours=1),
-        doc_md="AUC, logloss, calibration and S-GAUC per scenario and overall, for each run of D.",
+        doc_md="AUC, logloss, calibration and S-GAUC per scenario and overall, for each run of D; gains of the "
+        "selected runs over the floor and over no sharing.",
     )
     report = StepOperator(
         task_id="report",

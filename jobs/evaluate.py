@@ -1,7 +1,9 @@
-"""Compute per-scenario metrics of every run of ds from its stored predictions; writes evaluations, prints a table.
+"""Compute per-scenario metrics of every run of ds from its stored predictions; writes evaluations and gains.
 
-AUC with its 95 % DeLong interval, logloss, calibration (predicted / observed), S-GAUC, rows and positives, per scenario
-and over all, for validation and test. A scenario with one class has no AUC; the table says how many there are.
+AUC with its 95 % DeLong interval, logloss, S-GAUC, predicted / observed and ECE before and after calibration, per
+scenario and over all, for validation and test. Calibration was fitted on validation, so that its metrics there are
+optimistic. Gains in test AUC and logloss of each model's selected run over the floor (the logistic regression) and over
+no sharing have paired 95 % intervals. Prints tables; a scenario with one class has no AUC, and they say how many.
 """
 
 from __future__ import annotations
@@ -18,17 +20,21 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from jobs.cli import StepArgs, StepOptions, run_step
+from jobs.reporting.evaluation_table import summary
 from lake.locations import artifact_path
 from lake.reader import read_table
 from lake.rows import read_rows, write_rows
+from msr_models.evaluation.gains import ALL_ROWS, MEAN, PairedGain, paired_gains
 from msr_models.evaluation.metrics import scenario_metrics, session_ids
+from msr_models.evaluation.reliability import scenario_calibration_errors
 from msr_models.training.predictions import read_predictions
 from schemas.commands import command
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
+from schemas.models import FLOOR
 from schemas.tables.evaluations import Evaluation
+from schemas.tables.gains import Gain
 from schemas.tables.training_runs import TrainingRun
-from schemas.text import aligned_table
 
 log = logging.getLogger(__name__)
 
@@ -49,39 +55,49 @@ def step(args: StepArgs[EvaluateOptions]) -> None:
 
 
 def evaluate_day(dataset: DatasetSpec, ds: date, model: str | None = None) -> None:
-    """Write the evaluations of all runs of a day, one transaction per model.
+    """Write the evaluations of all runs of a day, and the gains of the selected ones, model by model.
 
     Raises TrainingError where `model` is given and has no runs.
     """
-    filters = None if model is None else {"model": model}
-    runs = sorted(read_rows(dataset, TrainingRun, days=[ds], filters=filters), key=lambda run: (run.model, run.ratio))
+    every = sorted(read_rows(dataset, TrainingRun, days=[ds]), key=lambda run: (run.model, run.ratio))
+    runs = [run for run in every if model in (None, run.model)]
     if not runs:
         if model is not None:
             train = command("train_target_model", dataset, f"--ds {ds} --model {model}")
             raise TrainingError(f"{dataset.name} has no runs of model {model!r} on {ds}; run: {train}")
         log.info(f"{ds}: no runs to evaluate (too few days before it, or train_target_model has not run)")
+    floor = next((run for run in every if run.model == FLOOR and run.is_selected), None)
     for name in dict.fromkeys(run.model for run in runs):
         own = [run for run in runs if run.model == name]
         rows = [row for run in own for row in evaluate_run(dataset, run)]
+        gains = gains_of(dataset, own, None if name == FLOOR else floor)
         write_rows(dataset, rows)
-        log.info(f"{ds} {name}: {len(own)} runs, {len(rows)} rows of evaluations")
-        print("\n".join(summary(rows)), flush=True)
+        if gains:
+            write_rows(dataset, gains)
+        log.info(f"{ds} {name}: {len(own)} runs, {len(rows)} rows of evaluations, {len(gains)} gains")
+        print("\n".join(summary(rows, gains)), flush=True)
+
+
+def predictions_of(dataset: DatasetSpec, run: TrainingRun) -> pa.Table:
+    """A run's predictions; the error of lost ones says how to train it again."""
+    again = command("train_target_model", dataset, f"--ds {run.ds}", f"--model {run.model}", "--retrain")
+    return read_predictions(artifact_path(dataset, run.predictions_uri), remedy=f"train the run again: {again}")
 
 
 def evaluate_run(dataset: DatasetSpec, run: TrainingRun) -> list[Evaluation]:
     """Rows of `evaluations` of one run: per split, each scenario and all (scenario_id -1)."""
-    again = command("train_target_model", dataset, f"--ds {run.ds}", f"--model {run.model}", "--retrain")
-    predictions = read_predictions(artifact_path(dataset, run.predictions_uri), remedy=f"train the run again: {again}")
+    predictions = predictions_of(dataset, run)
     rows = []
     for split in SPLITS:
         part = predictions.filter(pc.equal(predictions["split"], split))
         day_N = pc.dictionary_encode(part["ds"]).combine_chunks().indices.to_numpy(zero_copy_only=False)
-        metrics = scenario_metrics(
-            part["prob"].to_numpy(),
-            part["label"].to_numpy(),
-            part["scenario_id"].to_numpy(),
-            session_ids(day_N, sessions_of(dataset, part)),
-            dataset.num_scenarios,
+        names = ("prob", "prob_raw", "label", "scenario_id")
+        prob_N, raw_N, label_N, scenario_N = (part[name].to_numpy() for name in names)
+        session_N = session_ids(day_N, sessions_of(dataset, part))
+        metrics = scenario_metrics(prob_N, label_N, scenario_N, session_N, dataset.num_scenarios)
+        before = scenario_metrics(raw_N, label_N, scenario_N, session_N, dataset.num_scenarios)
+        errors, errors_before = (
+            scenario_calibration_errors(p, label_N, scenario_N, dataset.num_scenarios) for p in (prob_N, raw_N)
         )
         rows += [
             Evaluation(
@@ -94,10 +110,72 @@ def evaluate_run(dataset: DatasetSpec, run: TrainingRun) -> list[Evaluation]:
                 split=split,
                 scenario="all" if m.scenario_id < 0 else dataset.scenario.names[m.scenario_id],
                 **asdict(m),
+                ece=ece,
+                ece_raw=ece_raw,
+                logloss_raw=raw.logloss,
+                calibration_raw=raw.calibration,
             )
-            for m in metrics
+            for m, raw, ece, ece_raw in zip(metrics, before, errors, errors_before, strict=True)
         ]
     return rows
+
+
+def gains_of(dataset: DatasetSpec, runs: Sequence[TrainingRun], floor: TrainingRun | None) -> list[Gain]:
+    """Rows of `gains` of one model's runs: of the selected one over the floor and over r = 0."""
+    selected = next((run for run in runs if run.is_selected), None)
+    unshared = next((run for run in runs if run.ratio == 0), None)
+    if selected is None:
+        return []
+    found, own = [], _test_rows(dataset, selected)
+    for baseline, other in (("mt_backbone", unshared), ("floor", floor)):
+        if other is None:
+            continue
+        theirs = own if other is selected else _test_rows(dataset, other)
+        if not all(own[name].equals(theirs[name]) for name in ("instance_id", "label")):
+            log.warning(
+                f"{selected.run_id} and {other.run_id} were tested on different rows: no gain; train both again"
+            )
+            continue
+        gains = paired_gains(
+            own["prob"].to_numpy(),
+            theirs["prob"].to_numpy(),
+            own["label"].to_numpy(),
+            own["scenario_id"].to_numpy(),
+            own["user_key"].to_numpy(),
+            dataset.num_scenarios,
+        )
+        found += [_gain(dataset, selected, baseline, other.run_id, gain) for gain in gains]
+    return found
+
+
+def _test_rows(dataset: DatasetSpec, run: TrainingRun) -> pa.Table:
+    rows = predictions_of(dataset, run)
+    return rows.filter(pc.equal(rows["split"], "test")).sort_by("instance_id")
+
+
+def _gain(dataset: DatasetSpec, run: TrainingRun, baseline: str, baseline_run_id: str, gain: PairedGain) -> Gain:
+    contrast, k = gain.contrast, gain.scenario_id
+    error, low, high, p_value = (
+        float(value or 0.0) for value in (contrast.standard_error, contrast.low, contrast.high, contrast.p_value)
+    )
+    return Gain(
+        ds=run.ds,
+        model=run.model,
+        run_id=run.run_id,
+        ratio=run.ratio,
+        baseline=baseline,
+        baseline_run_id=baseline_run_id,
+        metric=gain.metric,
+        scenario_id=k,
+        scenario={ALL_ROWS: "all", MEAN: "mean"}.get(k) or dataset.scenario.names[k],
+        value=gain.value,
+        baseline_value=gain.baseline,
+        gain=contrast.estimate,
+        standard_error=error,
+        low=low,
+        high=high,
+        p_value=p_value,
+    )
 
 
 def sessions_of(dataset: DatasetSpec, part: pa.Table) -> NDArray[np.int64]:
@@ -114,40 +192,6 @@ def sessions_of(dataset: DatasetSpec, part: pa.Table) -> NDArray[np.int64]:
     known = pc.fill_null(pc.cast(session, pa.int64()), -1).to_numpy(zero_copy_only=False)
     _, user_N = np.unique(users_N, return_inverse=True)
     return np.asarray(np.where(known >= 0, known, user_N + known.max(initial=-1) + 1))
-
-
-def summary(rows: Sequence[Evaluation]) -> list[str]:
-    """Lines of a table: test AUC per scenario of training without sharing and of the selected run."""
-    test = [row for row in rows if row.split == "test"]
-    plain = {row.scenario_id: row for row in test if row.arm == "mt_backbone"}
-    chosen = {row.scenario_id: row for row in test if row.is_selected}
-    if not chosen:
-        return []
-    first = next(iter(chosen.values()))
-    picked = f"AUC {first.arm} r={first.ratio:g} (selected)"
-    cells = [["scenario", "rows", "positives", "AUC mt_backbone", picked, "gain"]]
-    for scenario_id in sorted(chosen, key=lambda s: (s < 0, s)):
-        own, base = chosen[scenario_id], plain.get(scenario_id)
-        gain = "" if base is None or base.auc is None or own.auc is None else f"{own.auc - base.auc:+.4f}"
-        cells.append([own.scenario, f"{own.rows:,}", f"{own.positives:,}", _auc(base), _auc(own), gain])
-    overall = chosen.get(-1)
-    if overall is not None:
-        base_mean = plain[-1].mean_scenario_auc if -1 in plain else None
-        cells.append(["mean of scenarios", "", "", _number(base_mean), _number(overall.mean_scenario_auc), ""])
-    lines = [f"{first.ds} {first.model}, test", *(f"  {line}" for line in aligned_table(cells))]
-    if overall is not None and overall.single_class_scenarios:
-        lines.append(f"{overall.single_class_scenarios} scenario(s) with one class only: no AUC")
-    return lines
-
-
-def _auc(row: Evaluation | None) -> str:
-    if row is None or row.auc is None:
-        return "none"
-    return _number(row.auc) + ("" if row.auc_low is None else f" [{row.auc_low:.4f}, {row.auc_high:.4f}]")
-
-
-def _number(value: float | None) -> str:
-    return "none" if value is None else f"{value:.4f}"
 
 
 if __name__ == "__main__":

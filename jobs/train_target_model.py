@@ -2,8 +2,10 @@
 
 For each model: training.window_days days before ds, the last of them for validation; the newest accepted shared set
 whose window ends before ds; every ratio of training.ratios from the same fresh weights, the best on validation
-selected. r = 0 (mt_backbone) and r = 1 (mt_backbone_s) are always trained too. Writes training_runs, checkpoints,
-predictions and manifests; an existing run with the same inputs and code is not trained again.
+(training.select_on) selected, its probabilities calibrated (training.calibration). r = 0 (mt_backbone) and r = 1
+(mt_backbone_s) are always trained too. A logistic regression is trained beside the models as their floor
+(training.floor). Writes training_runs, checkpoints, calibrations, predictions and manifests; an existing run with the
+same inputs and code is not trained again.
 
 With training.start: previous_day a run starts from the weights of the same run of the trainable day before, and trains
 only on days that it has not seen. Days before ds that have no runs yet are trained first, back to the first one.
@@ -55,7 +57,8 @@ class TrainOptions(StepOptions):
 
     model: str | None = Field(
         default=None,
-        description="one of training.models, another registered model with its default options, or all registered ones",
+        description="one of training.models, another registered model with its default options, or all registered "
+        "ones; without it training.models and the floor",
     )
     skip_unfit: bool = Field(
         default=False,
@@ -105,13 +108,15 @@ def _require_alone(options: TrainOptions) -> None:
 
 
 def chosen_models(args: StepArgs[TrainOptions]) -> list[ModelChoice]:
-    """The models of the data set, the one named, or all that its fields suffice for; checked before anything is read.
+    """The models of the data set and its floor, the one named, or all that its fields suffice for.
+
+    All are checked before anything is read.
 
     Raises TrainingError for an unknown model, for options that do not fit (naming the YAML), and for a model whose
     required fields the data set lacks, unless such models are to be skipped.
     """
     dataset, name = args.dataset, args.options.model
-    listed = {c.name: c for c in dataset.training.models}
+    listed = {c.name: c for c in dataset.training.trained_models}
     names = listed if name is None else known_models() if name == ALL else [name]
     choices = [listed.get(n) or ModelChoice(name=n) for n in names]
     for choice in choices:

@@ -36,3 +36,6 @@ MODELS = (
     "single_task",
     "star",
 )
+
+# The baseline that is trained daily beside the target models unless training.floor is false
+FLOOR = "logistic_regression"

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator, field_validator, model_validator
 
+from schemas.models import FLOOR
 from schemas.spec import Spec
 
 Rate = Annotated[float, Field(ge=0, le=1)]
@@ -23,6 +24,8 @@ Precision = Literal["auto", "fp32", "bf16"]
 ScheduleKind = Literal["constant", "linear", "cosine"]
 Start = Literal["scratch", "previous_day"]
 Loading = Literal["auto", "resident", "streamed"]
+Criterion = Literal["logloss", "auc"]
+CalibrationMethod = Literal["none", "temperature", "platt", "isotonic"]
 
 COLLAPSE_SHARE = 1e-3
 
@@ -125,7 +128,7 @@ class ModelChoice(Spec):
 
 
 class TrainerConfig(Spec):
-    """Settings that determine the trained weights, given the rows."""
+    """Settings that determine the trained weights and their calibration, given the rows."""
 
     batch_size: int = Field(default=1024, ge=2)
     max_epochs: int = Field(default=4, ge=1)
@@ -148,6 +151,15 @@ class TrainerConfig(Spec):
         default="constant", description="of the learning rate after warmup_steps, down to 0 at the last step"
     )
     warmup_steps: int = Field(default=0, ge=0, description="steps in which the learning rate rises from 0")
+    select_on: Criterion = Field(
+        default="logloss",
+        description="what validation chooses the best epoch and r by: logloss of all rows after calibration, or mean "
+        "AUC over scenarios",
+    )
+    calibration: CalibrationMethod = Field(
+        default="platt",
+        description="map from the model's to the served probability, per scenario, fitted on validation",
+    )
 
 
 class TrainingSpec(TrainerConfig):
@@ -171,6 +183,15 @@ class TrainingSpec(TrainerConfig):
         default="auto", description="window in memory or read in blocks; auto: in memory where it fits"
     )
     memory_gb: Positive | None = Field(default=None, description="memory the window may take; null: what is free")
+    floor: bool = Field(
+        default=True, description=f"train {FLOOR} beside the models, which every gain is also measured against"
+    )
+
+    @property
+    def trained_models(self) -> tuple[ModelChoice, ...]:
+        """`models`, and the floor behind them where it is asked for and not among them."""
+        listed = {choice.name for choice in self.models}
+        return self.models if not self.floor or FLOOR in listed else (*self.models, ModelChoice(name=FLOOR))
 
     @property
     def trainer(self) -> TrainerConfig:

@@ -17,7 +17,7 @@ class RetainSpec(Spec):
     `jobs.maintain_tables` removes the rest, except what a kept run, the newest trained day or the next day needs.
     """
 
-    runs_days: Days | None = Field(default=None, description="rows of training_runs and evaluations, and all files")
+    runs_days: Days | None = Field(default=None, description="rows of training_runs, evaluations and gains, and files")
     predictions_days: Days | None = Field(default=None, description="predictions of runs")
     checkpoints_days: Days | None = Field(default=None, description="weights of runs")
     features_days: Days | None = Field(

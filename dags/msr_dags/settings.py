@@ -14,7 +14,7 @@ from pathlib import Path
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import DatasetSpecError
 from schemas.load_dataset import load_dataset
-from schemas.models import MODELS
+from schemas.models import FLOOR, MODELS
 from schemas.text import did_you_mean
 
 ALL_MODELS = "all"
@@ -24,7 +24,7 @@ ALL_MODELS = "all"
 class Deployment:
     """One data set on one Airflow.
 
-    dataset: name or absolute path of its YAML; spec: what the YAML says. models: target models to train.
+    dataset: name or absolute path of its YAML; spec: what the YAML says. models: target models to train, and the floor.
     skip_unfit_models: skip models whose required fields the data set lacks, instead of failing.
     """
 
@@ -74,6 +74,8 @@ def load_deployment() -> Deployment:
     chosen = tuple(m.strip() for m in os.environ.get("MSR_MODELS", "").split(",") if m.strip())
     is_all = ALL_MODELS in chosen
     models = MODELS if is_all else chosen or tuple(choice.name for choice in spec.training.models)
+    if spec.training.floor and FLOOR not in models:
+        models = (*models, FLOOR)
     for name in models:
         if name not in MODELS:
             where = "MSR_MODELS" if chosen else f"{dataset}: training.models"

@@ -6,6 +6,7 @@ from jobs.plotting import svg
 from jobs.plotting.svg import Figure, Panel
 from jobs.reporting.collect import ARM_NAMES, ARMS, NO_SHARING, SELECTED, ReportData
 from schemas.tables.evaluations import Evaluation
+from schemas.tables.training_runs import TrainingRun
 
 
 def auc_by_scenario(data: ReportData, model: str, ds: str) -> Figure | None:
@@ -65,9 +66,11 @@ def auc_by_day(data: ReportData, model: str) -> Figure | None:
     )  # fmt: skip
 
 
-def validation_by_ratio(data: ReportData, model: str) -> Figure | None:
-    """Validation AUC over the sharing ratio, a line per test day, the chosen ratio marked."""
-    runs = [(r, r.validation_auc) for r in data.runs if r.model == model and r.validation_auc is not None]
+def validation_by_ratio(data: ReportData, model: str, metric: str) -> Figure | None:
+    """Validation AUC or logloss over the sharing ratio, a line per test day, the chosen ratio marked."""
+    found = [(r, _validation(r, metric)) for r in data.runs if r.model == model]
+    runs = [(r, value) for r, value in found if value is not None]
+    name = {"auc": "AUC", "logloss": "logloss after calibration"}[metric]
     ratios = sorted({r.ratio for r, _ in runs})
     if len(ratios) < 2:
         return None
@@ -90,7 +93,7 @@ def validation_by_ratio(data: ReportData, model: str) -> Figure | None:
                 panel.add(svg.marker(x, y, 4, tip, 3.5))
     chosen = ", ".join(f"{r.ds}: {r.ratio:g}" for r, _ in runs if r.is_selected)
     return Figure(
-        panels=[panel], title=f"Validation AUC over the sharing ratio, {model}",
+        panels=[panel], title=f"Validation {name} over the sharing ratio, {model}",
         description=f"One line per test day, the newest in colour; filled dots are the ratios chosen ({chosen}).",
         legend={
             f"newest test day, {days[-1]}": svg.line_key("curve s0"),
@@ -98,6 +101,13 @@ def validation_by_ratio(data: ReportData, model: str) -> Figure | None:
             "chosen ratio": svg.marker(7, 7, 0),
         },
     )  # fmt: skip
+
+
+def _validation(run: TrainingRun, metric: str) -> float | None:
+    if metric == "auc":
+        return run.validation_auc
+    calibrated = run.validation_calibrated_logloss
+    return run.validation_logloss if calibrated is None else calibrated
 
 
 def _tip(test: Evaluation) -> str:

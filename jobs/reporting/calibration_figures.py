@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from jobs.plotting import svg
 from jobs.plotting.svg import Figure, Panel
-from jobs.reporting.collect import ALL_ROWS, ARM_NAMES, ARMS, NO_SHARING, SELECTED, ReportData
+from jobs.reporting.collect import ARM_NAMES, ARMS, ReportData
+from jobs.reporting.reliability import AFTER, BEFORE
+from msr_models.evaluation.gains import ALL_ROWS
+
+STAGES = (AFTER, BEFORE)
 
 
 def calibration(data: ReportData, model: str, ds: str) -> Figure | None:
@@ -48,14 +52,14 @@ def reliability(data: ReportData, model: str) -> Figure | None:
         panel.x_axis(svg.decimals(2))
         panel.line((0, 0), (top, top), "cut")
         for curve in reversed([r for r in curves if r.scenario_id == k]):
-            tips = [f"predicted {p:.3f}, observed {o:.3f}, {rows} rows" for p, o, rows in curve.bins]
-            panel.curve([(p, o) for p, o, _ in curve.bins], ARMS.index(curve.arm), tips, size=3.5)
+            tips = [f"{curve.stage}: predicted {p:.3f}, observed {o:.3f}, {rows} rows" for p, o, rows in curve.bins]
+            panel.curve([(p, o) for p, o, _ in curve.bins], STAGES.index(curve.stage), tips, size=3.5)
     return Figure(
         panels=panels, title=f"Reliability per scenario, {model}",
-        description="Ten bins with equally many test rows each: mean prediction (across) against observed rate (up). "
-        "Points on the dashed diagonal are calibrated.",
+        description="Ten bins with equally many test rows each: mean prediction (across) against observed rate (up), "
+        "before and after calibration. Points on the dashed diagonal are calibrated.",
         legend={
-            **svg.marker_keys([ARM_NAMES[arm] for arm in (SELECTED, NO_SHARING)]),
+            **svg.marker_keys(STAGES),
             "perfectly calibrated": svg.line_key("cut"),
         },
     )  # fmt: skip

@@ -9,20 +9,24 @@ from datetime import date, timedelta
 from functools import cached_property
 
 from jobs.auditing.profile import warnings_of_day
-from jobs.reporting.reliability import Reliability, read_reliability
+from jobs.reporting.reliability import Reliability, read_curves, read_reliability
 from jobs.reporting.set_statistics import SetStatistics, read_set_statistics
 from lake.locations import data_docs_path
 from lake.rows import read_rows
+from msr_models.evaluation.calibration import Calibration
+from msr_models.evaluation.gains import ALL_ROWS, MEAN
+from msr_models.evaluation.significance import Contrast, normal_contrast
 from msr_models.sets.drift import DayDrift, read_drift
 from msr_models.sets.usage import read_runs
 from schemas.dataset_spec import DatasetSpec
+from schemas.models import FLOOR
 from schemas.tables.audits import Audit
 from schemas.tables.evaluations import Evaluation
+from schemas.tables.gains import Gain
 from schemas.tables.shared_instance_sets import SharedSet
 from schemas.tables.training_runs import TrainingRun
 
 IMPRESSIONS = "impressions"
-ALL_ROWS, MEAN = -1, -2  # in place of a scenario id: all rows together, the mean over scenarios
 SELECTED, NO_SHARING, SHARE_ALL = "selected", "mt_backbone", "mt_backbone_s"
 ARM_NAMES = {SELECTED: "selected ratio", NO_SHARING: "no sharing (r = 0)", SHARE_ALL: "share all (r = 1)"}
 ARMS = tuple(ARM_NAMES)
@@ -35,6 +39,7 @@ class ReportData:
     dataset_argument: how commands name the data set, by its name or its YAML's path. audits: of `impressions`.
     findings: expectations of any table that did not hold, and days unlike those before them. data_docs: days with a
     page of Great Expectations' results. drift: days compared with the window of `shared`.
+    reliability, calibrations: of each model's selected run on its newest day.
     """
 
     dataset: DatasetSpec
@@ -47,7 +52,9 @@ class ReportData:
     drift: list[DayDrift]
     runs: list[TrainingRun]
     evaluations: list[Evaluation]
+    gains: list[Gain]
     reliability: list[Reliability]
+    calibrations: dict[str, Calibration]
 
     @property
     def scenario_names(self) -> tuple[str, ...]:
@@ -60,10 +67,23 @@ class ReportData:
 
     @property
     def models(self) -> list[str]:
-        """Evaluated models, in the order of the data set's YAML, others after them."""
+        """Evaluated models, in the order of the data set's YAML, others after them; not the floor, unless it is listed
+        or alone.
+        """
         found = {e.model for e in self.evaluations}
+        if FLOOR not in {m.name for m in self.dataset.training.models}:
+            found = found - {FLOOR} or found
         listed = [m.name for m in self.dataset.training.models if m.name in found]
         return list(dict.fromkeys([*listed, *sorted(found)]))
+
+    @property
+    def has_floor(self) -> bool:
+        """Whether any gain over the floor is there."""
+        return any(g.baseline == "floor" for g in self.gains)
+
+    def criterion(self, model: str) -> str:
+        """What chose the epochs and ratios of a model's newest runs; auc in runs of earlier versions."""
+        return next((r.select_on for r in reversed(self.runs) if r.model == model), None) or "auc"
 
     def test_days(self, model: str) -> list[str]:
         return sorted({e.ds for e in self.evaluations if e.model == model and e.split == "test"})
@@ -98,10 +118,34 @@ class ReportData:
             return None
         return found.mean_scenario_auc if scenario_id == MEAN else found.auc
 
+    def logloss(self, model: str, ds: str, arm: str, scenario_id: int) -> float | None:
+        """Test logloss in a scenario, of ALL_ROWS or the MEAN over scenarios with rows; None where there is none."""
+        ids = range(self.dataset.num_scenarios) if scenario_id == MEAN else [scenario_id]
+        values = [e.logloss for k in ids if (e := self.test(model, ds, arm, k)) is not None and e.logloss is not None]
+        return sum(values) / len(values) if values else None
+
     def mean_auc(self, model: str, arm: str, scenario_id: int) -> float | None:
         """Mean of `auc` over the test days that have one."""
         values = [v for ds in self.test_days(model) if (v := self.auc(model, ds, arm, scenario_id)) is not None]
         return sum(values) / len(values) if values else None
+
+    def gain(self, model: str, ds: str, baseline: str, metric: str, scenario_id: int) -> Gain | None:
+        """The selected run's gain over a baseline on one test day; None where it is the baseline or there is none."""
+        found = self._gains.get((model, ds, baseline, metric, scenario_id))
+        return None if found is None or found.run_id == found.baseline_run_id else found
+
+    @cached_property
+    def _gains(self) -> dict[tuple[str, str, str, str, int], Gain]:
+        return {(g.model, g.ds, g.baseline, g.metric, g.scenario_id): g for g in self.gains}
+
+    def mean_gain(self, model: str, baseline: str, metric: str, scenario_id: int) -> Contrast | None:
+        """Mean gain over the test days that have one (0 where the run is the baseline), days taken as independent."""
+        of_days = [self._gains.get((model, ds, baseline, metric, scenario_id)) for ds in self.test_days(model)]
+        found = [g for g in of_days if g is not None]
+        if not found or all(g.run_id == g.baseline_run_id for g in found):
+            return None
+        variance = sum(g.standard_error**2 for g in found) / len(found) ** 2
+        return normal_contrast(sum(g.gain for g in found) / len(found), variance)
 
 
 def collect(dataset: DatasetSpec, days: Sequence[date], dataset_argument: str | None = None) -> ReportData:
@@ -126,7 +170,9 @@ def collect(dataset: DatasetSpec, days: Sequence[date], dataset_argument: str | 
         drift=read_drift(dataset, shared.shared_set.shared_set_id, days) if shared else [],
         runs=runs,
         evaluations=read_rows(dataset, Evaluation, days=days or None),
-        reliability=[part for run, arm in _newest_arms(runs) for part in read_reliability(dataset, run, arm)],
+        gains=read_rows(dataset, Gain, days=days or None),
+        reliability=[part for run in _newest(runs) for part in read_reliability(dataset, run)],
+        calibrations={run.model: found for run in _newest(runs) if (found := read_curves(dataset, run)) is not None},
     )
 
 
@@ -151,11 +197,10 @@ def counts(text: str) -> dict[str, int]:
     return dict(sorted(parsed.items()))
 
 
-def _newest_arms(runs: Sequence[TrainingRun]) -> list[tuple[TrainingRun, str]]:
-    """The selected and the no-sharing run of each model's newest day."""
+def _newest(runs: Sequence[TrainingRun]) -> list[TrainingRun]:
+    """The selected run of each model's newest day."""
     newest = {r.model: r.ds for r in runs}  # runs ascend by day
-    last = [r for r in runs if r.ds == newest[r.model]]
-    return [(r, SELECTED) for r in last if r.is_selected] + [(r, NO_SHARING) for r in last if r.arm == NO_SHARING]
+    return [r for r in runs if r.is_selected and r.ds == newest[r.model]]
 
 
 def _findings(audit: Audit) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msr_models.evaluation.significance import Contrast
+
 MISSING = "–"
 
 
@@ -28,3 +30,13 @@ def percent(value: float | None) -> str:
 def difference(left: float | None, right: float | None) -> float | None:
     """left - right, None where either is."""
     return None if left is None or right is None else left - right
+
+
+def gain_text(gain: float | None, low: float | None, high: float | None) -> str:
+    """+0.0123 [+0.0023, +0.0223]; a dash for None."""
+    return MISSING if gain is None else f"{signed(gain)} [{signed(low)}, {signed(high)}]"
+
+
+def contrast_text(found: Contrast | None) -> str:
+    """`gain_text` of a contrast."""
+    return MISSING if found is None else gain_text(found.estimate, found.low, found.high)

@@ -21,7 +21,10 @@ from jobs.reporting import (
 )
 from jobs.reporting.collect import ReportData
 from lake.locations import artifact_path
+from msr_models.evaluation.calibration import MIN_CLASS_ROWS
+from msr_models.evaluation.gains import ALL_ROWS, MEAN
 from msr_models.sets.drift import part_name
+from schemas.models import FLOOR
 from schemas.tables.training_runs import TrainingRun
 
 
@@ -89,7 +92,10 @@ def _environment() -> Environment:
         "style": svg.STYLE,
         "MISSING": formats.MISSING,
         "ARM_NAMES": collect.ARM_NAMES,
-        "MEAN": collect.MEAN,
+        "ALL_ROWS": ALL_ROWS,
+        "MEAN": MEAN,
+        "FLOOR": FLOOR,
+        "MIN_CLASS_ROWS": MIN_CLASS_ROWS,
         "SELECTED": collect.SELECTED,
         "NO_SHARING": collect.NO_SHARING,
         "SHARE_ALL": collect.SHARE_ALL,

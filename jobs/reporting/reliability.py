@@ -1,17 +1,26 @@
-"""Reliability of predictions: mean prediction against observed rate in bins of equal size, per scenario."""
+"""What a report shows of a run's calibration: its curves, and reliability of the test predictions before and after."""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
 from lake.locations import artifact_path
+from msr_models.evaluation.calibration import Calibration, read_calibration
+from msr_models.evaluation.reliability import bin_means
+from msr_models.training.predictions import read_predictions
+from msr_models.training.recorded_runs import CALIBRATION_FILE
 from schemas.dataset_spec import DatasetSpec
+from schemas.errors import TrainingError
 from schemas.tables.training_runs import TrainingRun
 
-BINS = 10
+log = logging.getLogger(__name__)
+
+BEFORE, AFTER = "before calibration", "after calibration"
+STAGES = {BEFORE: "prob_raw", AFTER: "prob"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,34 +28,38 @@ class Reliability:
     """One run's test predictions in one scenario; bins: (mean prediction, observed rate, rows), ascending."""
 
     model: str
-    arm: str
+    stage: str
     scenario_id: int
     bins: list[tuple[float, float, int]]
 
 
-def read_reliability(dataset: DatasetSpec, run: TrainingRun, arm: str) -> list[Reliability]:
-    """A run's reliability per scenario; none where its predictions file is gone."""
+def read_reliability(dataset: DatasetSpec, run: TrainingRun) -> list[Reliability]:
+    """A run's reliability per scenario before and after calibration; none where its predictions file is gone."""
     path = artifact_path(dataset, run.predictions_uri)
     if not path.is_file():
         return []
-    columns = ["prob", "label", "scenario_id"]
-    rows = pq.read_table(path, columns=columns, filters=[("split", "=", "test")])
-    prob, label, scenario = (rows[name].to_numpy() for name in columns)
+    rows = read_predictions(path, columns=["split", "scenario_id", "label", *STAGES.values()])
+    rows = rows.filter(pc.equal(rows["split"], "test"))
+    label, scenario = (rows[name].to_numpy() for name in ("label", "scenario_id"))
     return [
         Reliability(
-            model=run.model, arm=arm, scenario_id=int(k), bins=bin_means(prob[scenario == k], label[scenario == k])
+            model=run.model,
+            stage=stage,
+            scenario_id=int(k),
+            bins=bin_means(rows[column].to_numpy()[scenario == k], label[scenario == k]),
         )
+        for stage, column in STAGES.items()
         for k in np.unique(scenario)
     ]
 
 
-def bin_means(prob: np.ndarray, label: np.ndarray, bins: int = BINS) -> list[tuple[float, float, int]]:
-    """(mean prediction, observed rate, rows) of up to `bins` bins with equally many rows, ascending."""
-    if len(prob) == 0:
-        return []
-    order = np.argsort(prob, kind="stable")
-    edges = np.unique(np.linspace(0, len(prob), bins + 1).astype(np.int64))
-    rows = np.diff(edges)
-    predicted = np.add.reduceat(prob[order].astype(np.float64), edges[:-1]) / rows
-    observed = np.add.reduceat(label[order].astype(np.float64), edges[:-1]) / rows
-    return list(zip(predicted.tolist(), observed.tolist(), rows.tolist(), strict=True))
+def read_curves(dataset: DatasetSpec, run: TrainingRun) -> Calibration | None:
+    """A run's calibration; None where its file is gone or cannot be read, which is logged."""
+    path = artifact_path(dataset, run.checkpoint_uri).with_name(CALIBRATION_FILE)
+    if not path.is_file():
+        return None
+    try:
+        return read_calibration(path)
+    except TrainingError as error:
+        log.warning(str(error))
+        return None

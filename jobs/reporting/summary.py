@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from jobs.reporting.collect import NO_SHARING, SELECTED, SHARE_ALL, ReportData, counts
 from jobs.reporting.drift_figures import flag_lines
-from jobs.reporting.formats import difference, number, percent, signed
+from jobs.reporting.formats import contrast_text, difference, number, percent, signed
 from schemas.text import aligned_table
 
 
@@ -57,11 +57,12 @@ def _model(data: ReportData, model: str) -> list[str]:
     days = data.test_days(model)
     if not days:
         return [f"{model}: no test day yet"]
-    table = [["scenario", "no sharing", "share all", "selected", "gain", f"{days[-1]}: no sharing", "selected"]]
+    head = ["scenario", "no sharing", "share all", "selected", "gain", "gain over floor"]
+    table = [[*head, f"{days[-1]}: no sharing", "selected"]]
     for k, name in data.scenarios_and_totals:
         none, every, chosen = (data.mean_auc(model, arm, k) for arm in (NO_SHARING, SHARE_ALL, SELECTED))
         last = [data.auc(model, days[-1], arm, k) for arm in (NO_SHARING, SELECTED)]
-        gain = signed(difference(chosen, none))
-        table.append([name, *map(number, (none, every, chosen)), gain, *map(number, last)])
+        gains = [signed(difference(chosen, none)), contrast_text(data.mean_gain(model, "floor", "auc", k))]
+        table.append([name, *map(number, (none, every, chosen)), *gains, *map(number, last)])
     ratios = ", ".join(f"{test.ds}: {test.ratio:g}" for test in data.selected_tests(model)) or "none"
     return [f"{model}: test AUC, mean over {len(days)} days", *_indented(table), f"  ratio chosen: {ratios}"]

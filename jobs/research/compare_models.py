@@ -100,7 +100,8 @@ def write(
     name, facts = runner.split.name, {model: _facts(found) for model, found in trials.items()}
     text = "\n".join(
         [
-            f"Test rows of {name}, {len(next(iter(trials.values())))} seeds; differences relative to {base}.\n",
+            f"Test rows of {name}, {len(next(iter(trials.values())))} seeds; differences relative to {base}; "
+            f"epochs chosen by validation {runner.trainer.select_on}.\n",
             tables.overview(lines, facts, EXTRA),
             tables.by_scenario(lines, runner.split.scenario_names),
             *(_by_novelty(runner, lines)),

@@ -87,7 +87,8 @@ def run(options: ExperimentOptions) -> None:
     )
     with epochs_logged(options.verbose):
         written = experiment.write(request)
-    text = f"{options.experiment} on {runner.split.name}, {len(request.seeds)} seeds\n\n{written}"
+    chosen = f"epochs chosen by validation {runner.trainer.select_on}, ratios by validation auc"
+    text = f"{options.experiment} on {runner.split.name}, {len(request.seeds)} seeds; {chosen}\n\n{written}"
     write_text(options.out / f"{options.experiment}.md", text)
     print(text, flush=True)
     cached = runner.done - runner.made

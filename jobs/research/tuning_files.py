@@ -27,6 +27,8 @@ from schemas.dataset_spec import DatasetSpec
 from schemas.pipeline_spec import SearchSpec, TrainerConfig, TrainingSpec
 from schemas.text import markdown_table
 
+# How experiments choose epochs: no finding of a study, so that a data set keeps its own
+PROTOCOL = ("select_on", "calibration")
 STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 
 
@@ -74,6 +76,8 @@ def best_yaml(winner: Winner, dataset: DatasetSpec | None) -> str:
     tuning, drawn = winner.tuning, winner.drawn
     training = {} if dataset is None else dataset.training.model_dump(mode="json", exclude_defaults=True)
     for name, value in drawn.trainer.model_dump(mode="json", exclude={"seed"}).items():
+        if name in PROTOCOL and f"{TRAINER}.{name}" not in winner.parameter_names:
+            continue
         is_default = value == TrainerConfig.model_fields[name].default
         if not is_default or name in training or f"{TRAINER}.{name}" in winner.parameter_names:
             training[name] = value

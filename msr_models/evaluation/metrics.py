@@ -102,10 +102,11 @@ def mean_scenario_auc(prob_N: Array, label_N: Array, scenario_N: Array, num_scen
 def logloss(prob_N: Array, label_N: Array) -> float | None:
     """Mean cross entropy in nats; probabilities are kept one float64 step away from 0 and 1. None without rows."""
     prob_N = np.asarray(prob_N, dtype=np.float64)
-    return float(_cross_entropy(prob_N, np.asarray(label_N) == 1).mean()) if len(prob_N) else None
+    return float(cross_entropy(prob_N, np.asarray(label_N) == 1).mean()) if len(prob_N) else None
 
 
-def _cross_entropy(prob: Floats, positive: Array | bool) -> Floats:
+def cross_entropy(prob: Floats, positive: Array | bool) -> Floats:
+    """Of each row, in nats; probabilities are kept one float64 step away from 0 and 1."""
     step = np.finfo(np.float64).eps
     prob = np.clip(prob, step, 1 - step)
     return -np.log(np.where(positive, prob, 1 - prob))
@@ -192,8 +193,8 @@ def _metrics(ranked: RankedRows, group_N: Ints, session_N: Ints, scenario_ids: S
 def _loss_and_calibration(prob_U: Floats, blocks: Blocks, groups: int) -> tuple[Floats, Floats]:
     """(mean cross entropy, Σ probabilities / positives) of each group; NaN without rows, without positives."""
     rank_B, positives_B, rows_B = blocks.rank_B(), blocks.positives_B, blocks.rows_B
-    loss_B = positives_B * _cross_entropy(prob_U, True)[rank_B]
-    loss_B += (rows_B - positives_B) * _cross_entropy(prob_U, False)[rank_B]
+    loss_B = positives_B * cross_entropy(prob_U, True)[rank_B]
+    loss_B += (rows_B - positives_B) * cross_entropy(prob_U, False)[rank_B]
     loss_G, calibration_G = np.full(groups, np.nan), np.full(groups, np.nan)
     positives_S = blocks.total_S(positives_B).astype(np.float64)
     positives_S[positives_S == 0] = np.nan

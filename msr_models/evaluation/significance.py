@@ -58,7 +58,7 @@ def mann_whitney(first_A: Sequence[float], second_B: Sequence[float]) -> float:
 
         return float(mannwhitneyu(first_A, second_B, method="asymptotic").pvalue)
     # By hand, because scipy's exact test ignores ties. Twice a mid-rank is a whole number.
-    doubled = np.rint(2 * _midranks(np.asarray([*first_A, *second_B], dtype=np.float64))).astype(np.int64)
+    doubled = np.rint(2 * midranks(np.asarray([*first_A, *second_B], dtype=np.float64))).astype(np.int64)
     rank_sum = int(doubled[:size_a].sum())
     ways = _subset_sums(doubled, size_a)
     below, above = sum(ways[: rank_sum + 1]), sum(ways[rank_sum:])
@@ -78,13 +78,13 @@ def delong(score_MN: Array, label_N: Array, contrast_M: Sequence[float]) -> Cont
         return None
     of_positives, of_negatives = np.zeros(positives), np.zeros(negatives)
     for score_N, factor in zip(np.asarray(score_MN, dtype=np.float64), contrast_M, strict=True):
-        rank_N = _midranks(score_N)
+        rank_N = midranks(score_N)
         positive_scores, negative_scores = score_N[positive_N], score_N[~positive_N]
         # A row's rank among all less its rank in its own class: the rows of the other class below it, ties half.
-        of_positives += factor * (rank_N[positive_N] - _midranks(positive_scores)) / negatives
-        of_negatives += factor * (1 - (rank_N[~positive_N] - _midranks(negative_scores)) / positives)
+        of_positives += factor * (rank_N[positive_N] - midranks(positive_scores)) / negatives
+        of_negatives += factor * (1 - (rank_N[~positive_N] - midranks(negative_scores)) / positives)
     variance = of_positives.var(ddof=1) / positives + of_negatives.var(ddof=1) / negatives
-    return _normal_contrast(float(of_positives.mean()), float(variance))
+    return normal_contrast(float(of_positives.mean()), float(variance))
 
 
 def delong_mean(
@@ -97,7 +97,7 @@ def delong_mean(
     if not known:
         return None
     variance = sum((c.standard_error or 0.0) ** 2 for c in known) / len(known) ** 2
-    return _normal_contrast(float(np.mean([c.estimate for c in known])), variance)
+    return normal_contrast(float(np.mean([c.estimate for c in known])), variance)
 
 
 def percentile_contrast(estimate: float, difference_R: Floats) -> Contrast:
@@ -125,7 +125,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in out]
 
 
-def _normal_contrast(estimate: float, variance: float) -> Contrast:
+def normal_contrast(estimate: float, variance: float) -> Contrast:
+    """A contrast whose estimate is normally distributed."""
     error = math.sqrt(max(variance, 0.0))
     wide, p_value = Z_95 * error, _two_sided_p(estimate, error)
     return Contrast(estimate=estimate, standard_error=error, low=estimate - wide, high=estimate + wide, p_value=p_value)
@@ -137,8 +138,8 @@ def _two_sided_p(estimate: float, error: float) -> float:
     return math.erfc(abs(estimate) / error / math.sqrt(2))
 
 
-def _midranks(value_N: Array) -> Floats:
-    """1-based ranks [N]; equal values share the mean of theirs."""
+def midranks(value_N: Array) -> Floats:
+    """Their 1-based ranks [N]; equal values share the mean of theirs."""
     from scipy.stats import rankdata  # loads in most of a second
 
     ranks: Floats = rankdata(value_N)

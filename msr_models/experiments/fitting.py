@@ -19,7 +19,7 @@ from msr_models.experiments.split import Split, all_rows, one_scenario, select_r
 from msr_models.models.base import MultiScenarioModel
 from msr_models.models.registry import build_model
 from msr_models.training.state import Resume
-from msr_models.training.trainer import TrainResult, predict, train, validate, validation_score
+from msr_models.training.trainer import TrainResult, predict, train, validate
 from schemas.errors import TrainingError
 from schemas.pipeline_spec import TrainerConfig
 
@@ -100,10 +100,10 @@ def _fit_scenarios(split: Split, task: Task, resume_of: ResumeOf, device: str) -
         before = None
         if task.start is not None:
             model.load_state_dict({n: torch.as_tensor(v) for n, v in task.start.items()})
-            before = validate(model, validation, all_rows(validation).rows)
+            before = validate(model, validation, all_rows(validation).rows, task.trainer.calibration)
         result, passed = _train(model, train_window, validation, task.trainer, resume_of(name))
-        after = validation_score(result.validation_auc, result.validation_logloss)
-        if before is not None and task.start is not None and validation_score(*before) >= after:
+        after, criterion = result.validation, task.trainer.select_on
+        if before is not None and task.start is not None and before.score(criterion) >= after.score(criterion):
             # Fine-tuning did not improve it: the weights that it started from count as epoch 0
             model.load_state_dict({n: torch.as_tensor(v) for n, v in task.start.items()})
             result = replace(result, epochs=0)

@@ -103,12 +103,16 @@ def search_defaults(text: str) -> SearchSpec:
 
 
 def trainer_defaults(text: str) -> TrainerConfig:
-    """Trainer settings of the lake's data set; for MovieLens those of the comparison with public code."""
+    """Trainer settings of the lake's data set; for MovieLens those of the comparison with public code.
+
+    Epochs are chosen by AUC without calibration, whatever the data set says: the protocol of the published figures
+    (docs/experiments.md, docs/comparison.md). `--trainer select_on=logloss` chooses them as daily training does.
+    """
     source = parse_source(text)
     if isinstance(source, Lake):
-        return load_dataset(source.dataset).training.trainer
-    if isinstance(source, MovieLensFixed):
-        return TrainerConfig(
+        found = load_dataset(source.dataset).training.trainer
+    elif isinstance(source, MovieLensFixed):
+        found = TrainerConfig(
             batch_size=4096,
             max_epochs=30,
             patience=3,
@@ -118,4 +122,6 @@ def trainer_defaults(text: str) -> TrainerConfig:
             embedding_update="dense",
             seed=1,
         )
-    return TrainerConfig(batch_size=1024, max_epochs=12, patience=2, learning_rate=1e-3, weight_decay=1e-6, seed=1)
+    else:
+        found = TrainerConfig(max_epochs=12, patience=2, learning_rate=1e-3, weight_decay=1e-6, batch_size=1024, seed=1)
+    return found.model_copy(update={"select_on": "auc", "calibration": "none"})

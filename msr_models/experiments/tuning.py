@@ -36,7 +36,7 @@ from msr_models.experiments.trials import TrialKey
 from msr_models.experiments.variants import file_name, registered_name
 from msr_models.models.registry import build_model, model_class
 from msr_models.training.state import Resume
-from msr_models.training.trainer import predict, train, validation_score
+from msr_models.training.trainer import predict, train
 from schemas.errors import TrainingError
 
 log = logging.getLogger(__name__)
@@ -197,7 +197,7 @@ class Tuning:
             "parameters": sum(p.numel() for p in model.parameters()),
             "scenario_auc": self._scenario_aucs(predict(model, split.validation, rows.rows)),
         }
-        return validation_score(result.validation_auc, result.validation_logloss), facts
+        return result.validation.score(trainer.select_on), facts
 
     def _scenario_aucs(self, probs_N: Any) -> dict[str, float | None]:
         """AUC of the validation rows by scenario."""

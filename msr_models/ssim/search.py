@@ -71,7 +71,8 @@ def _search(state: SearchState) -> SearchResult:
         learn_jointly(state)
     metrics: dict[str, float | int | None] = {"rows": len(state.held_out)}
     if len(state.held_out):
-        metrics["mean_scenario_auc"], metrics["logloss"] = validate(state.model, state.window, state.held_out)
+        found = validate(state.model, state.window, state.held_out)
+        metrics["mean_scenario_auc"], metrics["logloss"] = found.auc, found.logloss
     state.selector.eval()
     result = SearchResult(
         selector=state.selector,

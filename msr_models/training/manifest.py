@@ -18,7 +18,7 @@ from typing import Any, Literal
 from schemas.errors import TrainingError
 from schemas.pipeline_spec import Start
 
-FORMAT = 3
+FORMAT = 4
 PROJECT = "msr-pipeline"
 LIBRARIES = ("torch", "numpy", "pyarrow", "deltalake", "pydantic")
 # What a run's result depends on; Delta versions do not belong to it (a rewritten day of equal content has a new one),
@@ -64,7 +64,8 @@ class RunManifest:
     """ds: test day. train_days: days trained on, without those that the predecessor trained on. fingerprints: content
     of `window` (training and validation rows), `masks` (null without a set), `test`. loading: how training rows were
     read, which decides their order. trainer: TrainerConfig as a dict.
-    metrics: what the run measured, to compare a repetition with. predecessor: null where the run started from scratch.
+    metrics: what the run measured, to compare a repetition with; calibration_sha256: likewise, of its calibration.json.
+    predecessor: null where the run started from scratch.
     """
 
     format: int = FORMAT
@@ -93,6 +94,7 @@ class RunManifest:
     code_version: str
     package_versions: Mapping[str, str]
     metrics: Mapping[str, float | None]
+    calibration_sha256: str = ""
     start: Start = "scratch"
     predecessor: Predecessor | None = None
 

@@ -7,12 +7,13 @@ import logging
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 
-from lake.files import write_json
+from lake.files import write_json, write_text
 from lake.locations import artifact_uri, artifacts_dir
 from lake.rows import write_rows
 from msr_models.sets.catalogue import read_catalogue
 from msr_models.training.checkpoint import save_checkpoint
 from msr_models.training.predictions import write_predictions
+from msr_models.training.recorded_runs import CALIBRATION_FILE
 from msr_models.training.selection import selected_id
 from msr_models.training.target import Arm, run_folder
 from schemas.commands import command
@@ -32,10 +33,14 @@ def publish_runs(dataset: DatasetSpec, ds: date, model: str, arms: Sequence[Arm]
     selected = selected_id([a.manifest for a in arms], fixed)
     rows = [_row(dataset, arm, is_selected=arm.manifest.run_id == selected) for arm in arms]
     write_rows(dataset, rows)
-    for row in rows:
+    for row, arm in zip(rows, arms, strict=True):
         auc = "none" if row.validation_auc is None else f"{row.validation_auc:.4f}"
-        mark = " <- selected" if row.is_selected else ""
-        log.info(f"{ds} {model}: {row.arm} r={row.ratio:g} validation mean AUC {auc} ({row.run_id}){mark}")
+        loss = arm.result.validation_calibrated_logloss
+        mark = f" <- selected on {arm.manifest.trainer['select_on']}" if row.is_selected else ""
+        log.info(
+            f"{ds} {model}: {row.arm} r={row.ratio:g} validation mean AUC {auc}, calibrated logloss {loss:.4f} "
+            f"({row.run_id}){mark}"
+        )
 
 
 def _require_sets(dataset: DatasetSpec, ds: date, model: str, arms: Sequence[Arm]) -> None:
@@ -55,6 +60,7 @@ def _row(dataset: DatasetSpec, arm: Arm, *, is_selected: bool) -> TrainingRun:
     manifest = arm.manifest
     folder = run_folder(artifacts_dir(dataset), manifest.run_id)
     sha256 = save_checkpoint(folder / "weights.pt", arm.model, arm.card)
+    write_text(folder / CALIBRATION_FILE, arm.calibration.to_json())
     write_predictions(folder / "predictions.parquet", arm.predictions)
     write_json(folder / "manifest.json", json.loads(manifest.to_json()))
     return TrainingRun(
@@ -68,6 +74,8 @@ def _row(dataset: DatasetSpec, arm: Arm, *, is_selected: bool) -> TrainingRun:
         seed=int(manifest.trainer["seed"]),
         validation_auc=arm.result.validation_auc,
         validation_logloss=arm.result.validation_logloss,
+        validation_calibrated_logloss=arm.result.validation_calibrated_logloss,
+        select_on=str(manifest.trainer["select_on"]),
         epochs=arm.result.epochs,
         train_rows=arm.result.train_rows,
         manifest=manifest.to_json(),

@@ -13,6 +13,8 @@ from msr_models.training.manifest import RunManifest, parse_manifest
 from schemas.dataset_spec import DatasetSpec
 from schemas.tables.training_runs import TrainingRun
 
+CALIBRATION_FILE = "calibration.json"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordedRun:
@@ -28,11 +30,22 @@ class RecordedRun:
         return artifact_path(self.dataset, self.row.checkpoint_uri)
 
     def has_files(self) -> bool:
-        """Whether the predictions exist and the checkpoint is the recorded one."""
-        if not (artifact_path(self.dataset, self.row.predictions_uri).is_file() and self.checkpoint.is_file()):
+        """Whether the predictions exist, and checkpoint and calibration are the recorded ones."""
+        if not artifact_path(self.dataset, self.row.predictions_uri).is_file():
             return False
-        with self.checkpoint.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == self.row.checkpoint_sha256
+        calibration = self.checkpoint.with_name(CALIBRATION_FILE)
+        return (
+            _sha256(self.checkpoint) == self.row.checkpoint_sha256
+            and _sha256(calibration) == self.manifest.calibration_sha256
+        )
+
+
+def _sha256(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
 
 
 def recorded_runs(dataset: DatasetSpec, ds: date, model: str) -> list[RecordedRun]:

@@ -11,7 +11,6 @@ A scenario without rows keeps its bias.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,8 +23,9 @@ from torch import Tensor
 
 from msr_models.data.source import ResidentRows
 from msr_models.evaluation.blocks import Array, Floats
-from msr_models.evaluation.metrics import logloss, mean_scenario_auc
 from msr_models.modules.inputs import InputLayer
+from msr_models.training.validation import Validated, validated
+from schemas.pipeline_spec import CalibrationMethod, TrainerConfig
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +43,7 @@ class LinearFit:
     weight_R: Tensor
     bias_K: Tensor
     place: int
-    auc: float | None
-    logloss: float
+    validation: Validated
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +84,10 @@ class Design:
         entropy = float((np.logaddexp(0.0, logit_N) - self.label_N * logit_N).sum())
         return entropy, self.x.T @ (expit(logit_N) - self.label_N)
 
-    def validate(self, weights: Floats, num_scenarios: int) -> tuple[float | None, float]:
-        """(mean AUC over scenarios or None, logloss)."""
+    def validate(self, weights: Floats, num_scenarios: int, calibration: CalibrationMethod) -> Validated:
+        """Metrics of the weights on these rows."""
         probs = expit(self.x @ weights + self.offset_N)
-        cross_entropy = logloss(probs, self.label_N)
-        assert cross_entropy is not None
-        return mean_scenario_auc(probs, self.label_N, self.scenario_N, num_scenarios), cross_entropy
+        return validated(probs, self.label_N, self.scenario_N, num_scenarios, calibration)
 
 
 def fit_path(
@@ -98,12 +95,13 @@ def fit_path(
     base_logit_K: Tensor,
     data: ResidentRows,
     validation: ResidentRows,
-    score: Callable[[float | None, float], float],
+    config: TrainerConfig,
     name: str = "",
 ) -> LinearFit:
     """The best fit of logit = Σ terms of `inputs` (width 1) + base_logit_K + bias_K; changes nothing.
 
-    score: of (mean AUC, logloss), what the kept strength has the most of. On the CPU in float64, deterministic.
+    config: its `select_on` (after its `calibration`) chooses the strength that is kept; the rest is not used. On the
+    CPU in float64, deterministic.
     """
     design, held_out = (Design.of(inputs, base_logit_K, rows) for rows in (data, validation))
     weight = inputs.embedding.weight.detach().cpu().double().numpy().ravel()
@@ -113,18 +111,17 @@ def fit_path(
     weights, best, best_score, worse = start, None, -np.inf, 0
     for place, strength in enumerate(STRENGTHS, start=1):
         weights = _minimum(design, weights, start, np.where(is_penalised, strength, 0.0))
-        auc, cross_entropy = held_out.validate(weights, num_scenarios)
+        measured = held_out.validate(weights, num_scenarios, config.calibration)
         entropy = design.cross_entropy(weights)[0] / len(design.label_N)
-        shown = "none" if auc is None else f"{auc:.4f}"
+        shown = "none" if measured.auc is None else f"{measured.auc:.4f}"
         line = f"{name} linear, L2 {strength:g}: train loss {entropy:.4f}, validation mean AUC {shown}"
-        log.info(f"{line}, logloss {cross_entropy:.4f}".lstrip())
-        scored = score(auc, cross_entropy)
+        losses = f"logloss {measured.logloss:.4f} ({measured.calibrated_logloss:.4f} calibrated)"
+        log.info(f"{line}, {losses}".lstrip())
+        scored = measured.score(config.select_on)
         if best is None or scored > best_score:
             best_score, worse = scored, 0
             found = torch.from_numpy(weights).float()
-            best = LinearFit(
-                weight_R=found[:num_rows], bias_K=found[num_rows:], place=place, auc=auc, logloss=cross_entropy
-            )
+            best = LinearFit(weight_R=found[:num_rows], bias_K=found[num_rows:], place=place, validation=measured)
         elif (worse := worse + 1) > PATIENCE:
             break
     assert best is not None

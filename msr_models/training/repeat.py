@@ -53,13 +53,18 @@ def repeat_run(dataset: DatasetSpec, manifest: RunManifest) -> None:
         changed = [name for name, value in manifest.fingerprints.items() if data.fingerprints[name] != value]
         if changed:
             raise TrainingError(f"run {manifest.run_id}: rows of {', '.join(changed)} are not those of the manifest")
-        repeated = train_arm(data, replace(manifest, metrics={}), Processes()).manifest.metrics
-    for name, value in manifest.metrics.items():
+        made = train_arm(data, replace(manifest, metrics={}, calibration_sha256=""), Processes()).manifest
+    before, repeated = _measured(manifest), _measured(made)
+    for name, value in before.items():
         log.info(f"{manifest.run_id} {name}: recorded {value!r}, repeated {repeated[name]!r}")
-    if dict(repeated) != dict(manifest.metrics):
+    if repeated != before:
         raise TrainingError(
-            f"run {manifest.run_id} gave other metrics than its manifest records; it was made by code "
-            f"{manifest.code_version}, {json.dumps(dict(manifest.package_versions))}, {manifest.device}, "
+            f"run {manifest.run_id} gave other metrics or another calibration than recorded; it was made by "
+            f"code {manifest.code_version}, {json.dumps(dict(manifest.package_versions))}, {manifest.device}, "
             f"{manifest.world_size} process(es)"
         )
-    log.info(f"{manifest.run_id}: the same metrics")
+    log.info(f"{manifest.run_id}: the same metrics and calibration")
+
+
+def _measured(manifest: RunManifest) -> dict[str, float | str | None]:
+    return {**manifest.metrics, "calibration": manifest.calibration_sha256}

@@ -13,12 +13,16 @@ from schemas.errors import TrainingError
 
 
 def select(manifests: Sequence[RunManifest]) -> RunManifest:
-    """The best mean scenario AUC on validation (best logloss where no arm has one); ties go to the smaller ratio."""
-    by_auc = all(m.metrics["validation_auc"] is not None for m in manifests)
+    """The best on validation by the runs' `select_on`; ties go to the smaller ratio.
+
+    logloss: of all rows after calibration, which is what is served. auc: mean over scenarios, or the logloss where one
+    of the runs has none.
+    """
+    by_auc = all(m.trainer["select_on"] == "auc" and m.metrics["validation_auc"] is not None for m in manifests)
 
     def score(manifest: RunManifest) -> tuple[float, float]:
-        auc, cross_entropy = manifest.metrics["validation_auc"], manifest.metrics["validation_logloss"]
-        value = auc if by_auc else -(cross_entropy if cross_entropy is not None else sys.float_info.max)
+        auc, loss = manifest.metrics["validation_auc"], manifest.metrics["validation_calibrated_logloss"]
+        value = auc if by_auc else -(loss if loss is not None else sys.float_info.max)
         assert value is not None
         return value, -manifest.ratio
 

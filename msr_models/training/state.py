@@ -27,6 +27,7 @@ class Best:
     epoch: int
     auc: float | None
     logloss: float
+    calibrated_logloss: float
     weights: dict[str, Tensor]
 
 

@@ -9,7 +9,6 @@ import json
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import torch
@@ -17,6 +16,8 @@ import torch
 from lake.locations import artifacts_dir
 from msr_models.data.source import ResidentRows
 from msr_models.data.window import Window
+from msr_models.evaluation.blocks import Floats
+from msr_models.evaluation.calibration import Calibration, fit_calibration
 from msr_models.evaluation.metrics import logloss, mean_scenario_auc
 from msr_models.models.base import MultiScenarioModel
 from msr_models.models.registry import build_model, model_class
@@ -32,7 +33,7 @@ from msr_models.training.warm_start import build_from_checkpoint
 from schemas.commands import command
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
-from schemas.pipeline_spec import ModelChoice, TrainerConfig
+from schemas.pipeline_spec import CalibrationMethod, ModelChoice, TrainerConfig
 from schemas.settings import validated
 
 log = logging.getLogger(__name__)
@@ -40,12 +41,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Arm:
-    """One trained ratio: its manifest with metrics, its model, and predictions of validation and test rows."""
+    """One trained ratio: its manifest with metrics, its model and calibration, predictions of validation and test."""
 
     manifest: RunManifest
     card: ModelCard
     model: MultiScenarioModel
     result: TrainResult
+    calibration: Calibration
     predictions: list[pa.Table]
 
 
@@ -143,20 +145,34 @@ def train_arm(
         result = train(model, training, data.validation, trainer, processes=processes, resume=resume, name=name)
     else:
         log.info(f"{name} no new rows: the weights of the run before are kept")
-        result = _kept(model, data.validation)
+        result = _kept(model, data.validation, trainer.calibration)
     validation_probs, test_probs = (predict(model, rows.window, rows.rows) for rows in (data.validation, data.test))
+    calibration = _fit(planned, data.validation, validation_probs, name)
     metrics = {
         "validation_auc": result.validation_auc,
         "validation_logloss": result.validation_logloss,
-        **_test_metrics(data.test.window, test_probs),
+        "validation_calibrated_logloss": result.validation_calibrated_logloss,
+        **_test_metrics(data.test.window, test_probs, calibration),
     }
-    predictions = [
-        prediction_rows(data.validation.window, data.validation.rows, validation_probs, "validation"),
-        prediction_rows(data.test.window, data.test.rows, test_probs, "test"),
-    ]
+    parts = ((data.validation, validation_probs, "validation"), (data.test, test_probs, "test"))
     return Arm(
-        manifest=replace(planned, metrics=metrics), card=card, model=model, result=result, predictions=predictions
+        manifest=replace(planned, metrics=metrics, calibration_sha256=calibration.digest()),
+        card=card,
+        model=model,
+        result=result,
+        calibration=calibration,
+        predictions=[prediction_rows(part.window, part.rows, probs, s, calibration) for part, probs, s in parts],
     )
+
+
+def _fit(planned: RunManifest, validation: ResidentRows, probs: Floats, name: str) -> Calibration:
+    window, rows = validation.window, validation.rows
+    labels, scenarios = window.label_N[rows].cpu().numpy(), window.scenario_N[rows].cpu().numpy()
+    found = fit_calibration(planned.trainer["calibration"], probs, labels, scenarios, planned.scenarios)
+    if found.borrowing:
+        few = ", ".join(found.borrowing)
+        log.info(f"{name}: {found.method} of all rows for scenarios with too few rows of a class in validation: {few}")
+    return found
 
 
 def _trainer_config(planned: RunManifest) -> TrainerConfig:
@@ -183,17 +199,25 @@ def _first_weights(dataset: DatasetSpec, card: ModelCard, planned: RunManifest) 
         raise TrainingError(f"run {planned.run_id} starts from run {before.run_id} of {before.ds}: {error}") from error
 
 
-def _kept(model: MultiScenarioModel, validation: ResidentRows) -> TrainResult:
+def _kept(model: MultiScenarioModel, validation: ResidentRows, calibration: CalibrationMethod) -> TrainResult:
     """The result on a day without new rows: the weights as they are, validated."""
-    auc, cross_entropy = validate(model, validation.window, validation.rows)
-    return TrainResult(epochs=0, validation_auc=auc, validation_logloss=cross_entropy, train_rows=0, train_seconds=0.0)
+    found = validate(model, validation.window, validation.rows, calibration)
+    return TrainResult(
+        epochs=0,
+        validation_auc=found.auc,
+        validation_logloss=found.logloss,
+        validation_calibrated_logloss=found.calibrated_logloss,
+        train_rows=0,
+        train_seconds=0.0,
+    )
 
 
-def _test_metrics(test: Window, probs: Any) -> dict[str, float | None]:
+def _test_metrics(test: Window, probs: Floats, calibration: Calibration) -> dict[str, float | None]:
     labels, scenarios = test.label_N.cpu().numpy(), test.scenario_N.cpu().numpy()
     return {
         "test_auc": mean_scenario_auc(probs, labels, scenarios, test.num_scenarios),
         "test_logloss": logloss(probs, labels),
+        "test_calibrated_logloss": logloss(calibration.apply(probs, scenarios), labels),
     }
 
 

@@ -1,4 +1,4 @@
-"""Train a model on the rows of a window: early stopping on the mean AUC over scenarios, best epoch's weights kept."""
+"""Train a model on the rows of a window: early stopping on `select_on`, best epoch's weights kept."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import copy
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -18,7 +18,6 @@ from msr_models.data.prefetch import Prefetch
 from msr_models.data.source import ResidentRows, TrainingData
 from msr_models.data.window import Window
 from msr_models.evaluation.blocks import Floats
-from msr_models.evaluation.metrics import logloss, mean_scenario_auc
 from msr_models.models.base import MultiScenarioModel
 from msr_models.models.logistic_regression import LogisticRegression
 from msr_models.training.optimiser import Optimiser, OptimiserConfig
@@ -28,8 +27,9 @@ from msr_models.training.regression import fit_path
 from msr_models.training.schedule import Schedule
 from msr_models.training.state import Best, Resume, TrainingState, random_states, restore_random_state
 from msr_models.training.step import make_step
+from msr_models.training.validation import Validated, validated
 from schemas.errors import TrainingError
-from schemas.pipeline_spec import TrainerConfig
+from schemas.pipeline_spec import CalibrationMethod, TrainerConfig
 
 log = logging.getLogger(__name__)
 
@@ -48,9 +48,19 @@ class TrainResult:
     epochs: int
     validation_auc: float | None
     validation_logloss: float
+    validation_calibrated_logloss: float
     train_rows: int
     train_seconds: float
     waiting_seconds: float = 0.0
+
+    @property
+    def validation(self) -> Validated:
+        """The kept epoch's validation."""
+        return Validated(
+            auc=self.validation_auc,
+            logloss=self.validation_logloss,
+            calibrated_logloss=self.validation_calibrated_logloss,
+        )
 
 
 def train(
@@ -85,9 +95,9 @@ def train(
     is_fitted = False
     if isinstance(data, ResidentRows):
         if isinstance(model, LogisticRegression):
-            return _fit_regression(model, data, validation, name)
+            return _fit_regression(model, data, validation, config, name)
         if model.wide is not None and is_fresh:
-            fit = fit_path(model.wide.inputs, model.base_logit_K, data, validation, validation_score, name)
+            fit = fit_path(model.wide.inputs, model.base_logit_K, data, validation, config, name)
             model.wide.adopt(fit.weight_R)
             model.base_logit_K.add_(fit.bias_K.to(model.base_logit_K.device))
             is_fitted = True
@@ -97,15 +107,18 @@ def train(
         return run.run(from_start=is_fitted)
 
 
-def _fit_regression(model: LogisticRegression, data: ResidentRows, validation: ResidentRows, name: str) -> TrainResult:
+def _fit_regression(
+    model: LogisticRegression, data: ResidentRows, validation: ResidentRows, config: TrainerConfig, name: str
+) -> TrainResult:
     """A convex loss needs no epochs: `epochs` is the place of the kept strength."""
     started = time.perf_counter()
-    fit = fit_path(model.inputs, model.base_logit_K + model.bias_K, data, validation, validation_score, name)
+    fit = fit_path(model.inputs, model.base_logit_K + model.bias_K, data, validation, config, name)
     model.adopt(fit.weight_R, fit.bias_K)
     return TrainResult(
         epochs=fit.place,
-        validation_auc=fit.auc,
-        validation_logloss=fit.logloss,
+        validation_auc=fit.validation.auc,
+        validation_logloss=fit.validation.logloss,
+        validation_calibrated_logloss=fit.validation.calibrated_logloss,
         train_rows=data.num_rows,
         train_seconds=time.perf_counter() - started,
     )
@@ -183,6 +196,7 @@ class _Training:
             epochs=best.epoch,
             validation_auc=best.auc,
             validation_logloss=best.logloss,
+            validation_calibrated_logloss=best.calibrated_logloss,
             train_rows=self.data.num_rows,
             train_seconds=time.perf_counter() - self.started,
             waiting_seconds=state.waiting_seconds,
@@ -245,21 +259,22 @@ class _Training:
         """Of the epoch that ended with the mean loss; None: of the weights before the first one."""
         state, config = self.state, self.config
         epoch = state.epoch if loss is not None else 0
-        auc, cross_entropy = validate(self.model, self.validation.window, self.validation.rows)
-        score = validation_score(auc, cross_entropy)
+        found = validate(self.model, self.validation.window, self.validation.rows, config.calibration)
+        score = found.score(config.select_on)
         trained = "as it starts"
         if loss is not None:
             rate = state.epoch * self.data.num_rows / (time.perf_counter() - self.started)
             trained = f"train loss {loss:.4f}, {rate:,.0f} rows/s"
-        shown = "none" if auc is None else f"{auc:.4f}"
+        shown = "none" if found.auc is None else f"{found.auc:.4f}"
         self._log(
-            f"epoch {epoch}/{config.max_epochs}: {trained}, validation mean AUC {shown}, logloss {cross_entropy:.4f}"
+            f"epoch {epoch}/{config.max_epochs}: {trained}, validation mean AUC {shown}, "
+            f"logloss {found.logloss:.4f} ({found.calibrated_logloss:.4f} calibrated)"
         )
         if 0 < epoch <= self.pretraining_epochs:
             return
         if state.best is None or score > state.best.score:
             weights = copy.deepcopy(self.model.state_dict())
-            state.best = Best(score=score, epoch=epoch, auc=auc, logloss=cross_entropy, weights=weights)
+            state.best = Best(score=score, epoch=epoch, weights=weights, **asdict(found))
         if self.on_epoch is not None and epoch > 0:
             self.on_epoch(epoch, score)
 
@@ -295,15 +310,10 @@ def predict(model: MultiScenarioModel, window: Window, rows: Tensor) -> Floats:
     return np.asarray(torch.cat(probs).cpu().numpy())
 
 
-def validation_score(auc: float | None, cross_entropy: float) -> float:
-    """What the best epoch has the most of: mean AUC, or -logloss where no scenario has both classes."""
-    return -cross_entropy if auc is None else auc
-
-
-def validate(model: MultiScenarioModel, window: Window, rows: Tensor) -> tuple[float | None, float]:
-    """(mean AUC over scenarios or None, logloss) on rows of a window."""
+def validate(
+    model: MultiScenarioModel, window: Window, rows: Tensor, calibration: CalibrationMethod = "none"
+) -> Validated:
+    """Metrics on rows of a window; `calibration` is fitted on them."""
     probs = predict(model, window, rows)
     labels, scenarios = window.label_N[rows].cpu().numpy(), window.scenario_N[rows].cpu().numpy()
-    cross_entropy = logloss(probs, labels)
-    assert cross_entropy is not None
-    return mean_scenario_auc(probs, labels, scenarios, window.num_scenarios), cross_entropy
+    return validated(probs, labels, scenarios, window.num_scenarios, calibration)

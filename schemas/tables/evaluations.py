@@ -25,7 +25,7 @@ class Evaluation(Row):
     scenario: Annotated[str, Doc("its name, or all")]
     rows: Annotated[int, Doc("rows")]
     positives: Annotated[int, Doc("rows with label 1")]
-    auc: Annotated[float | None, Doc("null where the rows have one class")]
+    auc: Annotated[float | None, Doc("null where the rows have one class; this and all below: after calibration")]
     auc_low: Annotated[float | None, Doc("lower end of the 95 % DeLong interval")]
     auc_high: Annotated[float | None, Doc("upper end")]
     mean_scenario_auc: Annotated[float | None, Doc("scenario -1 only: mean over scenarios")]
@@ -34,6 +34,12 @@ class Evaluation(Row):
     calibration: Annotated[float | None, Doc("sum of probs / positives, null without any")]
     s_gauc: Annotated[float | None, Doc("AUC per session weighted by impressions (SFPNet)")]
     s_gauc_sessions: Annotated[int, Doc("sessions with both classes, which s_gauc covers")]
+    ece: Annotated[
+        float | None, Doc("expected calibration error: mean |predicted - observed| of ten bins of rows", added=True)
+    ] = None
+    ece_raw: Annotated[float | None, Doc("the same before calibration", added=True)] = None
+    logloss_raw: Annotated[float | None, Doc("logloss before calibration", added=True)] = None
+    calibration_raw: Annotated[float | None, Doc("sum of probs / positives before calibration", added=True)] = None
 
 
 TABLE = TableSpec(

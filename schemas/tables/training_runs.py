@@ -25,7 +25,7 @@ class TrainingRun(Row):
     shared_set_id: Annotated[str | None, Doc("set, null where no set was read")]
     seed: Annotated[int, Doc("seed")]
     validation_auc: Annotated[float | None, Doc("mean AUC over scenarios on validation")]
-    validation_logloss: Annotated[float, Doc("logloss on validation")]
+    validation_logloss: Annotated[float, Doc("logloss on validation, before calibration")]
     epochs: Annotated[int, Doc("epochs of the kept weights", type=pa.int32())]
     train_rows: Annotated[int, Doc("rows trained on: of new days only after a warm start")]
     manifest: Annotated[str, Doc("JSON: all that is needed to repeat the run", volatile=True)]
@@ -34,6 +34,10 @@ class TrainingRun(Row):
     predictions_uri: Annotated[str, Doc("Parquet: validation and test rows", volatile=True)]
     train_seconds: Annotated[float, Doc("wall time", volatile=True)]
     created_at: Annotated[datetime, Doc("clock", volatile=True)]
+    validation_calibrated_logloss: Annotated[
+        float | None, Doc("after it, on the rows that it was fitted on", added=True)
+    ] = None
+    select_on: Annotated[str | None, Doc("what chose epoch and r: logloss or auc; null: auc", added=True)] = None
 
     @property
     def code_version(self) -> str:

@@ -10,9 +10,10 @@ import pyarrow as pa
 import pytest
 
 from benchmarks.bench_logistic_regression import column_sizes, encode, measure_day, read_day_rows, table_lines
-from jobs.reporting.collect import MEAN, collect
+from jobs.reporting.collect import collect
 from lake.arrow_writer import overwrite_partition
 from lake.reader import read_table
+from msr_models.evaluation.gains import MEAN
 from schemas.errors import TrainingError
 from schemas.load_dataset import load_dataset
 from schemas.table_spec import FINGERPRINT

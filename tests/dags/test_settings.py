@@ -18,7 +18,8 @@ def test_a_deployment_agrees_with_the_data_set(name: str, monkeypatch: pytest.Mo
     monkeypatch.delenv("MSR_MODELS", raising=False)
     deployment, spec = load_deployment(), load_dataset(name)
     assert deployment.spec == spec
-    assert deployment.models == tuple(choice.name for choice in spec.training.models)
+    assert deployment.models == tuple(choice.name for choice in spec.training.trained_models)
+    assert deployment.models[-1] == "logistic_regression", "the floor"
     assert deployment.first_tick.date() == spec.days.start
     if spec.days.end is None:
         assert deployment.last_tick is None
@@ -28,9 +29,20 @@ def test_a_deployment_agrees_with_the_data_set(name: str, monkeypatch: pytest.Mo
 
 
 def test_models_can_be_named_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MSR_MODELS", "shared_bottom, logistic_regression")
+    monkeypatch.setenv("MSR_MODELS", "logistic_regression, shared_bottom")
     deployment = load_deployment()
-    assert deployment.models == ("shared_bottom", "logistic_regression") and not deployment.skip_unfit_models
+    assert deployment.models == ("logistic_regression", "shared_bottom") and not deployment.skip_unfit_models
+
+
+def test_the_floor_is_trained_beside_named_models_unless_it_is_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MSR_MODELS", "star")
+    assert load_deployment().models == ("star", "logistic_regression")
+    text = dataset_file("generated").read_text(encoding="utf-8").replace("training:\n", "training:\n  floor: false\n")
+    (tmp_path / "own.yaml").write_text(text, encoding="utf-8")
+    monkeypatch.setenv("MSR_DATASET", str(tmp_path / "own.yaml"))
+    assert load_deployment().models == ("star",)
 
 
 def test_an_unknown_model_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from jobs.evaluate import sessions_of
 from lake import reader as lake_reader
 from lake.arrow_writer import overwrite_partition
 from lake.locations import artifact_path
+from msr_models.evaluation.reliability import calibration_error
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
 from tests.support.steps import evaluate, train
@@ -72,15 +73,23 @@ def test_rows_per_run_split_and_scenario_equal_scikit_learn(
             continue
         assert row["auc"] == pytest.approx(roc_auc_score(mine.label, mine.prob), abs=1e-12)
         assert row["logloss"] == pytest.approx(log_loss(mine.label, mine.prob), rel=1e-12)
+        assert row["logloss_raw"] == pytest.approx(log_loss(mine.label, mine.prob_raw), rel=1e-12)
         assert row["calibration"] == pytest.approx(mine.prob.sum() / mine.label.sum())
+        assert row["calibration_raw"] == pytest.approx(mine.prob_raw.sum() / mine.label.sum())
+        assert row["ece"] == calibration_error(mine.prob.to_numpy(), mine.label.to_numpy())
+        assert row["ece_raw"] == calibration_error(mine.prob_raw.to_numpy(), mine.label.to_numpy())
+        if row["scenario_id"] >= 0:
+            assert row["auc"] == pytest.approx(roc_auc_score(mine.label, mine.prob_raw), abs=1e-9)
         assert row["auc_low"] < row["auc"] < row["auc_high"]
     for row in rows:
         if row["scenario"] == "all" and row["split"] == "validation":
             assert row["mean_scenario_auc"] == pytest.approx(runs[row["run_id"]]["validation_auc"], abs=1e-12)
-            assert row["logloss"] == pytest.approx(runs[row["run_id"]]["validation_logloss"], rel=1e-12)
+            assert row["logloss_raw"] == pytest.approx(runs[row["run_id"]]["validation_logloss"], rel=1e-12)
+            calibrated = runs[row["run_id"]]["validation_calibrated_logloss"]
+            assert row["logloss"] == pytest.approx(calibrated, rel=1e-12) and calibrated < row["logloss_raw"]
             assert row["single_class_scenarios"] == 1
     out = capsys.readouterr().out
-    assert "AUC mt_backbone" in out and "(selected)" in out and "1 scenario(s) with one class only" in out
+    assert "(selected)" in out and "ECE before" in out and "1 scenario(s) with one class only" in out
     assert all(name in out for name in spec.scenario.names)
 
 
@@ -89,6 +98,55 @@ def test_a_second_time_gives_the_same_rows(spec: DatasetSpec) -> None:
     first = table(spec)
     evaluate(spec, DS, model="shared_bottom")
     assert table(spec) == first
+
+
+def test_gains_over_the_floor_and_over_no_sharing(lake: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = {"name": "shared_bottom", "options": {"embedding_dim": 4, "hidden": [16, 8]}}
+    training = {"window_days": 3, "batch_size": 128, "max_epochs": 2, "learning_rate": 0.01, "ratios": [0.0, 0.5, 1.0]}
+    spec = tiny_dataset(training=training | {"models": [own], "floor": True})
+    write_tiny_lake(spec, DAYS, rows_per_day=300)
+    write_masks(spec, "set", DAYS[:3], rows_per_day=300)
+    write_shared_set(spec, "set", (DAYS[0], DAYS[1]))
+    train(spec, DS)
+    evaluate(spec, DS)
+    runs = lake_reader.read_table(spec, "training_runs").to_pylist()
+    assert {r["model"] for r in runs} == {"shared_bottom", "logistic_regression"}
+    (floor,) = [r for r in runs if r["model"] == "logistic_regression"]
+    (chosen,) = [r for r in runs if r["model"] == "shared_bottom" and r["is_selected"]]
+    assert floor["is_selected"] and floor["arm"] == "mt_backbone"
+    gains = lake_reader.read_table(spec, "gains").to_pylist()
+    assert {(g["model"], g["baseline"]) for g in gains} == {
+        ("shared_bottom", "floor"), ("shared_bottom", "mt_backbone"), ("logistic_regression", "mt_backbone")
+    }  # fmt: skip
+    losses = {(r["run_id"], r["scenario_id"]): r for r in table(spec) if r["split"] == "test"}
+    for gain in gains:
+        if gain["baseline"] != "floor":
+            continue
+        assert (gain["run_id"], gain["baseline_run_id"]) == (chosen["run_id"], floor["run_id"])
+        assert gain["low"] < gain["gain"] < gain["high"]
+        if gain["scenario_id"] == -2:
+            continue
+        ours, theirs = (losses[gain[name], gain["scenario_id"]] for name in ("run_id", "baseline_run_id"))
+        sign = 1 if gain["metric"] == "auc" else -1
+        assert gain["gain"] == pytest.approx(sign * (ours[gain["metric"]] - theirs[gain["metric"]]), abs=1e-12)
+    out = capsys.readouterr().out
+    assert "AUC logistic_regression" in out and "logloss logistic_regression" in out
+    before = lake_reader.read_table(spec, "gains").sort_by([(n, "ascending") for n in ("model", "baseline", "metric")])
+    evaluate(spec, DS, model="shared_bottom")
+    after = lake_reader.read_table(spec, "gains").sort_by([(n, "ascending") for n in ("model", "baseline", "metric")])
+    assert before.equals(after), "one model is compared with the floor too"
+
+
+def test_predictions_from_before_calibration_are_evaluated(lake: Path) -> None:
+    spec = tiny_dataset()
+    write_tiny_lake(spec, DAYS, rows_per_day=300)
+    train(spec, DS)
+    (run,) = lake_reader.read_table(spec, "training_runs").to_pylist()
+    path = artifact_path(spec, run["predictions_uri"])
+    pq.write_table(pq.read_table(path).drop_columns(["prob_raw"]), path)
+    evaluate(spec, DS)
+    for row in table(spec):
+        assert row["logloss_raw"] == row["logloss"] and row["ece_raw"] == row["ece"]
 
 
 def test_no_runs(spec: DatasetSpec, caplog: pytest.LogCaptureFixture) -> None:

@@ -19,17 +19,19 @@ import pytest
 from jobs.cli import StepArgs, StepOptions
 from jobs.plotting import svg
 from jobs.report import step, write_report
-from jobs.reporting.collect import ALL_ROWS, MEAN, NO_SHARING, SELECTED, SHARE_ALL, ReportData, collect
+from jobs.reporting.collect import NO_SHARING, SELECTED, SHARE_ALL, ReportData, collect
 from jobs.reporting.page import render
-from jobs.reporting.reliability import bin_means
 from jobs.reporting.summary import summarise
-from lake.locations import data_docs_path
+from lake.locations import artifact_path, data_docs_path
 from lake.reader import read_table
 from lake.rows import read_rows, write_rows
+from msr_models.evaluation.calibration import fit_calibration
+from msr_models.evaluation.gains import ALL_ROWS, MEAN
 from schemas.errors import TableError
 from schemas.load_dataset import load_dataset
 from schemas.tables.audits import Audit
 from schemas.tables.evaluations import Evaluation
+from schemas.tables.training_runs import TrainingRun
 from tests.support.report_lake import (
     ROWS,
     SET_ID,
@@ -37,6 +39,7 @@ from tests.support.report_lake import (
     training_run,
     write_audits,
     write_features,
+    write_gains,
     write_run,
     write_runs,
     write_set,
@@ -103,7 +106,7 @@ def test_the_page_is_self_contained_and_well_formed(data: ReportData) -> None:
 
 def test_every_picture_is_valid_and_says_what_it_shows(data: ReportData) -> None:
     pictures = pictures_of(render(data))
-    assert len(pictures) == 9
+    assert len(pictures) == 10
     for picture in pictures:
         root = ElementTree.fromstring(picture)
         assert root[0].tag == "title" and root[1].tag == "desc" and root[0].text and root[1].text
@@ -131,6 +134,39 @@ def test_means_skip_a_scenario_without_auc_and_the_page_counts_it(data: ReportDa
     assert "all their rows have one class: 1." in render(data)
 
 
+def test_gains_over_the_floor_stand_with_their_intervals(lake: Path) -> None:
+    days = build_report_lake(GENERATED)
+    assert "No floor was evaluated" in texts_of(render(collect(GENERATED, [])))
+    write_gains(GENERATED, days)
+    found = collect(GENERATED, [])
+    text = texts_of(render(found))
+    assert "+0.0500+0.0400 to +0.0600" in text and "No floor was evaluated" not in text
+    mean = found.mean_gain(MODEL, "floor", "auc", 0)
+    assert mean is not None and mean.estimate == pytest.approx(0.05)
+    assert mean.high == pytest.approx(0.05 + 0.01 / 3**0.5), "three days, taken as independent"
+    assert f"+0.0500 [{0.05 - 0.01 / 3**0.5:+.4f}" in summarise(found)
+    assert found.gain(MODEL, f"{days[0]}", "mt_backbone", "auc", 0) is None
+
+
+def test_reliability_and_curves_before_and_after_calibration(lake: Path) -> None:
+    (last,) = build_report_lake(GENERATED)[-1:]
+    run = next(r for r in read_rows(GENERATED, TrainingRun, days=[last]) if r.is_selected)
+    rng, rows = np.random.default_rng(0), 2_000
+    prob, scenario = rng.random(rows), rng.integers(0, 3, rows)
+    fitted = fit_calibration("platt", prob, rng.random(rows) < prob / 2, scenario, GENERATED.scenario.names)
+    assert "The calibration of the newest run was not found" in texts_of(render(collect(GENERATED, [])))
+    path = artifact_path(GENERATED, run.checkpoint_uri).with_name("calibration.json")
+    path.parent.mkdir(parents=True)
+    path.write_text(fitted.to_json(), encoding="utf-8")
+    data = collect(GENERATED, [])
+    assert data.calibrations[MODEL] == fitted
+    predicted = {(r.stage, r.scenario_id): r.bins[0][0] for r in data.reliability}
+    assert predicted["before calibration", 0] == pytest.approx(1.5 * predicted["after calibration", 0])
+    text = texts_of(render(data))
+    assert f"use the curve of all rows: {GENERATED.scenario.names[3]}." in text
+    assert f"σ({fitted.curves[0].slope:.3f} z {fitted.curves[0].intercept:+.3f})" in text
+
+
 def test_share_rates_are_counted_from_masks_and_labels(data: ReportData) -> None:
     assert data.shared is not None and data.shared.unlabelled_rows == 0
     masks = read_table(GENERATED, "shared_instance_masks").to_pandas()
@@ -152,14 +188,6 @@ def test_the_summary_counts_every_row(data: ReportData) -> None:
 
 def test_a_range_narrows_the_days(data: ReportData) -> None:
     assert [a.ds for a in collect(GENERATED, [day(9), day(10)]).audits] == ["2026-01-09", "2026-01-10"]
-
-
-def test_bins_hold_equally_many_rows() -> None:
-    prob = np.array([0.4, 0.1, 0.3, 0.2])
-    bins = bin_means(prob, np.array([1, 0, 0, 1]), bins=2)
-    assert bins == [pytest.approx((0.15, 0.5, 2)), pytest.approx((0.35, 0.5, 2))]
-    assert bin_means(np.array([]), np.array([])) == []
-    assert sum(rows for _, _, rows in bin_means(prob, prob > 0.2, bins=10)) == 4
 
 
 @pytest.mark.parametrize(

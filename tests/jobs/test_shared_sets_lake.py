@@ -90,7 +90,7 @@ def test_a_named_set_is_trained_with(spec: DatasetSpec, sets: tuple[str, str]) -
 def test_every_ratio_of_the_grid_is_recorded_with_its_validation(spec: DatasetSpec, sets: tuple[str, str]) -> None:
     rows = lake_reader.read_table(spec, "training_runs", days=[D[5]]).to_pylist()
     assert sorted(row["ratio"] for row in rows) == list(spec.training.ratios)
-    best = max(rows, key=lambda row: (row["validation_auc"], -row["ratio"]))
+    best = min(rows, key=lambda row: (row["validation_calibrated_logloss"], row["ratio"]))
     assert [row["run_id"] for row in rows if row["is_selected"]] == [best["run_id"]]
     metrics = [json.loads(row["manifest"])["metrics"]["validation_auc"] for row in rows]
     assert metrics == [row["validation_auc"] for row in rows] and None not in metrics

@@ -21,6 +21,7 @@ import yaml
 from lake import reader as lake_reader
 from lake.arrow_writer import overwrite_partition
 from lake.locations import artifact_path, artifacts_dir
+from msr_models.evaluation.calibration import read_calibration
 from msr_models.training.checkpoint import load_checkpoint
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import SharedSetError, TrainingError
@@ -111,7 +112,8 @@ def test_a_manifest_that_does_not_hold_is_refused(spec: DatasetSpec, tmp_path: P
     good = json.loads(runs(spec)[1]["manifest"])
     path = tmp_path / "manifest.json"
     wrong = [
-        ({"metrics": good["metrics"] | {"test_auc": 0.5}}, "other metrics than its manifest records"),
+        ({"calibration_sha256": "0" * 64}, "other metrics or another calibration than recorded"),
+        ({"metrics": good["metrics"] | {"test_auc": 0.5}}, "other metrics or another calibration than recorded"),
         ({"fingerprints": good["fingerprints"] | {"masks": "0"}}, "rows of masks are not those of the manifest"),
         ({"lineage": "00000000"}, "lineage '00000000'"),
         ({"surplus": 1}, r"not of format|keys that differ: \['surplus'\]"),
@@ -142,6 +144,15 @@ def test_a_damaged_checkpoint_is_made_again(spec: DatasetSpec) -> None:
     artifact_path(spec, row["checkpoint_uri"]).write_bytes(b"half")
     run(spec, DS)
     load_checkpoint(artifact_path(spec, row["checkpoint_uri"]), row["checkpoint_sha256"])
+
+
+def test_a_damaged_calibration_is_made_again(spec: DatasetSpec) -> None:
+    row = runs(spec)[0]
+    path = artifact_path(spec, row["checkpoint_uri"]).with_name("calibration.json")
+    path.write_text("{}")
+    run(spec, DS)
+    found = read_calibration(path, json.loads(row["manifest"])["calibration_sha256"])
+    assert found.method == "platt" and found.scenarios == spec.scenario.names
 
 
 def test_run_ids_depend_on_content_not_on_files_or_days_to_come(

@@ -13,10 +13,12 @@ import pyarrow.parquet as pq
 from lake.arrow_writer import overwrite_partition
 from lake.locations import artifact_uri, artifacts_dir
 from lake.rows import write_rows
+from msr_models.evaluation.metrics import Z_95
 from schemas.dataset_spec import DatasetSpec
 from schemas.tables import get_table
 from schemas.tables.audits import Audit
 from schemas.tables.evaluations import Evaluation
+from schemas.tables.gains import Gain
 from schemas.tables.shared_instance_sets import SharedSet
 from schemas.tables.training_runs import TrainingRun
 from tests.support.tiny_lake import with_fingerprint
@@ -180,6 +182,34 @@ def write_runs(dataset: DatasetSpec, days: list[date], ratios: tuple[float, ...]
         write_rows(dataset, evaluated)
 
 
+def write_gains(dataset: DatasetSpec, days: list[date], baseline: str = "floor", gain: float = 0.05) -> None:
+    """Gains of the chosen run of each day that write_runs wrote, .01 to both sides: the same everywhere."""
+    for day in days:
+        rows = [
+            Gain(
+                ds=f"{day}",
+                model="shared_bottom",
+                run_id=f"shared_bottom-{day}-0.3",
+                ratio=0.3,
+                baseline=baseline,
+                baseline_run_id=f"{baseline}-{day}",
+                metric=metric,
+                scenario_id=k,
+                scenario={-1: "all", -2: "mean"}.get(k) or dataset.scenario.names[k],
+                value=0.7,
+                baseline_value=0.7 - gain,
+                gain=gain,
+                standard_error=0.01 / Z_95,
+                low=gain - 0.01,
+                high=gain + 0.01,
+                p_value=0.01,
+            )
+            for metric in ("auc", "logloss")
+            for k in (*range(dataset.num_scenarios), -1, -2)
+        ]
+        write_rows(dataset, rows)
+
+
 def build_report_lake(dataset: DatasetSpec, days: int = 10) -> list[date]:
     """Everything of `days` days: a set on days 3-7, runs tested on days 8 and after. Returns the test days."""
     every = [dataset.days.start + timedelta(days=n) for n in range(days)]
@@ -229,6 +259,7 @@ def _write_predictions(dataset: DatasetSpec, run_id: str, n: int, bias: float) -
         "scenario_id": rng.choice(dataset.num_scenarios, ROWS, p=_shares(dataset)).astype(np.int32),
         "label": (rng.random(ROWS) < prob).astype(np.int32),
         "prob": np.clip(prob * bias, 0, 1).astype(np.float64),
+        "prob_raw": np.clip(prob * bias * 1.5, 0, 1).astype(np.float64),
     }
     pq.write_table(pa.table(columns), path)
     return artifact_uri(dataset, path)

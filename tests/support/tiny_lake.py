@@ -52,7 +52,10 @@ SMALL_SEARCH: dict[str, Any] = {
 def tiny_dataset(
     name: str = "tiny", scenarios: Sequence[str] = ("home", "feed", "ads"), **changes: object
 ) -> DatasetSpec:
-    """A data set with a single-valued, a multi-valued and a numeric field; `changes` replaces top-level blocks."""
+    """A data set with a single-valued, a multi-valued and a numeric field; `changes` replaces top-level blocks.
+
+    Trains no floor, unless the block `training` asks for one.
+    """
     raw: dict[str, object] = {
         "name": name,
         "source": {"adapter": "generated"},
@@ -83,7 +86,9 @@ def tiny_dataset(
             "models": [{"name": "shared_bottom", "options": {"embedding_dim": 4, "hidden": [16, 8]}}],
         },
     }
-    return DatasetSpec.model_validate(raw | changes)
+    merged: dict[str, Any] = raw | changes
+    merged["training"] = {"floor": False, **merged["training"]}
+    return DatasetSpec.model_validate(merged)
 
 
 def write_tiny_lake(

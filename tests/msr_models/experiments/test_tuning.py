@@ -23,7 +23,9 @@ from schemas.errors import TrainingError
 from schemas.pipeline_spec import SearchSpec, TrainerConfig
 
 OPTIONS = {"hidden": [4], "embedding_dim": 2}
-TRAINER = TrainerConfig(batch_size=256, max_epochs=3, patience=3, learning_rate=1e-2, weight_decay=1e-6)
+TRAINER = TrainerConfig(
+    batch_size=256, max_epochs=3, patience=3, learning_rate=1e-2, weight_decay=1e-6, select_on="auc", calibration="none"
+)
 SEARCH = SearchSpec(
     warmup_epochs=1, epochs=1, batch_size=256, embedding_dim=2, hidden=(4,), selector_hidden=(4,), learning_rate=1e-2
 )

@@ -85,8 +85,8 @@ def test_a_runs_name_follows_what_it_read_and_what_it_started_from(change: dict[
     ("text", "message"),
     [
         ("{", "run x cannot be read"),
-        ("[]", "run x is not of format 3"),
-        (MANIFEST.to_json().replace('"format": 3', '"format": 1'), "run x is not of format 3"),
+        ("[]", "run x is not of format 4"),
+        (MANIFEST.to_json().replace('"format": 4', '"format": 1'), "run x is not of format 4"),
         (WARM.to_json().replace('"run_id": "m-', '"id": "m-'), "run x names no run in `predecessor`"),
     ],
 )

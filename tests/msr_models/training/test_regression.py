@@ -18,6 +18,7 @@ from msr_models.models.registry import build_model
 from msr_models.training import regression
 from msr_models.training.regression import Design, fit_path
 from msr_models.training.trainer import predict, train
+from msr_models.training.validation import validated
 from schemas.pipeline_spec import TrainerConfig
 from tests.support.tiny_lake import tiny_dataset, write_tiny_lake
 
@@ -50,7 +51,7 @@ def test_the_fit_is_a_minimum(window: Window, strength: float, centre: float, mo
     with torch.no_grad():
         model.embedding.weight.fill_(centre)
     model.start_from_base_rates(*data.label_counts())
-    fit = fit_path(model.inputs, model.base_logit_K, data, rows_of(window, 1), lambda auc, loss: -loss)
+    fit = fit_path(model.inputs, model.base_logit_K, data, rows_of(window, 1), TrainerConfig())
     start = model.embedding.weight.detach().clone()
     model.adopt(fit.weight_R, fit.bias_K)
     batch = window.batch(data.rows)
@@ -61,23 +62,31 @@ def test_the_fit_is_a_minimum(window: Window, strength: float, centre: float, mo
     assert not torch.equal(model.embedding.weight, start)
 
 
-def test_the_strength_that_validates_best_is_kept_and_the_path_ends_behind_it(window: Window) -> None:
+def test_the_strength_that_validates_best_is_kept_and_the_path_ends_behind_it(
+    window: Window, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, (data, validation) = fresh(window), (rows_of(window, day) for day in (0, 1))
-    scores = iter([1.0, 3.0, 2.0, 2.5, 9.0, 9.0])
-    fit = fit_path(model.inputs, model.base_logit_K, data, validation, lambda auc, loss: next(scores))
+    scores, real = iter([1.0, 3.0, 2.0, 2.5, 9.0, 9.0]), validated
+    with monkeypatch.context() as patched:
+        patched.setattr(regression, "validated", lambda *given: replace(real(*given), auc=next(scores)))
+        config = TrainerConfig(select_on="auc")
+        fit = fit_path(model.inputs, model.base_logit_K, data, validation, config)
     assert fit.place == 2 and next(scores) == 9.0
     assert model.embedding.weight.abs().max() == 0, "the model is left as it was"
     model.adopt(fit.weight_R, fit.bias_K)
     design = Design.of(model.inputs, model.base_logit_K, validation)
     weights = np.concatenate([fit.weight_R.double().numpy(), fit.bias_K.double().numpy()])
-    assert design.validate(weights, window.num_scenarios)[1] == pytest.approx(fit.logloss, abs=1e-6)
+    found = design.validate(weights, window.num_scenarios, config.calibration)
+    assert found.logloss == pytest.approx(fit.validation.logloss, abs=1e-6)
+    assert found.calibrated_logloss == pytest.approx(fit.validation.calibrated_logloss, abs=1e-6)
+    assert found.calibrated_logloss < found.logloss
 
 
 def test_a_scenario_without_rows_keeps_its_bias(window: Window) -> None:
     own = window.rows_of(DAYS[:1])
     data = ResidentRows(window, own[window.scenario_N[own] != 1])
     model = fresh(window)
-    fit = fit_path(model.inputs, model.base_logit_K, data, rows_of(window, 1), lambda auc, loss: -loss)
+    fit = fit_path(model.inputs, model.base_logit_K, data, rows_of(window, 1), TrainerConfig())
     assert float(fit.bias_K[1]) == 0.0 and float(fit.bias_K[0]) != 0.0
 
 

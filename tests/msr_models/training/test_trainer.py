@@ -18,6 +18,7 @@ from msr_models.models.registry import build_model
 from msr_models.training import trainer
 from msr_models.training.step import reuse_loss
 from msr_models.training.trainer import predict, train, validate
+from msr_models.training.validation import Validated
 from schemas.errors import TrainingError
 from schemas.pipeline_spec import TrainerConfig
 from tests.support.batches import LAYOUT, random_batch
@@ -75,7 +76,7 @@ def test_every_epoch_that_may_be_kept_is_told_and_may_end_the_training(window: W
     config = CONFIG.model_copy(update={"max_epochs": 4, "patience": 4})
     result = train(fresh(window), data, validation, config, on_epoch=lambda *epoch: told.append(epoch))
     assert [epoch for epoch, _ in told] == [1, 2, 3, 4]
-    assert told[result.epochs - 1][1] == max(score for _, score in told) == result.validation_auc
+    assert told[result.epochs - 1][1] == max(score for _, score in told) == -result.validation_calibrated_logloss
     pretrained = build_model("finetune", {**OPTIONS, "pretraining_epochs": 2}, window.layout, window.num_scenarios, 1)
     told.clear()
     train(pretrained, data, validation, config, on_epoch=lambda *epoch: told.append(epoch))
@@ -161,19 +162,33 @@ def test_an_epochs_order_is_a_permutation_of_rows_that_changes_with_the_epoch() 
         ([0.6, 0.6, 0.6, 0.6, 0.6], 9, 1, 5),
     ],
 )
-def test_the_best_epoch_is_kept(
-    window: Window, monkeypatch: pytest.MonkeyPatch, aucs: list[float], patience: int, kept: int, seen: int
+@pytest.mark.parametrize("criterion", ["auc", "logloss"])
+def test_the_best_epoch_on_the_criterion_is_kept(
+    window: Window,
+    monkeypatch: pytest.MonkeyPatch,
+    criterion: str,
+    aucs: list[float],
+    patience: int,
+    kept: int,
+    seen: int,
 ) -> None:
     weights: list[torch.Tensor] = []
 
-    def scripted(model: MultiScenarioModel, *_: object) -> tuple[float, float]:
+    # The other criterion would keep the last epoch, the logloss before calibration the first
+    last = iter(range(1, 6))
+
+    def scripted(model: MultiScenarioModel, *_: object) -> Validated:
         weights.append(model.get_parameter("towers.layers.0.weight").detach().clone())
-        return aucs[len(weights) - 1], 1.0
+        value, other = aucs[len(weights) - 1], next(last) / 10
+        auc, loss = (value, -other) if criterion == "auc" else (other, -value)
+        return Validated(auc=auc, logloss=other, calibrated_logloss=loss)
 
     monkeypatch.setattr(trainer, "validate", scripted)
     model = fresh(window)
-    result = fit(window, model, CONFIG.model_copy(update={"max_epochs": 5, "patience": patience}))
-    assert (result.epochs, result.validation_auc, len(weights)) == (kept, aucs[kept - 1], seen)
+    changes = {"max_epochs": 5, "patience": patience, "select_on": criterion}
+    result = fit(window, model, CONFIG.model_copy(update=changes))
+    best = result.validation_auc if criterion == "auc" else -result.validation_calibrated_logloss
+    assert (result.epochs, best, len(weights)) == (kept, aucs[kept - 1], seen)
     assert torch.equal(model.get_parameter("towers.layers.0.weight"), weights[kept - 1])
 
 
@@ -202,6 +217,8 @@ def test_it_learns_the_planted_taste(lake: Path) -> None:
     before = validate(model, window, rows)
     result = fit(window, model, CONFIG.model_copy(update={"max_epochs": 6, "patience": 6}))
     # Labels are drawn with logit +-1.5: nobody can expect more than .82, give or take .01 on these rows
-    assert before[0] is not None and before[0] < 0.6
+    assert before.auc is not None and before.auc < 0.6
     assert result.validation_auc is not None and 0.72 < result.validation_auc < 0.83
-    assert validate(model, window, rows) == (result.validation_auc, result.validation_logloss)
+    after = validate(model, window, rows, CONFIG.calibration)
+    assert (after.auc, after.logloss) == (result.validation_auc, result.validation_logloss)
+    assert after.calibrated_logloss == result.validation_calibrated_logloss < after.logloss
