@@ -85,6 +85,11 @@ class ReportData:
         """What chose the epochs and ratios of a model's newest runs; auc in runs of earlier versions."""
         return next((r.select_on for r in reversed(self.runs) if r.model == model), None) or "auc"
 
+    def untrained(self, model: str, ds: str) -> str:
+        """Names of the scenarios that the selected run of a day had no training rows of; empty where there is none."""
+        run = next((r for r in self.runs if r.model == model and r.ds == ds and r.is_selected), None)
+        return ", ".join(json.loads(run.manifest).get("scenarios_without_rows", [])) if run else ""
+
     def test_days(self, model: str) -> list[str]:
         return sorted({e.ds for e in self.evaluations if e.model == model and e.split == "test"})
 

@@ -9,7 +9,7 @@ import platform
 import subprocess
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from datetime import date
 from functools import cache
 from pathlib import Path
@@ -65,6 +65,7 @@ class RunManifest:
     of `window` (training and validation rows), `masks` (null without a set), `test`. loading: how training rows were
     read, which decides their order. trainer: TrainerConfig as a dict.
     metrics: what the run measured, to compare a repetition with; calibration_sha256: likewise, of its calibration.json.
+    scenarios_without_rows: had no training rows, so that their own weights are those that the run started from.
     predecessor: null where the run started from scratch.
     """
 
@@ -95,6 +96,7 @@ class RunManifest:
     package_versions: Mapping[str, str]
     metrics: Mapping[str, float | None]
     calibration_sha256: str = ""
+    scenarios_without_rows: list[str] = field(default_factory=list)
     start: Start = "scratch"
     predecessor: Predecessor | None = None
 

@@ -141,6 +141,7 @@ def train_arm(
     )
     model = _first_weights(data.dataset, card, planned).to(planned.device)
     training = data.training_rows(planned.ratio)
+    rows_K = training.label_counts()[0].tolist()
     if training.num_rows or planned.predecessor is None:
         result = train(model, training, data.validation, trainer, processes=processes, resume=resume, name=name)
     else:
@@ -156,7 +157,12 @@ def train_arm(
     }
     parts = ((data.validation, validation_probs, "validation"), (data.test, test_probs, "test"))
     return Arm(
-        manifest=replace(planned, metrics=metrics, calibration_sha256=calibration.digest()),
+        manifest=replace(
+            planned,
+            metrics=metrics,
+            calibration_sha256=calibration.digest(),
+            scenarios_without_rows=[name for name, rows in zip(card.scenarios, rows_K, strict=True) if rows == 0],
+        ),
         card=card,
         model=model,
         result=result,

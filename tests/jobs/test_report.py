@@ -127,6 +127,15 @@ def test_the_numbers_are_those_of_the_tables(data: ReportData) -> None:
     assert f"<td>{auc['ssim', True, 3]:.4f}</td>" in render(data)
 
 
+def test_a_scenario_without_training_rows_is_told(data: ReportData) -> None:
+    last = data.test_days(MODEL)[-1]
+    assert "no training rows of" not in render(data)
+    manifest = json.dumps({"scenarios_without_rows": ["cart", "ads"], "table_versions": {}, "code_version": "abc"})
+    chosen = [r for r in data.runs if r.model == MODEL and r.ds == last and r.is_selected]
+    runs = [replace(r, manifest=manifest) if r in chosen else r for r in data.runs]
+    assert chosen and f"On {last} there were no training rows of cart, ads" in render(replace(data, runs=runs))
+
+
 def test_means_skip_a_scenario_without_auc_and_the_page_counts_it(data: ReportData) -> None:
     assert data.auc(MODEL, "2026-01-08", SELECTED, 3) is None
     known = [data.auc(MODEL, f"2026-01-{d}", SELECTED, 3) for d in ("09", "10")]

@@ -90,6 +90,18 @@ def test_every_epoch_that_may_be_kept_is_told_and_may_end_the_training(window: W
         train(fresh(window), data, validation, config, on_epoch=end)
 
 
+def test_a_scenario_without_rows_is_told_and_its_tower_stays(window: Window, caplog: pytest.LogCaptureFixture) -> None:
+    model, own = fresh(window), window.rows_of(DAYS[:1])
+    before = {key: value.clone() for key, value in model.named_parameters() if value.shape[0] == window.num_scenarios}
+    rows = own[window.scenario_N[own] != 1]
+    train(model, ResidentRows(window, rows), ResidentRows(window, window.rows_of(DAYS[1:])), CONFIG)
+    assert f"no training rows of {window.scenario_names[1]}: the weights of such a scenario stay" in caplog.text
+    assert before
+    for key, value in model.named_parameters():
+        if key in before:
+            assert torch.equal(value[1], before[key][1]) and not torch.equal(value[0], before[key][0]), key
+
+
 def test_ratio_0_is_training_without_any_set(window: Window) -> None:
     models = [fresh(window), fresh(window)]
     results = [fit(w, m) for w, m in zip((window, window.with_ratio(0.0)), models, strict=True)]
