@@ -26,7 +26,7 @@ def test_a_log_without_behaviours_refuses_models_that_need_them_and_trains_the_r
         except TrainingError as error:
             assert "needs behaviour sequences, and this data set keeps none" in str(error)
             refused.append(model)
-    assert refused == ["shared_bottom", "dffm", "sfpnet"]
+    assert refused == ["shared_bottom", "dffm", "sar_net", "sfpnet"]
     for choice in dataset.training.models:
         build_model(choice.name, choice.options, layout, dataset.num_scenarios, 1)
 
@@ -34,7 +34,7 @@ def test_a_log_without_behaviours_refuses_models_that_need_them_and_trains_the_r
 @pytest.mark.parametrize("name", sorted(set(known_datasets()) - set(WITHOUT_BEHAVIOURS)))
 def test_the_other_logs_train_every_model(name: str) -> None:
     dataset = load_dataset(name)
-    for model in ("sfpnet", "dffm"):
+    for model in ("sfpnet", "dffm", "sar_net"):
         build_model(model, {}, smallest_layout(dataset), dataset.num_scenarios, 1)
 
 

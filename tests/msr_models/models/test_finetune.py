@@ -22,6 +22,7 @@ from msr_models.training.checkpoint import ModelCard
 from msr_models.training.optimiser import Optimiser
 from msr_models.training.state import Resume
 from msr_models.training.trainer import TrainResult, train
+from msr_models.training.validation import Validated
 from msr_models.training.warm_start import carry_over
 from schemas.errors import TrainingError
 from schemas.pipeline_spec import TrainerConfig
@@ -101,16 +102,20 @@ def test_every_scenario_starts_from_what_all_rows_trained_and_goes_its_own_way()
     torch.testing.assert_close(after - before, torch.tensor([0.0, 1.0, 0.0]).expand(40, 3), atol=1e-6, rtol=0)
 
 
+def scored(auc: float) -> Validated:
+    return Validated(auc=auc, logloss=1.0, calibrated_logloss=1.0)
+
+
 def test_the_trainer_makes_the_copies_behind_the_pretraining_epochs(
     window: Window, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each phase has an optimiser of its own, and the kept epoch is the best of the second."""
     aucs, seen = iter([0.9, 0.8, 0.6, 0.7]), list[tuple[float, bool]]()
 
-    def scripted(model: Finetune, *_: object) -> tuple[float, float]:
+    def scripted(model: Finetune, *_: object) -> Validated:
         weights = [c.embedding.weight.detach() for c in model.copies]
         seen.append((float((weights[0] - weights[1]).abs().max()), bool(model.is_pretrained)))
-        return next(aucs), 1.0
+        return scored(next(aucs))
 
     monkeypatch.setattr(trainer, "validate", scripted)
     made: list[Optimiser] = []
@@ -122,7 +127,7 @@ def test_the_trainer_makes_the_copies_behind_the_pretraining_epochs(
 
     monkeypatch.setattr(trainer, "Optimiser", Counted)
     model = build(window.layout, window.num_scenarios)
-    result = fit(window, model, config=CONFIG.model_copy(update={"patience": 0}))
+    result = fit(window, model, config=CONFIG.model_copy(update={"patience": 0, "select_on": "auc"}))
     assert (result.epochs, result.validation_auc) == (4, 0.7)
     assert [pretrained for _, pretrained in seen] == [False, False, True, True]
     assert all(distance > 0 for distance, _ in seen)
@@ -132,8 +137,8 @@ def test_the_trainer_makes_the_copies_behind_the_pretraining_epochs(
 
 def test_patience_counts_from_the_kept_epochs_alone(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
     aucs = iter([0.9, 0.8, 0.6, 0.5, 0.9])
-    monkeypatch.setattr(trainer, "validate", lambda *_: (next(aucs), 1.0))
-    config = CONFIG.model_copy(update={"max_epochs": 5, "patience": 0})
+    monkeypatch.setattr(trainer, "validate", lambda *_: scored(next(aucs)))
+    config = CONFIG.model_copy(update={"max_epochs": 5, "patience": 0, "select_on": "auc"})
     result = fit(window, build(window.layout, window.num_scenarios), config=config)
     assert (result.epochs, result.validation_auc) == (3, 0.6) and next(aucs) == 0.9
 
