@@ -25,6 +25,7 @@ ScheduleKind = Literal["constant", "linear", "cosine"]
 Start = Literal["scratch", "previous_day"]
 Loading = Literal["auto", "resident", "streamed"]
 Criterion = Literal["logloss", "auc"]
+LossBalance = Literal["rows", "scenarios"]
 CalibrationMethod = Literal["none", "temperature", "platt", "isotonic"]
 
 COLLAPSE_SHARE = 1e-3
@@ -151,6 +152,10 @@ class TrainerConfig(Spec):
         default="constant", description="of the learning rate after warmup_steps, down to 0 at the last step"
     )
     warmup_steps: int = Field(default=0, ge=0, description="steps in which the learning rate rises from 0")
+    loss_balance: LossBalance = Field(
+        default="rows",
+        description="a step's loss is the mean over its rows, or over its scenarios of the mean over their rows",
+    )
     select_on: Criterion = Field(
         default="logloss",
         description="what validation chooses the best epoch and r by: logloss of all rows after calibration, or mean "

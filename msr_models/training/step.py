@@ -17,7 +17,7 @@ from msr_models.data.batch import Batch
 from msr_models.models.base import MultiScenarioModel, VisitLogits
 from msr_models.training.optimiser import Optimiser
 from msr_models.training.processes import Processes
-from schemas.pipeline_spec import Precision
+from schemas.pipeline_spec import LossBalance, Precision
 
 log = logging.getLogger(__name__)
 
@@ -48,13 +48,31 @@ def reuse_loss(visits: VisitLogits, label_B: Tensor, shared_B: Tensor, num_scena
     return torch.zeros_like(label_B).index_add(0, visits.row_index_V, weighted_V)
 
 
+def balance_of_scenarios(scenario_B: Tensor, num_scenarios: int, processes: Processes) -> Tensor:
+    """Factors [B] of the rows' losses, mean 1, with which each scenario that has rows weighs the same in a mean.
+
+    The mean over scenarios of each one's mean loss, as the authors of SSIM train STAR and HMoE. A shared row counts by
+    its own scenario. Counts are those of the global batch.
+    """
+    known_K1 = torch.arange(num_scenarios, device=scenario_B.device)[:, None]
+    count_K = processes.sum_value((known_K1 == scenario_B).sum(1))
+    factor_K = count_K.sum() / ((count_K > 0).sum() * count_K.clamp(min=1))
+    return factor_K.index_select(0, scenario_B)
+
+
 class TrainStep:
     """Eager step. Called with this process's batch and the rows of the global one; returns the global mean loss."""
 
     def __init__(
-        self, model: MultiScenarioModel, optimiser: Optimiser, precision: Precision, processes: Processes
+        self,
+        model: MultiScenarioModel,
+        optimiser: Optimiser,
+        precision: Precision,
+        processes: Processes,
+        loss_balance: LossBalance = "rows",
     ) -> None:
         self.model, self.optimiser, self.precision, self.processes = model, optimiser, precision, processes
+        self.loss_balance = loss_balance
 
     def __call__(self, batch: Batch, global_rows: int) -> Tensor:
         """Mean loss, scalar on the device."""
@@ -64,6 +82,8 @@ class TrainStep:
         with autocast(self.precision, batch.label_B.device.type):
             visits = self.model.visit(batch, capacity)
         loss_B = reuse_loss(visits, batch.label_B, batch.shared_B, self.model.num_scenarios)
+        if self.loss_balance == "scenarios":
+            loss_B = loss_B * balance_of_scenarios(batch.scenario_B, self.model.num_scenarios, self.processes)
         alone = self.processes.world == 1
         loss = loss_B.mean() if alone else loss_B.sum() / global_rows
         if visits.penalty is not None:
@@ -88,8 +108,9 @@ class GraphedStep(TrainStep):
         optimiser: Optimiser,
         precision: Precision,
         batch_size: int,
+        loss_balance: LossBalance = "rows",
     ) -> None:
-        super().__init__(model, optimiser, precision, Processes())
+        super().__init__(model, optimiser, precision, Processes(), loss_balance)
         self.batch_size = batch_size
         self._eager_steps = 0
         self._captures = True
@@ -154,6 +175,7 @@ def make_step(
     precision: Precision,
     batch_size: int,
     processes: Processes,
+    loss_balance: LossBalance = "rows",
 ) -> TrainStep:
     """The quickest step that the device, the precision and the number of processes allow."""
     # In fp32 the grouped product waits for the device; Adagrad's step count lives on the host.
@@ -163,5 +185,5 @@ def make_step(
         and processes.world == 1
         and optimiser.config.kind == "adam"
     ):
-        return GraphedStep(model, optimiser, precision, batch_size)
-    return TrainStep(model, optimiser, precision, processes)
+        return GraphedStep(model, optimiser, precision, batch_size, loss_balance)
+    return TrainStep(model, optimiser, precision, processes, loss_balance)

@@ -161,7 +161,9 @@ class _Training:
     def _start_optimiser(self) -> None:
         config = self.config
         self.optimiser = Optimiser(self.model, OptimiserConfig.of(config, self.model.learning_rate_scale))
-        self.step = make_step(self.model, self.optimiser, config.precision, config.batch_size, self.processes)
+        self.step = make_step(
+            self.model, self.optimiser, config.precision, config.batch_size, self.processes, config.loss_balance
+        )
 
     def _first_state(self) -> TrainingState:
         state = self.resume.load() if self.resume else None

@@ -19,17 +19,18 @@ from msr_models.data.window import load_window
 from msr_models.models.registry import build_model
 from msr_models.training.processes import join_processes
 from msr_models.training.trainer import train
-from schemas.pipeline_spec import TrainerConfig
+from schemas.pipeline_spec import LossBalance, TrainerConfig
 from tests.support.log_lines import log_lines
 from tests.support.tiny_lake import tiny_dataset, write_masks, write_tiny_lake
 
 DAYS = [date(2026, 1, 2), date(2026, 1, 3)]
 
 
-def main(out: str) -> None:
+def main(out: str, balance: LossBalance) -> None:
     torch.set_num_threads(1)
     window = load_window(tiny_dataset(), DAYS, shared_set_id="set").with_ratio(0.5)
     config = TrainerConfig(batch_size=66, max_epochs=2, patience=9, learning_rate=0.01, weight_decay=0.0, seed=3)
+    config = config.model_copy(update={"loss_balance": balance})
     model = build_model("shared_bottom", {"embedding_dim": 4, "hidden": [8]}, window.layout, 3, 1)
     logging.getLogger("msr_models").setLevel(logging.INFO)
     with join_processes() as processes:
@@ -45,11 +46,12 @@ def main(out: str) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_same_model_as_one(lake: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("balance", ["rows", "scenarios"])
+def test_two_processes_give_the_same_model_as_one(lake: Path, tmp_path: Path, balance: LossBalance) -> None:
     spec = tiny_dataset()
     write_tiny_lake(spec, DAYS, rows_per_day=200)
     write_masks(spec, "set", DAYS, rows_per_day=200)
-    main(str(tmp_path / "one"))
+    main(str(tmp_path / "one"), balance)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -57,7 +59,7 @@ def test_two_processes_give_the_same_model_as_one(lake: Path, tmp_path: Path) ->
     here = f"import sys; sys.path.insert(0, {root!r}); from tests.msr_models.training.test_processes import main; "
     started = [
         subprocess.Popen(
-            [sys.executable, "-c", here + f"main({str(tmp_path / 'two')!r})"],
+            [sys.executable, "-c", here + f"main({str(tmp_path / 'two')!r}, {balance!r})"],
             env=os.environ
             | {
                 "RANK": str(rank),

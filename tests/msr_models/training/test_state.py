@@ -180,5 +180,6 @@ def test_every_option_of_the_trainer_changes_the_result(window: Window) -> None:
         {"gradient_clip": None},
         {"schedule": "linear"},
         {"warmup_steps": 0},
+        {"loss_balance": "scenarios"},
     ):
         assert not same(base, fit(window, None, config=CONFIG.model_copy(update=change))[0]), change

@@ -15,7 +15,7 @@ from msr_models.models.registry import build_model
 from msr_models.training.optimiser import Optimiser, OptimiserConfig
 from msr_models.training.processes import Processes
 from msr_models.training.row_gradients import RowMerger
-from msr_models.training.step import GraphedStep, TrainStep, make_step, reuse_loss
+from msr_models.training.step import GraphedStep, TrainStep, balance_of_scenarios, make_step, reuse_loss
 from tests.support.batches import LAYOUT, random_batch
 
 OPTIONS = {"embedding_dim": 8, "hidden": [32, 16]}
@@ -41,6 +41,26 @@ def test_the_loss_of_a_fixed_number_of_visits_is_that_of_the_exact_one(num_scena
     for other in results[1:]:
         for a, b in zip(results[0], other, strict=True):
             torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
+
+
+def test_scenarios_weigh_the_same_however_many_rows_they_have() -> None:
+    """The mean over the scenarios that are there of each one's mean, and with it the gradient."""
+    batch = random_batch(90, 4, scenarios=[0, 0, 0, 0, 1, 3], share=0.3)
+    loss_B = torch.rand(90, generator=torch.Generator().manual_seed(1))
+    factor_B = balance_of_scenarios(batch.scenario_B, 4, Processes())
+    means = [float(loss_B[batch.scenario_B == k].mean()) for k in (0, 1, 3)]
+    assert float((loss_B * factor_B).mean()) == pytest.approx(sum(means) / 3, abs=1e-6)
+    assert float(factor_B.mean()) == pytest.approx(1.0)
+    found = {}
+    for balance in ("rows", "scenarios"):
+        model = build(4, dropout=0.0)
+        step = TrainStep(model, Optimiser(model, CONFIG), "fp32", Processes(), loss_balance=balance)
+        visits = model.visit(batch)
+        every_B = reuse_loss(visits, batch.label_B, batch.shared_B, 4)
+        found[balance] = float(step(batch, 90))
+        want = every_B.mean() if balance == "rows" else (every_B * factor_B).mean()
+        assert found[balance] == pytest.approx(float(want), abs=1e-5)
+    assert found["rows"] != pytest.approx(found["scenarios"], abs=1e-4)
 
 
 def test_a_step_on_a_cpu_is_eager() -> None:
