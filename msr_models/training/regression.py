@@ -5,7 +5,8 @@ w₀: the weights that the run starts from, zeros or those of the day before. λ
 where the one before ended, and the strength that validates best is kept. Epochs of small steps end before the optimum
 or behind it, and what other models are compared with, or begin with, must be the best that a linear model can do.
 
-A scenario without rows keeps its bias.
+A scenario without rows keeps its bias. Of more than MAX_ROWS rows every n-th is used, which keeps the design matrix
+below a gigabyte; ids that none of these rows has keep their weights.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ STRENGTHS = (300.0, 100.0, 30.0, 10.0, 3.0, 1.0)
 PATIENCE = 1
 ITERATIONS = 100
 ROWS = 65_536
+MAX_ROWS = 2_000_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,7 +105,11 @@ def fit_path(
     config: its `select_on` (after its `calibration`) chooses the strength that is kept; the rest is not used. On the
     CPU in float64, deterministic.
     """
-    design, held_out = (Design.of(inputs, base_logit_K, rows) for rows in (data, validation))
+    every = -(-data.num_rows // MAX_ROWS)
+    if every > 1:
+        log.info(f"{name} linear: fitted on every {every}th of {data.num_rows:,} rows".lstrip())
+    sample = ResidentRows(data.window, data.rows[::every])
+    design, held_out = (Design.of(inputs, base_logit_K, rows) for rows in (sample, validation))
     weight = inputs.embedding.weight.detach().cpu().double().numpy().ravel()
     num_rows, num_scenarios = len(weight), len(base_logit_K)
     start = np.concatenate([weight, np.zeros(num_scenarios)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -23,8 +23,8 @@ from msr_models.models.logistic_regression import LogisticRegression
 from msr_models.training.optimiser import Optimiser, OptimiserConfig
 from msr_models.training.processes import Processes
 from msr_models.training.progress import EpochProgress
-from msr_models.training.regression import fit_path
 from msr_models.training.schedule import Schedule
+from msr_models.training.start import prepare
 from msr_models.training.state import Best, Resume, TrainingState, random_states, restore_random_state
 from msr_models.training.step import make_step
 from msr_models.training.validation import Validated, validated
@@ -40,9 +40,10 @@ PREDICT_ROWS = 8192
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainResult:
-    """The kept epoch (1-based; 0: the weights it started with) and its validation metrics; the model holds its weights.
+    """The kept epoch and its validation metrics; the model holds its weights.
 
-    waiting_seconds: part of train_seconds in which the step had no batch to work on.
+    epochs: 1-based; 0: the weights it started with; of a regression the place of its L2 strength. waiting_seconds: part
+    of train_seconds in which the step had no batch to work on.
     """
 
     epochs: int
@@ -88,47 +89,21 @@ def train(
             f"training.max_epochs {config.max_epochs} leaves no epoch after the model's pretraining_epochs "
             f"{model.pretraining_epochs}; raise max_epochs of the data set or lower the model's option"
         )
-    is_fresh = not model.has_base_rates
-    rows_K, positives_K = data.label_counts()
-    model.start_from_base_rates(rows_K, positives_K)
-    _tell_scenarios_without_rows(rows_K, validation.window.scenario_names, name)
-    is_fitted = False
-    if isinstance(data, ResidentRows):
-        if isinstance(model, LogisticRegression):
-            return _fit_regression(model, data, validation, config, name)
-        if model.wide is not None and is_fresh:
-            fit = fit_path(model.wide.inputs, model.base_logit_K, data, validation, config, name)
-            model.wide.adopt(fit.weight_R)
-            model.base_logit_K.add_(fit.bias_K.to(model.base_logit_K.device))
-            is_fitted = True
+    started = time.perf_counter()
+    fit = prepare(model, data, validation, config, name)
+    if fit is not None and isinstance(model, LogisticRegression):
+        return TrainResult(
+            epochs=fit.place,
+            validation_auc=fit.validation.auc,
+            validation_logloss=fit.validation.logloss,
+            validation_calibrated_logloss=fit.validation.calibrated_logloss,
+            train_rows=data.num_rows,
+            train_seconds=time.perf_counter() - started,
+        )
     with torch.random.fork_rng():
         run = _Training(model, data, validation, config, processes or Processes(), resume, name)
         run.on_epoch = on_epoch
-        return run.run(from_start=is_fitted)
-
-
-def _fit_regression(
-    model: LogisticRegression, data: ResidentRows, validation: ResidentRows, config: TrainerConfig, name: str
-) -> TrainResult:
-    """A convex loss needs no epochs: `epochs` is the place of the kept strength."""
-    started = time.perf_counter()
-    fit = fit_path(model.inputs, model.base_logit_K + model.bias_K, data, validation, config, name)
-    model.adopt(fit.weight_R, fit.bias_K)
-    return TrainResult(
-        epochs=fit.place,
-        validation_auc=fit.validation.auc,
-        validation_logloss=fit.validation.logloss,
-        validation_calibrated_logloss=fit.validation.calibrated_logloss,
-        train_rows=data.num_rows,
-        train_seconds=time.perf_counter() - started,
-    )
-
-
-def _tell_scenarios_without_rows(rows_K: Tensor, names: Sequence[str], name: str) -> None:
-    without = [scenario for scenario, rows in zip(names, rows_K.tolist(), strict=True) if rows == 0]
-    if without:
-        message = f"{name} no training rows of {', '.join(without)}: the weights of such a scenario stay as they start"
-        log.warning(message.lstrip())
+        return run.run(from_start=fit is not None)
 
 
 class _Training:

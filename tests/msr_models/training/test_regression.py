@@ -82,6 +82,15 @@ def test_the_strength_that_validates_best_is_kept_and_the_path_ends_behind_it(
     assert found.calibrated_logloss < found.logloss
 
 
+def test_of_too_many_rows_every_nth_is_fitted(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, data, validation = fresh(window), rows_of(window, 0), rows_of(window, 1)
+    third = ResidentRows(window, data.rows[::3])
+    want = fit_path(model.inputs, model.base_logit_K, third, validation, TrainerConfig())
+    monkeypatch.setattr(regression, "MAX_ROWS", -(-data.num_rows // 3))
+    got = fit_path(model.inputs, model.base_logit_K, data, validation, TrainerConfig())
+    assert torch.equal(got.weight_R, want.weight_R) and got.place == want.place
+
+
 def test_a_scenario_without_rows_keeps_its_bias(window: Window) -> None:
     own = window.rows_of(DAYS[:1])
     data = ResidentRows(window, own[window.scenario_N[own] != 1])

@@ -1,0 +1,49 @@
+"""What happens to a model before its first step: base rates, and the linear fit where it has one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from msr_models.data.source import ResidentRows, TrainingData
+from msr_models.models.base import MultiScenarioModel
+from msr_models.models.logistic_regression import LogisticRegression
+from msr_models.training.regression import LinearFit, fit_path
+from schemas.pipeline_spec import TrainerConfig
+
+log = logging.getLogger(__name__)
+
+
+def prepare(
+    model: MultiScenarioModel, data: TrainingData, validation: ResidentRows, config: TrainerConfig, name: str = ""
+) -> LinearFit | None:
+    """Give a fresh model its scenarios' base rates and fit its linear part; weights of the day before keep theirs.
+
+    A regression is fitted whatever it starts from. Rows that are streamed are not fitted at once: steps train all.
+    Scenarios without rows are logged. Returns what was fitted.
+    """
+    is_fresh = not model.has_base_rates
+    rows_K, positives_K = data.label_counts()
+    model.start_from_base_rates(rows_K, positives_K)
+    _tell_scenarios_without_rows(rows_K, validation.window.scenario_names, name)
+    if not isinstance(data, ResidentRows):
+        return None
+    if isinstance(model, LogisticRegression):
+        fit = fit_path(model.inputs, model.base_logit_K + model.bias_K, data, validation, config, name)
+        model.adopt(fit.weight_R, fit.bias_K)
+        return fit
+    if model.wide is None or not is_fresh:
+        return None
+    fit = fit_path(model.wide.inputs, model.base_logit_K, data, validation, config, name)
+    model.wide.adopt(fit.weight_R)
+    model.base_logit_K.add_(fit.bias_K.to(model.base_logit_K.device))
+    return fit
+
+
+def _tell_scenarios_without_rows(rows_K: Tensor, names: Sequence[str], name: str) -> None:
+    without = [scenario for scenario, rows in zip(names, rows_K.tolist(), strict=True) if rows == 0]
+    if without:
+        message = f"{name} no training rows of {', '.join(without)}: the weights of such a scenario stay as they start"
+        log.warning(message.lstrip())
