@@ -93,6 +93,7 @@ class FieldEmbedding(nn.Module):
             return F.embedding_bag(rows_BL, self.weight, mode="mean", padding_idx=padding, sparse=self.row_gradient)
         # Several padding rows: weights leave them out, which is also several times as fast as padding_idx
         rows_BN, share_BN = self._history_terms(batch)
+        share_BN = share_BN.to(self.weight.dtype)  # a selector scores in float64
         return F.embedding_bag(rows_BN, self.weight, mode="sum", per_sample_weights=share_BN, sparse=self.row_gradient)
 
     def pooled_history_by_scenario(self, batch: Batch, num_scenarios: int) -> Tensor:
@@ -100,7 +101,7 @@ class FieldEmbedding(nn.Module):
         scenarios_K = torch.arange(num_scenarios, device=batch.hist_scenario_BL.device)
         is_in_BKL = (batch.hist_scenario_BL[:, None] == scenarios_K[:, None]) & self.history_mask(batch)[:, None]
         share_BKL = is_in_BKL / is_in_BKL.sum(2, keepdim=True).clamp(min=1)
-        return torch.bmm(share_BKL, self.history(batch))
+        return torch.bmm(share_BKL.to(self.weight.dtype), self.history(batch))
 
     def history_in_scenario(self, batch: Batch, row_V: Tensor, scenario_V: Tensor, num_scenarios: int) -> Tensor:
         """Mean of the behaviours of row row_V[v] that happened in scenario_V[v], [V, D]; zeros where none did."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 
@@ -225,3 +226,20 @@ def test_ids_above_2_24_stay_apart_in_every_look_up(row_gradient: bool) -> None:
 def test_a_layout_survives_json() -> None:
     for layout in (LAYOUT, WITH_ATTRIBUTE):
         assert FieldLayout.from_dict(json.loads(json.dumps(layout.to_dict()))) == layout
+
+
+@pytest.mark.parametrize("layout", [LAYOUT, WITH_ATTRIBUTE])
+def test_a_table_in_double_precision_pools_alike(layout: FieldLayout) -> None:
+    """Selectors score in it, so that a row's bits do not depend on its neighbours."""
+    embedding = FieldEmbedding(layout, 4, torch.Generator().manual_seed(0))
+    double, batch = copy.deepcopy(embedding).double(), random_batch(30, 3, layout=layout)
+    every = torch.arange(30), torch.zeros(30, dtype=torch.int64)
+    for pool in (
+        lambda e: e.fields(batch),
+        lambda e: e.pooled_history(batch),
+        lambda e: e.pooled_history_by_scenario(batch, 3),
+        lambda e: e.history_in_scenario(batch, *every, 3),
+    ):
+        found = pool(double)
+        assert found.dtype == torch.float64
+        torch.testing.assert_close(found.float(), pool(embedding), atol=1e-7, rtol=1e-5)
