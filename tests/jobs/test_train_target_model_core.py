@@ -183,6 +183,7 @@ def test_settings_reach_the_trainer() -> None:
         "gradient_clip": 2.0,
         "schedule": "cosine",
         "warmup_steps": 4,
+        "loss_balance": "scenarios",
         "select_on": "auc",
         "calibration": "isotonic",
     }
