@@ -59,7 +59,7 @@ def test_scenarios_weigh_the_same_however_many_rows_they_have() -> None:
         every_B = reuse_loss(visits, batch.label_B, batch.shared_B, 4)
         found[balance] = float(step(batch, 90))
         want = every_B.mean() if balance == "rows" else (every_B * factor_B).mean()
-        assert found[balance] == pytest.approx(float(want), abs=1e-5)
+        assert found[balance] == pytest.approx(float(want.detach()), abs=1e-5)
     assert found["rows"] != pytest.approx(found["scenarios"], abs=1e-4)
 
 
