@@ -163,9 +163,19 @@ def _create(spark: SparkSession, uri: str, spec: TableSpec) -> None:
         _clear_torn_creation(uri)
         statement = _create_statement(uri, spec)
         commit_with_retries(lambda: spark.sql(statement).collect(), _is_lost_race)
-        existing = _load(spark, uri)
-    assert existing is not None
+        existing = commit_with_retries(lambda: _created(spark, uri), lambda error: isinstance(error, _NotSeenYetError))
     _evolve(spark, uri, spec, existing.schema)
+
+
+class _NotSeenYetError(TableError):
+    """Another writer has created the table, and this engine's view of it is older."""
+
+
+def _created(spark: SparkSession, uri: str) -> DataFrame:
+    existing = _load(spark, uri)
+    if existing is None:
+        raise _NotSeenYetError(f"the table at {uri} was created and cannot be seen; run again")
+    return existing
 
 
 def _evolve(spark: SparkSession, uri: str, spec: TableSpec, actual: StructType) -> None:

@@ -33,6 +33,8 @@ NEXT = DAYS[-1] + timedelta(days=1)  # the first day with the new scenario or fi
 LAST = NEXT + timedelta(days=1)
 SMALL_MODEL = [{"name": "shared_bottom", "options": {"embedding_dim": 4, "hidden": [4]}}]
 
+TARGET = {"model": "shared_bottom"}  # the floor is trained beside it
+
 
 def small(raw: dict[str, Any]) -> None:
     raw["search"] = SMALL_SEARCH | {"window_days": 2}
@@ -67,7 +69,7 @@ def grown(lake: Path, tmp_path: Path) -> tuple[Path, DatasetSpec, str]:
 def weights(dataset: DatasetSpec, ds: date, ratio: float) -> dict[str, Any]:
     from lake.locations import artifact_path
 
-    (run,) = [r for r in read_rows(dataset, TrainingRun, days=[ds]) if r.ratio == ratio]
+    (run,) = [r for r in read_rows(dataset, TrainingRun, days=[ds], filters=TARGET) if r.ratio == ratio]
     model, _ = load_checkpoint(artifact_path(dataset, run.checkpoint_uri), run.checkpoint_sha256)
     return dict(model.state_dict())
 
@@ -86,7 +88,7 @@ def test_an_appended_scenario_keeps_days_sets_and_weights(grown: tuple[Path, Dat
     masks = read_table(dataset, "shared_instance_masks", days=[NEXT], filters={"shared_set_id": set_id})
     assert masks.num_rows == 60 and set(masks["scenario_id"].to_pylist()) == {0, 1, 2}
     train(dataset, NEXT)
-    (run,) = [r for r in read_rows(dataset, TrainingRun, days=[NEXT]) if r.ratio == 0.0]
+    (run,) = [r for r in read_rows(dataset, TrainingRun, days=[NEXT], filters=TARGET) if r.ratio == 0.0]
     manifest = json.loads(run.manifest)
     assert manifest["scenarios"] == ["home", "cart", "ads"] and manifest["predecessor"]["ds"] == str(DAYS[-1])
     tower, before_tower = (weights(dataset, ds, 0.0)["towers.layers.0.weight"] for ds in (NEXT, DAYS[-1]))
