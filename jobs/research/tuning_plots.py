@@ -67,7 +67,7 @@ def sensitivity(shown: Panels, *, title: str) -> str:
         figure.y_axis(svg.decimals(3))
         if shown.is_grid or not panel.is_numeric:
             ticks = dict(zip(panel.places, panel.labels, strict=True))
-            figure.x_axis(lambda x, ticks=ticks: ticks[x], list(ticks))  # type: ignore[misc]
+            figure.x_axis(ticks.__getitem__, list(ticks))
         else:
             figure.x_axis(_power if panel.logarithmic else svg.plain)
         for number, line in enumerate(points):
