@@ -11,6 +11,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from lake import spark_writer
 from lake.reader import open_table, published_days, read_table
 from lake.spark_writer import open_frame, publish, read_days, spark_schema
 from schemas.dataset_spec import DatasetSpec
@@ -137,6 +138,16 @@ def test_parallel_writers_of_a_table_that_does_not_exist_yet(
     with ThreadPoolExecutor(len(jobs)) as pool:
         assert list(pool.map(write, jobs)) == [3] * len(jobs)
     assert read_days(spark, dataset, TRUTH, days).count() == 9
+
+
+def test_a_table_that_the_engine_does_not_see_yet_is_looked_for_again(
+    spark: SparkSession, lake: Path, dataset: DatasetSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another machine has just created it: before, the writer ended in an AssertionError."""
+    load, unseen = spark_writer._load, iter([None, None, None])
+    monkeypatch.setattr(spark_writer, "_load", lambda engine, uri: next(unseen, load(engine, uri)))
+    assert publish(truth(spark, "2026-01-01", [1]), dataset, TRUTH, {"ds": "2026-01-01"}) == 1
+    assert next(unseen, "used up") == "used up"
 
 
 def test_the_folder_of_a_killed_creator_is_cleared(spark: SparkSession, lake: Path, dataset: DatasetSpec) -> None:
