@@ -14,6 +14,10 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
+
+# torch.optim imports this module late, and its functions take the group that exists by then as their default: the
+# group would outlive destroy_process_group, and its threads abort the process when the interpreter ends.
+import torch.distributed.nn.functional
 from torch import Tensor, nn
 
 

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from datetime import date
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,40 @@ def main(out: str, balance: LossBalance) -> None:
         torch.save(model.state_dict() | found, f"{out}.{processes.rank}")
 
 
+def leave() -> None:
+    """Join and leave, and fail where a thread of the group is left: now and then it aborts the process at its end."""
+    with join_processes() as processes:
+        # As parts of torch do on first use: its functions take the group that exists by then as their default
+        import_module("torch.distributed.nn.functional")
+        processes.sum_value(torch.ones(1))
+    names = [(task / "comm").read_text() for task in Path("/proc/self/task").iterdir()]
+    assert not [name for name in names if "gloo" in name]
+
+
+def run_two(call: str) -> list[int]:
+    """The exit statuses of two processes that join each other and call a function of this module."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    root = str(Path(__file__).parents[3])
+    here = f"import sys; sys.path.insert(0, {root!r}); from tests.msr_models.training import test_processes as here; "
+    alike = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", f"{here}here.{call}"],
+            env=os.environ | alike | {"RANK": str(rank), "OMP_NUM_THREADS": "1"},
+        )
+        for rank in range(2)
+    ]
+    return [process.wait(timeout=120) for process in started]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts the threads of a process as Linux lists them")
+def test_the_group_is_gone_when_the_processes_have_left_it() -> None:
+    assert run_two("leave()") == [0, 0]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("balance", ["rows", "scenarios"])
 def test_two_processes_give_the_same_model_as_one(lake: Path, tmp_path: Path, balance: LossBalance) -> None:
@@ -52,27 +87,7 @@ def test_two_processes_give_the_same_model_as_one(lake: Path, tmp_path: Path, ba
     write_tiny_lake(spec, DAYS, rows_per_day=200)
     write_masks(spec, "set", DAYS, rows_per_day=200)
     main(str(tmp_path / "one"), balance)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    root = str(Path(__file__).parents[3])
-    here = f"import sys; sys.path.insert(0, {root!r}); from tests.msr_models.training.test_processes import main; "
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", here + f"main({str(tmp_path / 'two')!r}, {balance!r})"],
-            env=os.environ
-            | {
-                "RANK": str(rank),
-                "WORLD_SIZE": "2",
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": str(port),
-                "GLOO_SOCKET_IFNAME": "lo",
-                "OMP_NUM_THREADS": "1",
-            },
-        )
-        for rank in range(2)
-    ]
-    assert [p.wait(timeout=120) for p in started] == [0, 0]
+    assert run_two(f"main({str(tmp_path / 'two')!r}, {balance!r})") == [0, 0]
     one, first, second = (torch.load(tmp_path / name) for name in ("one.0", "two.0", "two.1"))
     assert [bool(found.pop("reports")) for found in (one, first, second)] == [True, True, False], "one process reports"
     losses, of_two, of_silent = (found.pop("losses") for found in (one, first, second))
