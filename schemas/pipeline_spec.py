@@ -148,6 +148,11 @@ class TrainerConfig(Spec):
         default="auto", description="of matrix products; weights, logits and loss are fp32; auto: bf16 on a GPU"
     )
     gradient_clip: Positive | None = Field(default=None, description="largest total norm; null: not clipped")
+    weight_average: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=0.98,
+        description="decay, per step, of the moving average of the weights that is validated, kept and served; null: "
+        "the last step's weights",
+    )
     schedule: ScheduleKind = Field(
         default="constant", description="of the learning rate after warmup_steps, down to 0 at the last step"
     )

@@ -234,6 +234,10 @@ class _Training:
 
     def _validate(self, loss: float | None) -> None:
         """Of the epoch that ended with the mean loss; None: of the weights before the first one."""
+        with self.optimiser.averaged():
+            self._validate_weights(loss)
+
+    def _validate_weights(self, loss: float | None) -> None:
         state, config = self.state, self.config
         epoch = state.epoch if loss is not None else 0
         found = validate(self.model, self.validation.window, self.validation.rows, config.calibration)
