@@ -39,8 +39,8 @@ def build(name: str, labels: Labels = LABELS, num_scenarios: int = 3, **options:
     return model
 
 
-def batch_of(rows: int = 60, num_scenarios: int = 3, **keywords: float) -> Batch:
-    batch = random_batch(rows, num_scenarios, **keywords)
+def batch_of(rows: int = 60, num_scenarios: int = 3, *, share: float = 0.0) -> Batch:
+    batch = random_batch(rows, num_scenarios, share=share)
     further = torch.randint(0, 2, (rows, 2), generator=torch.Generator().manual_seed(4)).float()
     return dataclasses.replace(batch, further_BJ=further)
 
