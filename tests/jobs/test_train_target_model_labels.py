@@ -107,6 +107,9 @@ def test_a_run_repeats_from_its_manifest_and_settings_name_it(
     path.write_text(changed, encoding="utf-8")
     with pytest.raises(TrainingError, match="gave other metrics"):
         train(spec, manifest=path)
+    light = spec_of(labels=ESMM["labels"] | {"weights": {"purchase": 1.0}})
+    train(light, DS, model="shared_bottom")
+    assert runs_of(light)["shared_bottom"]["checkpoint_sha256"] != run["checkpoint_sha256"]
     train(spec_of(), DS, model="shared_bottom")
     other = runs_of(spec_of())["shared_bottom"]
     assert other["run_id"] != run["run_id"] and "labels" not in json.loads(other["manifest"])["trainer"]

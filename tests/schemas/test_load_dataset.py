@@ -229,8 +229,8 @@ def test_further_labels_add_columns_and_expectations_and_nothing_without_them(tm
             wide.expectations
         )
     day = one.days.start
-    plain, wide = (settings_of(dataset, "impressions", day) for dataset in (one, two))
-    assert sorted(wide.keys() - plain.keys()) == [
+    before, after = (settings_of(dataset, "impressions", day) for dataset in (one, two))
+    assert sorted(after.keys() - before.keys()) == [
         "columns.further_labels.paid.column",
         "columns.further_labels.paid.threshold",
     ]

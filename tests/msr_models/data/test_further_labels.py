@@ -7,10 +7,13 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 from lake import reader as lake_reader
+from lake.arrow_writer import overwrite_partition
+from msr_models.data.further import count_further
 from msr_models.data.source import ResidentRows
 from msr_models.data.streamed import StreamedRows, open_streamed_rows
 from msr_models.data.window import Window, load_window
@@ -80,6 +83,18 @@ def test_counts_are_those_of_a_loop(window: Window, streamed: StreamedRows) -> N
     assert window.further_counts(some)[:, 0].sum() == window.further_NJ[some].sum()
 
 
+def test_the_fingerprint_sees_a_further_label(dataset: DatasetSpec, lake: Path) -> None:
+    write_tiny_lake(dataset, DAYS, rows_per_day=200)
+    before = load_window(dataset, DAYS).fingerprint
+    rows = lake_reader.read_table(dataset, "scenario_features", days=[DAYS[0]])
+    place = rows.column_names.index("label_share")
+    turned = pa.array(1 - rows["label_share"].to_numpy())
+    overwrite_partition(
+        rows.set_column(place, "label_share", turned), dataset, "scenario_features", {"ds": str(DAYS[0])}
+    )
+    assert load_window(dataset, DAYS).fingerprint != before
+
+
 def test_a_window_of_one_label_knows_no_others(lake: Path, window: Window) -> None:
     dataset = tiny_dataset()
     write_tiny_lake(dataset, DAYS, rows_per_day=200)
@@ -90,8 +105,6 @@ def test_a_window_of_one_label_knows_no_others(lake: Path, window: Window) -> No
 
 
 def test_rows_without_the_main_label_are_told_apart() -> None:
-    from msr_models.data.further import count_further
-
     counts = count_further(
         torch.tensor([0, 0, 1]), torch.tensor([1.0, 0.0, 0.0]), torch.tensor([[1.0], [1.0], [0.0]]), 2
     )
