@@ -19,7 +19,7 @@ from lake import reader as lake_reader
 from lake.locations import artifact_path, report_dir
 from msr_models.evaluation.calibration import read_calibration
 from msr_models.training.checkpoint import load_checkpoint
-from msr_models.training.predictions import read_predictions
+from msr_models.training.predictions import read_predictions, write_predictions
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
 from tests.support.steps import evaluate, run_step, train
@@ -63,6 +63,9 @@ def test_a_day_has_probabilities_and_metrics_of_every_label(
     test = rows.filter(pa.compute.equal(rows["split"], "test")).sort_by("instance_id")
     assert test["label_purchase"].equals(features["label_purchase"])
     assert (test["prob_raw_purchase"].to_numpy() < test["prob_raw"].to_numpy()).all(), "a product"
+    path = tmp_path / "again.parquet"
+    write_predictions(path, [rows])  # as forget_user does
+    assert read_predictions(path).equals(rows)
     model, _ = load_checkpoint(artifact_path(spec, runs_of(spec)["shared_bottom"]["checkpoint_uri"]))
     assert model.further_labels == ("purchase",)
     folder = artifact_path(spec, runs_of(spec)["shared_bottom"]["predictions_uri"]).parent
