@@ -128,6 +128,18 @@ class ModelChoice(Spec):
     options: dict[str, OptionValue] = Field(default_factory=dict)
 
 
+class LabelsSpec(Spec):
+    """How labels beside the main one are trained (columns.further_labels)."""
+
+    weights: dict[str, Positive] = Field(
+        default={}, description="of a further label's loss beside the main label's; 1 where none is given"
+    )
+    esmm: bool = Field(
+        default=False,
+        description="P(further) = P(main) P(further | main), both trained on all impressions (Ma et al. 2018)",
+    )
+
+
 class TrainerConfig(Spec):
     """Settings that determine the trained weights and their calibration, given the rows."""
 
@@ -169,6 +181,12 @@ class TrainerConfig(Spec):
     calibration: CalibrationMethod = Field(
         default="platt",
         description="map from the model's to the served probability, per scenario, fitted on validation",
+    )
+    labels: LabelsSpec = Field(
+        default=LabelsSpec(),
+        # Excluded from dumps at its default, so that it does not change the id of a run with one label.
+        exclude_if=lambda value: value == LabelsSpec(),
+        description="labels beside the main one",
     )
 
 
