@@ -186,6 +186,7 @@ def test_settings_reach_the_trainer() -> None:
         "loss_balance": "scenarios",
         "select_on": "auc",
         "calibration": "isotonic",
+        "weight_average": 0.9,
     }
     assert dataset(**changed).training.trainer.model_dump() == changed
     labels = {"weights": {"purchase": 0.5}, "esmm": True}
