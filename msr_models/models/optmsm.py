@@ -27,7 +27,7 @@ from msr_models.modules.transfer import StarTransfer, Transfer
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OptMSMConfig(TowerConfig):
     """priors, constraint, hypernetwork: False removes that part (the paper's ablations). specific_fields: the priors
-    beside the scenario's id; None: the statistics per scenario (names with `_scenario_`). specific_behaviours: the
+    beside the scenario's id; None: the statistics per scenario (role `statistic`). specific_behaviours: the
     user's behaviours in the visited scenario are a prior too, where behaviours are read. transfer_hidden: widths of the
     transfer, the paper's. The paper gives neither λ (constraint_weight) nor the widths of predictor (hidden) and
     hypernetwork (hyper_hidden).

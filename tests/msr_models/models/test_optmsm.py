@@ -233,7 +233,7 @@ def test_priors_reach_the_predictor_and_never_a_representation() -> None:
 
 def test_by_default_the_statistics_in_a_scenario_are_priors() -> None:
     names = ("user", "item_scenario_ctr", "tags", "user_scenario_impressions")
-    layout = dataclasses.replace(LAYOUT, names=names)
+    layout = dataclasses.replace(LAYOUT, names=names, roles=("user", "statistic", "feature", "statistic"))
     model = build_model("optmsm", SMALL, layout, 3, 1)
     assert isinstance(model, OptMSM)
     batch = random_batch(6, 3)

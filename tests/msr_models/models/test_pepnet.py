@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from torch import Tensor
@@ -146,6 +148,19 @@ def test_an_unknown_gate_field_names_the_known_ones(name: str) -> None:
         build(name, gate_fields=["user", "author"])
     model = build(name)
     assert isinstance(model, PPNet | PEPNet) and model.prior.names == ("user", "item")
+
+
+@pytest.mark.parametrize("name", ["ppnet", "pepnet"])
+def test_the_prior_is_found_by_role_whatever_the_fields_are_called(name: str) -> None:
+    def prior(**changes: object) -> tuple[str, ...]:
+        model = build_model(name, {}, dataclasses.replace(LAYOUT, **changes), 3, 1)  # type: ignore[arg-type]
+        assert isinstance(model, PPNet | PEPNet)
+        return model.prior.names
+
+    renamed = ("user", "brand", "tags", "member")
+    assert prior(names=renamed, roles=("feature", "feature", "feature", "user")) == ("member", "brand")
+    assert prior(names=renamed, roles=("item", "feature", "feature", "user")) == ("member", "user")
+    assert prior(roles=("feature",) * 4) == ("item",), "behaviours have it, and no field is the item itself"
 
 
 @pytest.mark.parametrize("name", NAMES)
