@@ -156,6 +156,10 @@ class TrainerConfig(Spec):
         default="rows",
         description="a step's loss is the mean over its rows, or over its scenarios of the mean over their rows",
     )
+    tower_reduction: TowerReduction = Field(
+        default="mean",
+        description="of a shared row's losses in all towers; mean: 1/K, the row weighs what others do; sum: eq. 5",
+    )
     select_on: Criterion = Field(
         default="logloss",
         description="what validation chooses the best epoch and r by: logloss of all rows after calibration, or mean "
