@@ -15,6 +15,7 @@ Positive = Annotated[float, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Hidden = Annotated[tuple[int, ...], Field(min_length=1)]
 GateEstimator = Literal["straight_through", "relu"]
+TrunkKind = Literal["dense", "field_wise"]
 KlForm = Literal["bernoulli", "linear"]
 TowerReduction = Literal["mean", "sum"]
 RankScope = Literal["global", "scenario"]
@@ -92,11 +93,23 @@ class SearchSpec(Spec):
     embedding_dim: int = Field(default=32, ge=1)
     hidden: Hidden = (128, 64)
     selector_hidden: Hidden = (32,)
+    trunk: TrunkKind | None = Field(
+        default=None,
+        # Excluded from dumps at its default, so that it does not change a set's id.
+        exclude_if=lambda value: value is None,
+        description="the selector's hidden layers: dense (eq. 8) or field_wise, an MLP per field; null: field_wise for "
+        "objective reference, dense for joint",
+    )
     scenario_heads: bool = Field(default=True, description="eq. 8 and 9: a head of the selector per scenario, or one")
     seed: Seed = 1
     # Excluded from dumps: they decide when a search is due, not what it does, and must not change a set's id.
     drift_psi_limit: float = Field(default=0.25, ge=0, exclude=True, description="score shift that flags a day")
     drift_share_limit: Rate = Field(default=0.15, exclude=True, description="change of share rate that flags a day")
+
+    @property
+    def selector_trunk(self) -> TrunkKind:
+        """`trunk`, or the objective's own where none is given."""
+        return self.trunk or ("field_wise" if self.objective == "reference" else "dense")
 
     @model_validator(mode="after")
     def _options_have_an_effect(self) -> SearchSpec:

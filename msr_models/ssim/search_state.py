@@ -47,7 +47,7 @@ class SearchState:
             spec.embedding_dim,
             window.num_scenarios,
             spec.selector_hidden,
-            "field_wise" if spec.objective == "reference" else "dense",
+            spec.selector_trunk,
             torch.Generator().manual_seed(spec.seed + 1),
             scenario_heads=spec.scenario_heads,
         ).to(device)

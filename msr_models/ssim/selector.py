@@ -6,7 +6,6 @@ import copy
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +15,7 @@ from msr_models.data.batch import Batch
 from msr_models.data.layout import FieldLayout
 from msr_models.modules.embedding import FieldEmbedding
 from msr_models.modules.stacked import StackedLinear
-
-TrunkKind = Literal["dense", "field_wise"]
+from schemas.pipeline_spec import TrunkKind
 
 
 def field_vectors(embedding: FieldEmbedding, batch: Batch) -> Tensor:
