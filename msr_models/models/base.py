@@ -79,6 +79,9 @@ class MultiScenarioModel(nn.Module, ABC):
     def end_pretraining(self) -> None:
         """Enter the final phase. Keep the phase in a buffer: checkpoints and resumed runs restore it."""
 
+    def plan_steps(self, num_steps: int) -> None:
+        """Told before training how many steps are planned, all epochs together: for what grows with their share."""
+
     @abstractmethod
     def embed(self, batch: Batch) -> Tensor:
         """Concatenated input vectors e_BE."""

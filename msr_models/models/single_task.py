@@ -63,6 +63,11 @@ class ScenarioCopies(MultiScenarioModel):
         """The table of the first copy; each copy has its own."""
         return self.copies[0].embedding
 
+    def plan_steps(self, num_steps: int) -> None:
+        """Each copy takes part in every step."""
+        for copy in self.copies:
+            copy.plan_steps(num_steps)
+
     def embed(self, batch: Batch) -> Tensor:
         """[B, 0]."""
         return batch.label_B.new_zeros((len(batch), 0))
