@@ -68,8 +68,13 @@ class MultiScenarioModel(nn.Module, ABC):
 
     @property
     def embedding(self) -> FieldEmbedding:
-        """The embedding table of the fields; a search's selector keeps a copy."""
+        """The embedding table of the fields."""
         return self.inputs.embedding
+
+    @property
+    def embeddings(self) -> tuple[FieldEmbedding, ...]:
+        """All embedding tables of the fields, of the same layout: a search's selector keeps copies, side by side."""
+        return (self.embedding,)
 
     @property
     def pretraining_epochs(self) -> int:

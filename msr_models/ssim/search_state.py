@@ -41,10 +41,10 @@ class SearchState:
         self.window, self.spec = window, spec
         device = window.label_N.device
         self.model = _backbone(window, spec).to(device)
-        self.embedding = self.model.embedding
+        self.embeddings = self.model.embeddings
         self.selector = Selector(
             window.layout,
-            spec.embedding_dim,
+            sum(table.width for table in self.embeddings),
             window.num_scenarios,
             spec.selector_hidden,
             spec.selector_trunk,
