@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PlainValidator, field_validator, model_validator
 
 from schemas.models import FLOOR
+from schemas.settings import validated
 from schemas.spec import Spec
 
 Rate = Annotated[float, Field(ge=0, le=1)]
@@ -135,10 +136,14 @@ class SearchSpec(Spec):
 
 
 class ModelChoice(Spec):
-    """A target model to train daily: its registered name and its options (checked by the model's own config)."""
+    """A target model to train daily: its registered name and its options (checked by the model's own config).
+
+    trainer: settings of the block `training` that differ for this model (any of TrainerConfig but the seed).
+    """
 
     name: str
     options: dict[str, OptionValue] = Field(default_factory=dict)
+    trainer: dict[str, Any] = Field(default_factory=dict)
 
 
 class TrainerConfig(Spec):
@@ -219,6 +224,21 @@ class TrainingSpec(TrainerConfig):
     def trainer(self) -> TrainerConfig:
         """The trainer's part of the block."""
         return TrainerConfig(**{name: getattr(self, name) for name in TrainerConfig.model_fields})
+
+    def trainer_of(self, choice: ModelChoice) -> TrainerConfig:
+        """The block's trainer settings with the model's own. Raises ValueError that names model, setting and value."""
+        try:
+            if "seed" in choice.trainer:
+                raise ValueError("option seed: all models of a day have the same rows in the same order; set it once")
+            return validated(TrainerConfig, {**self.trainer.model_dump(), **choice.trainer})
+        except ValueError as error:
+            raise ValueError(f"models: trainer of {choice.name!r}: {error}") from error
+
+    @model_validator(mode="after")
+    def _models_have_possible_trainers(self) -> TrainingSpec:
+        for choice in self.models:
+            self.trainer_of(choice)
+        return self
 
     @field_validator("models")
     @classmethod
