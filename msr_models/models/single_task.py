@@ -73,6 +73,12 @@ class ScenarioCopies(MultiScenarioModel):
         for copy in self.copies:
             copy.plan_steps(num_steps)
 
+    def require_towers_for_labels(self) -> None:
+        raise TrainingError(
+            "models 'single_task' and 'finetune' are one model per scenario and learn one label; take a model that "
+            "scenarios share, or leave columns.further_labels of the data set out"
+        )
+
     def embed(self, batch: Batch) -> Tensor:
         """[B, 0]."""
         return batch.label_B.new_zeros((len(batch), 0))

@@ -145,6 +145,7 @@ class _Training:
             config.batch_size,
             self.processes,
             config.loss_balance,
+            [config.labels.weights.get(label, 1.0) for label in self.model.further_labels],
             config.tower_reduction,
         )
 
@@ -242,6 +243,10 @@ class _Training:
 
     def _validate(self, loss: float | None) -> None:
         """Of the epoch that ended with the mean loss; None: of the weights before the first one."""
+        with self.optimiser.averaged():
+            self._validate_weights(loss)
+
+    def _validate_weights(self, loss: float | None) -> None:
         state, config = self.state, self.config
         epoch = state.epoch if loss is not None else 0
         found = validate(self.model, self.validation.window, self.validation.rows, config.calibration)
@@ -292,6 +297,16 @@ def predict(model: MultiScenarioModel, window: Window, rows: Tensor) -> Floats:
     model.eval()
     device = next(model.parameters()).device
     probs = [model(window.batch(part).to(device)).double().sigmoid() for part in torch.split(rows, PREDICT_ROWS)]
+    return np.asarray(torch.cat(probs).cpu().numpy())
+
+
+@torch.no_grad()
+def predict_labels(model: MultiScenarioModel, window: Window, rows: Tensor) -> Floats:
+    """As `predict`, of the main and the further labels: [N, 1 + J]."""
+    model.eval()
+    device = next(model.parameters()).device
+    parts = torch.split(rows, PREDICT_ROWS)
+    probs = [model.label_logits(window.batch(part).to(device)).double().sigmoid() for part in parts]
     return np.asarray(torch.cat(probs).cpu().numpy())
 
 
