@@ -184,6 +184,7 @@ def test_settings_reach_the_trainer() -> None:
         "schedule": "cosine",
         "warmup_steps": 4,
         "loss_balance": "scenarios",
+        "tower_reduction": "sum",
         "select_on": "auc",
         "calibration": "isotonic",
         "weight_average": 0.9,
