@@ -28,7 +28,10 @@ class DatasetSpec(DatasetBlocks):
     @cached_property
     def encoded_fields(self) -> tuple[EncodedField, ...]:
         """The model's fields in order: the data set's, then the statistics'."""
-        own = tuple(EncodedField(name=f.name, max_values=f.max_values, since=f.since) for f in self.fields)
+        own = tuple(
+            EncodedField(name=f.name, max_values=f.max_values, since=f.since, embedding_dim=f.embedding_dim)
+            for f in self.fields
+        )
         if self.statistics is None:
             return own
         return own + tuple(

@@ -54,6 +54,12 @@ class FieldSpec(Spec):
         le=2**31 - 2,
         description="no vocabulary: a value's id is 1 + hash(value) mod so many",
     )
+    embedding_dim: int | None = Field(
+        default=None,
+        ge=1,
+        description="width of the field's own embedding rows, projected to the model's embedding_dim where that is "
+        "larger; null: the model's",
+    )
 
     @model_validator(mode="after")
     def _fits_kind(self) -> FieldSpec:
@@ -97,6 +103,7 @@ class EncodedField(Spec):
     max_values: int = 1
     is_statistic: bool = False
     since: date | None = None
+    embedding_dim: int | None = None
 
     @property
     def column(self) -> str:

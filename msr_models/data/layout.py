@@ -29,6 +29,8 @@ class FieldLayout:
 
     live: of each field that evicts values, the ids that have rows, as ranges [first, end) in ascending order; empty for
     other fields, where every id up to num_rows - 1 has one, and altogether where no field evicts.
+    embedding_dims: of each field its `embedding_dim` of the data set, None where the model's counts; empty where no
+    field has one.
     """
 
     names: tuple[str, ...]
@@ -38,6 +40,7 @@ class FieldLayout:
     hist_length: int
     live: tuple[tuple[tuple[int, int], ...], ...] = ()
     attribute_fields: tuple[int, ...] = ()
+    embedding_dims: tuple[int | None, ...] = ()
 
     @property
     def num_fields(self) -> int:
@@ -71,6 +74,31 @@ class FieldLayout:
         """Names of `behaviour_fields`."""
         return tuple(self.names[f] for f in self.behaviour_fields)
 
+    @property
+    def own_dims(self) -> dict[str, int]:
+        """Field -> its `embedding_dim`, of the fields that have one."""
+        return {name: dim for name, dim in zip(self.names, self.embedding_dims, strict=False) if dim is not None}
+
+    def widths(self, width: int) -> tuple[int, ...]:
+        """Columns of each field's rows in a model of `width`: the field's own embedding_dim, never more than that."""
+        return tuple(min(self.own_dims.get(name, width), width) for name in self.names)
+
+    def with_own_dims(self, own_dims: Mapping[str, int]) -> FieldLayout:
+        """The same fields with these `own_dims`."""
+        dims = tuple(own_dims.get(name) for name in self.names)
+        return replace(self, embedding_dims=dims if any(dims) else ())
+
+    def table_of(self, fields: Sequence[int]) -> FieldLayout:
+        """The rows and slots of these fields alone, for a table of their own."""
+        return FieldLayout(
+            names=tuple(self.names[f] for f in fields),
+            num_slots=tuple(self.num_slots[f] for f in fields),
+            num_rows=tuple(self.num_rows[f] for f in fields),
+            item_field=0,
+            hist_length=0,
+            live=tuple(self.live[f] for f in fields) if self.live else (),
+        )
+
     def of_fields(self, names: Sequence[str]) -> FieldLayout:
         """The layout of these fields alone, in this order; behaviours lose the attributes that are not among them.
 
@@ -87,7 +115,7 @@ class FieldLayout:
             item_field=list(names).index(item),
             hist_length=self.hist_length,
             attribute_fields=tuple(list(names).index(name) for name in self.behaviour_names[1:] if name in names),
-        )
+        ).with_own_dims(self.own_dims)
 
     def has_all_ids(self, f: int) -> bool:
         """Whether id and row are the same in field f: it does not evict."""
@@ -120,8 +148,9 @@ class FieldLayout:
     def to_dict(self) -> dict[str, Any]:
         """For JSON metadata; `from_dict` reads it back."""
         raw = asdict(self)
-        if not self.live:
-            del raw["live"]
+        for name in ("live", "embedding_dims"):
+            if not raw[name]:
+                del raw[name]
         return raw
 
     @classmethod
@@ -135,6 +164,7 @@ class FieldLayout:
             hist_length=int(raw["hist_length"]),
             live=tuple(tuple((int(first), int(end)) for first, end in ranges) for ranges in raw.get("live", ())),
             attribute_fields=tuple(raw["attribute_fields"]),
+            embedding_dims=tuple(raw.get("embedding_dims", ())),
         )
 
 
@@ -153,7 +183,7 @@ def smallest_layout(dataset: DatasetSpec, ds: date = date.max) -> FieldLayout:
         item_field=names.index(dataset.sequence.item_field),
         hist_length=dataset.sequence.max_length,
         attribute_fields=tuple(names.index(name) for name in dataset.sequence.stored_fields[1:]),
-    )
+    ).with_own_dims({f.name: f.embedding_dim for f in fields if f.embedding_dim is not None})
 
 
 def layout_for(

@@ -50,7 +50,7 @@ class LogisticRegression(MultiScenarioModel):
         super().__init__(num_scenarios)
         self.learning_rate_scale = config.learning_rate_scale
         self.inputs = InputLayer(layout, 1, config.sequence_pooling, generator)
-        nn.init.zeros_(self.embedding.weight)
+        nn.init.zeros_(self.inputs.table.weight)
         self.bias_K = nn.Parameter(torch.zeros(num_scenarios))
 
     def embed(self, batch: Batch) -> Tensor:
@@ -62,5 +62,5 @@ class LogisticRegression(MultiScenarioModel):
     @torch.no_grad()
     def adopt(self, weight_R: Tensor, bias_K: Tensor) -> None:
         """Take over fitted weights; the biases add up."""
-        self.embedding.weight.copy_(weight_R[:, None])
+        self.inputs.table.weight.copy_(weight_R[:, None])
         self.bias_K.add_(bias_K.to(self.bias_K.device))

@@ -22,7 +22,7 @@ class WidePart(nn.Module):
     def __init__(self, layout: FieldLayout, reads_behaviours: bool, generator: torch.Generator) -> None:
         super().__init__()
         self.inputs = InputLayer(layout, 1, "mean" if reads_behaviours else "none", generator)
-        nn.init.zeros_(self.inputs.embedding.weight)
+        nn.init.zeros_(self.inputs.table.weight)
 
     def forward(self, batch: Batch) -> Tensor:
         """[B] fp32."""
@@ -32,4 +32,4 @@ class WidePart(nn.Module):
     @torch.no_grad()
     def adopt(self, weight_R: Tensor) -> None:
         """Take over fitted weights."""
-        self.inputs.embedding.weight.copy_(weight_R[:, None])
+        self.inputs.table.weight.copy_(weight_R[:, None])

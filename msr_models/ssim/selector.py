@@ -14,13 +14,14 @@ from torch import Tensor, nn
 
 from msr_models.data.batch import Batch
 from msr_models.data.layout import FieldLayout
-from msr_models.modules.embedding import FieldEmbedding
+from msr_models.modules.field_vectors import FieldVectors
+from msr_models.modules.mixed_embedding import make_vectors
 from msr_models.modules.stacked import StackedLinear
 
 TrunkKind = Literal["dense", "field_wise"]
 
 
-def field_vectors(embedding: FieldEmbedding, batch: Batch) -> Tensor:
+def field_vectors(embedding: FieldVectors, batch: Batch) -> Tensor:
     """e of eq. 7 before concatenation: vectors of all fields and the mean of the behaviours, [B, F + 1, D]."""
     return torch.cat([embedding.fields(batch), embedding.pooled_history(batch)[:, None]], dim=1)
 
@@ -55,8 +56,8 @@ class Selector(nn.Module):
         super().__init__()
         self.trunk = trunk
         self.scenario_heads = scenario_heads
-        self.embedding = FieldEmbedding(layout, width, generator)
-        self.embedding.weight.requires_grad_(False)
+        self.embedding = make_vectors(layout, width, generator)
+        self.embedding.requires_grad_(False)
         num_inputs = layout.num_fields + 1
         blocks, in_width = (num_inputs, width) if trunk == "field_wise" else (1, num_inputs * width)
         sizes = [in_width, *hidden]
@@ -70,19 +71,16 @@ class Selector(nn.Module):
         self.register_buffer("input_scale_F", torch.ones(num_inputs))
 
     @torch.no_grad()
-    def adopt_embeddings(self, trained: FieldEmbedding, *, standardise: bool) -> None:
-        """Take a copy of a trained table; `standardise`: scale each field's vectors to unit spread.
+    def adopt_embeddings(self, trained: FieldVectors, *, standardise: bool) -> None:
+        """Take a copy of trained embeddings; `standardise`: scale each field's vectors to unit spread.
 
         Tables of many rows start and stay small (Xavier), and would reach the trunk as almost nothing.
         """
-        self.embedding.weight.copy_(trained.weight)
+        self.embedding.load_state_dict(trained.state_dict())
         if not standardise:
             return
         layout = trained.layout
-        spread = [
-            float(trained.weight[start : start + rows].std(correction=0))
-            for start, rows in zip(layout.row_starts, layout.num_rows, strict=True)
-        ]
+        spread = [float(trained.vectors_of(f).std(correction=0)) for f in range(layout.num_fields)]
         # The last input is made of behaviours, each the sum of a vector per part
         of_behaviours = math.hypot(*(spread[f] for f in layout.behaviour_fields))
         self.input_scale_F.copy_(1.0 / torch.tensor([*spread, of_behaviours]).clamp(min=1e-6))

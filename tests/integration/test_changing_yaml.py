@@ -99,6 +99,7 @@ NO_CONTENT: dict[str, Change] = {
     "source.path": put("source.path", "moved/{ds}.csv"),
     "days.end": put("days.end", "2026-03-21"),
     "days.allow_empty": put("days.allow_empty", True),
+    "fields.embedding_dim": put("fields.0.embedding_dim", 4),
 }
 READERS = ("audit", "search", "training", "retain")  # whole blocks: the steps of the tables do not know them
 REFUSED = {"name"}  # another data set with tables of its own

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from schemas.dataset_spec import DatasetSpec
 from schemas.load_dataset import load_dataset
@@ -25,6 +26,14 @@ def test_a_bound_changes_the_lineage(bounds: dict[str, int]) -> None:
 
 def test_lineages_of_data_sets_without_these_keys_stay() -> None:
     assert load_dataset("generated").lineage == "dc90d31b"
+
+
+def test_a_width_of_embeddings_is_the_models_matter() -> None:
+    narrow = with_user(embedding_dim=4)
+    assert narrow.lineage == random_dataset().lineage
+    assert [f.embedding_dim for f in narrow.encoded_fields] == [4, *[None] * (len(narrow.encoded_fields) - 1)]
+    with pytest.raises(ValidationError, match=r"fields.0.embedding_dim\n.*greater than or equal to 1"):
+        with_user(embedding_dim=0)
 
 
 def test_retain_does_not_change_the_lineage() -> None:

@@ -16,6 +16,8 @@ LAYOUT = FieldLayout(
 
 # The same, but a behaviour has a price beside its item
 WITH_ATTRIBUTE = replace(LAYOUT, attribute_fields=(3,))
+# The same, with rows of their own width for all fields but the tags
+WITH_DIMS = replace(WITH_ATTRIBUTE, embedding_dims=(4, 7, None, 2))
 
 
 def random_batch(
