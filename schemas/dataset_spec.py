@@ -10,7 +10,7 @@ from datetime import date, timedelta
 from functools import cached_property
 
 from schemas.blocks import DatasetBlocks
-from schemas.field_spec import EncodedField
+from schemas.field_spec import EncodedField, FieldSpec
 from schemas.provenance import lineage_of
 
 # Ids of statistic fields are bins of fixed edges, so that they need no fitting: see jobs/transforms/statistics.py.
@@ -39,6 +39,11 @@ class DatasetSpec(DatasetBlocks):
             for entity in self.statistics.of
             for stat in STATISTICS
         )
+
+    @property
+    def dense_fields(self) -> tuple[FieldSpec, ...]:
+        """The fields whose normalised value is an input beside their bin."""
+        return tuple(f for f in self.fields if f.dense is not None)
 
     def encoded_fields_on(self, ds: date) -> tuple[EncodedField, ...]:
         """The encoded fields that rows of day `ds` have a value of; the others came later and are unknown there."""

@@ -140,7 +140,8 @@ def _of_fields(dataset: DatasetBlocks, ds: date, is_wanted: Callable[[str], bool
     for one in dataset.fields:
         if _counts_on(one, ds):
             keys = {key: value for key, value in _dump(one, _IDENTITY | _OF_MODELS).items() if is_wanted(key)}
-            settings |= _flat(f"fields.{one.name}", keys)
+            # A block that is there with all its defaults is not a block that is not there
+            settings |= _flat(f"fields.{one.name}", {k: "defaults" if v == {} else v for k, v in keys.items()})
     return settings
 
 

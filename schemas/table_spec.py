@@ -205,6 +205,9 @@ def _encoded_columns(dataset: DatasetSpec) -> tuple[Column, ...]:
             added=True,
         )
         for f in dataset.encoded_fields
+    ) + tuple(
+        Column(name=f.dense_column, type=pa.float32(), doc=f"normalised value of field {f.name}, 0 = none", added=True)
+        for f in dataset.dense_fields
     )
 
 

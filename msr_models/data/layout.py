@@ -29,6 +29,7 @@ class FieldLayout:
 
     live: of each field that evicts values, the ids that have rows, as ranges [first, end) in ascending order; empty for
     other fields, where every id up to num_rows - 1 has one, and altogether where no field evicts.
+    dense_names: fields whose normalised value is an input beside their id, in the order of `Batch.dense_BZ`.
     embedding_dims: of each field its `embedding_dim` of the data set, None where the model's counts; empty where no
     field has one.
     """
@@ -41,10 +42,16 @@ class FieldLayout:
     live: tuple[tuple[tuple[int, int], ...], ...] = ()
     attribute_fields: tuple[int, ...] = ()
     embedding_dims: tuple[int | None, ...] = ()
+    dense_names: tuple[str, ...] = ()
 
     @property
     def num_fields(self) -> int:
         return len(self.names)
+
+    @property
+    def num_vectors(self) -> int:
+        """Vectors of a row: one per field, and one per dense value behind them."""
+        return len(self.names) + len(self.dense_names)
 
     @property
     def slot_starts(self) -> tuple[int, ...]:
@@ -88,6 +95,10 @@ class FieldLayout:
         dims = tuple(own_dims.get(name) for name in self.names)
         return replace(self, embedding_dims=dims if any(dims) else ())
 
+    def without_dense(self) -> FieldLayout:
+        """Ids alone."""
+        return replace(self, dense_names=())
+
     def table_of(self, fields: Sequence[int]) -> FieldLayout:
         """The rows and slots of these fields alone, for a table of their own."""
         return FieldLayout(
@@ -115,6 +126,7 @@ class FieldLayout:
             item_field=list(names).index(item),
             hist_length=self.hist_length,
             attribute_fields=tuple(list(names).index(name) for name in self.behaviour_names[1:] if name in names),
+            dense_names=tuple(name for name in self.dense_names if name in names),
         ).with_own_dims(self.own_dims)
 
     def has_all_ids(self, f: int) -> bool:
@@ -148,7 +160,7 @@ class FieldLayout:
     def to_dict(self) -> dict[str, Any]:
         """For JSON metadata; `from_dict` reads it back."""
         raw = asdict(self)
-        for name in ("live", "embedding_dims"):
+        for name in ("live", "embedding_dims", "dense_names"):
             if not raw[name]:
                 del raw[name]
         return raw
@@ -165,6 +177,7 @@ class FieldLayout:
             live=tuple(tuple((int(first), int(end)) for first, end in ranges) for ranges in raw.get("live", ())),
             attribute_fields=tuple(raw["attribute_fields"]),
             embedding_dims=tuple(raw.get("embedding_dims", ())),
+            dense_names=tuple(raw.get("dense_names", ())),
         )
 
 
@@ -183,6 +196,7 @@ def smallest_layout(dataset: DatasetSpec, ds: date = date.max) -> FieldLayout:
         item_field=names.index(dataset.sequence.item_field),
         hist_length=dataset.sequence.max_length,
         attribute_fields=tuple(names.index(name) for name in dataset.sequence.stored_fields[1:]),
+        dense_names=tuple(f.name for f in dataset.dense_fields),
     ).with_own_dims({f.name: f.embedding_dim for f in fields if f.embedding_dim is not None})
 
 

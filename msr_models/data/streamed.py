@@ -5,7 +5,7 @@ of (seed, ds, instance_id): nothing depends on how files lie. In an epoch the bu
 each is loaded while the one before it trains, permuted by another hash, and batches run on over the buckets' borders.
 
 A row is W 32-bit words, so that a batch gathers a row in one piece: S slots, scenario, label, hist_start (2), hist_end
-(2), rank (2), key (2).
+(2), rank (2), key (2), dense values.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ class Spill:
     place: str
     scenario_names: tuple[str, ...]
     num_slots: int
+    num_dense: int
     has_ranks: bool
     rows_P: tuple[int, ...]
     labels_K2: Array
@@ -61,7 +62,7 @@ class Spill:
     def load(self, bucket: int) -> Tensor:
         """Rows of one bucket as int32 [N, W], in no particular order."""
         words = np.fromfile(_bucket_path(self.folder, bucket), dtype=np.int32)
-        return torch.from_numpy(words.reshape(-1, self.num_slots + TAIL_WORDS))
+        return torch.from_numpy(words.reshape(-1, self.num_slots + TAIL_WORDS + self.num_dense))
 
 
 class StreamedRows(TrainingData):
@@ -183,6 +184,7 @@ class StreamedRows(TrainingData):
             scenario_B=rows_BW[:, slots + SCENARIO].long(),
             label_B=torch.from_numpy(_words(rows_BW, slots + LABEL, np.float32)),
             shared_B=shared_B,
+            dense_BZ=rows_BW[:, slots + TAIL_WORDS :].contiguous().view(torch.float32) if spill.num_dense else None,
         )
 
 
@@ -215,7 +217,7 @@ def open_streamed_rows(
             versions=versions,
             known_on=known_on,
         )
-        row_bytes = (reader.num_slots + TAIL_WORDS) * WORD
+        row_bytes = (reader.num_slots + TAIL_WORDS + reader.num_dense) * WORD
         num_buckets = max(1, -(-reader.num_rows // bucket_rows))
         require_streamable(
             Path(made.name),
@@ -231,6 +233,7 @@ def open_streamed_rows(
                 place=f"{dataset.name} in {reader.days[0]} .. {reader.days[-1]}",
                 scenario_names=dataset.scenario.names,
                 num_slots=reader.num_slots,
+                num_dense=reader.num_dense,
                 has_ranks=reader.has_ranks,
                 rows_P=rows_P,
                 labels_K2=labels_K2,
@@ -276,7 +279,10 @@ def _hashed(key_N: Array, seed: int, epoch: int) -> Array:
 def _pack(rows: Rows) -> Array:
     """int32 [N, W]."""
     num_rows, slots = rows.slot_ids_NS.shape
-    rows_NW = np.empty((num_rows, slots + TAIL_WORDS), dtype=np.int32)
+    dense = 0 if rows.dense_NZ is None else rows.dense_NZ.shape[1]
+    rows_NW = np.empty((num_rows, slots + TAIL_WORDS + dense), dtype=np.int32)
+    if rows.dense_NZ is not None:
+        rows_NW[:, slots + TAIL_WORDS :] = rows.dense_NZ.view(np.int32)
     rows_NW[:, :slots] = rows.slot_ids_NS
     rows_NW[:, slots + SCENARIO] = rows.scenario_N
     rows_NW[:, slots + LABEL] = rows.label_N.view(np.int32)

@@ -110,6 +110,7 @@ def score_with(
         scenario_B=torch.zeros_like(row_V),
         label_B=batch.label_B.index_select(0, row_V),
         shared_B=torch.zeros_like(row_V, dtype=torch.bool),
+        dense_BZ=None if batch.dense_BZ is None else batch.dense_BZ.index_select(0, row_V),
     )
     visits = end - start
     own = Routing(

@@ -10,10 +10,7 @@ from torch import Tensor, nn
 
 from msr_models.data.batch import Batch
 from msr_models.data.layout import FieldLayout
-from msr_models.modules.field_vectors import FieldVectors
-
-# Small whatever the number of ids: a vector of noise that an id has before its first rows must not count
-INITIAL_STD = 0.01
+from msr_models.modules.field_vectors import INITIAL_STD, FieldVectors
 
 
 class FieldEmbedding(FieldVectors):
@@ -51,12 +48,9 @@ class FieldEmbedding(FieldVectors):
         )
         part_starts = [layout.row_starts[f] for f in layout.behaviour_fields]
         self.register_buffer("part_row_start_A", torch.tensor(part_starts, dtype=torch.int32), persistent=False)
-
-    def fields(self, batch: Batch) -> Tensor:
-        return self.of_slots(batch.slot_ids_BS)
+        self.make_dense(generator)
 
     def of_slots(self, slot_ids_BS: Tensor) -> Tensor:
-        """[B, F, D] from the slots' ids alone."""
         ids_BS = self._slot_rows(slot_ids_BS)
         e_BSD = self.look_up(ids_BS + self.slot_row_start_S)
         if self.layout.total_slots == self.layout.num_fields:
@@ -115,7 +109,7 @@ class FieldEmbedding(FieldVectors):
     def terms(self, batch: Batch, *, with_behaviours: bool) -> tuple[Tensor, Tensor]:
         """(rows int64, factors fp32), [B, J] each: their products with the rows' vectors sum up to those of `fields`.
 
-        with_behaviours: and `pooled_history`. Padding has the factor 0.
+        with_behaviours: and `pooled_history`. Padding has the factor 0. Rows behind the table's are those of dense_ZD.
         """
         ids_BS = self._slot_rows(batch.slot_ids_BS)
         rows, weights = [(ids_BS + self.slot_row_start_S).long()], [torch.ones(ids_BS.shape, device=ids_BS.device)]
@@ -126,7 +120,22 @@ class FieldEmbedding(FieldVectors):
             rows_BN, share_BN = self._history_terms(batch)
             rows.append(rows_BN)
             weights.append(share_BN)
+        if batch.dense_BZ is not None and self.dense_ZD is not None:
+            behind_Z = torch.arange(len(self.dense_ZD), device=ids_BS.device) + self.layout.total_rows
+            rows.append(behind_Z.expand_as(batch.dense_BZ))
+            weights.append(batch.dense_BZ)
         return torch.cat(rows, dim=1), torch.cat(weights, dim=1)
+
+    def rows_of_terms(self) -> Tensor:
+        """What the rows of `terms` name: the table, and dense_ZD behind it; a copy where there are dense values."""
+        return self.weight if self.dense_ZD is None else torch.cat([self.weight, self.dense_ZD])
+
+    @torch.no_grad()
+    def adopt(self, rows_RD: Tensor) -> None:
+        """Take over the rows that `rows_of_terms` gives."""
+        self.weight.copy_(rows_RD[: len(self.weight)])
+        if self.dense_ZD is not None:
+            self.dense_ZD.copy_(rows_RD[len(self.weight) :])
 
     def look_up(self, rows: Tensor) -> Tensor:
         """Rows of the table [...] -> [..., D]."""

@@ -11,9 +11,14 @@ from msr_models.data.batch import Batch
 from msr_models.data.layout import FieldLayout
 from msr_models.modules.id_rows import IdRows
 
+# Small whatever the number of ids: a vector of noise that an id has before its first rows must not count
+INITIAL_STD = 0.01
+
 
 class FieldVectors(nn.Module, ABC):
-    """Slot ids [B, S] -> one vector of width D per field, in field order; see FieldEmbedding for what ids mean.
+    """Slot ids [B, S] -> one vector of width D per field, in field order; see FieldEmbedding for what ids mean. Behind
+    them x_z w_z for each dense value x_z, w_z a trained vector (AutoInt's numeric fields, Song et al. 2019, section
+    4.2), so that a model has F + Z vectors of a row.
 
     A behaviour is the sum of the vectors of its known parts (item and attributes, ids above 0), each from its own
     field's rows; one without a known part is padding.
@@ -25,9 +30,25 @@ class FieldVectors(nn.Module, ABC):
         self.width = width
         self.id_rows = IdRows(layout)
 
-    @abstractmethod
+    def make_dense(self, generator: torch.Generator) -> None:
+        """Initial w_z: as those of ids, of which they are one more."""
+        self.dense_ZD: nn.Parameter | None = None
+        if self.layout.dense_names:
+            weight_ZD = torch.empty(len(self.layout.dense_names), self.width)
+            self.dense_ZD = nn.Parameter(weight_ZD.normal_(std=INITIAL_STD, generator=generator))
+
     def fields(self, batch: Batch) -> Tensor:
-        """[B, F, D]."""
+        """[B, F + Z, D]. Raises ValueError where the batch has no dense values and the layout does."""
+        of_ids_BFD = self.of_slots(batch.slot_ids_BS)
+        if self.dense_ZD is None:
+            return of_ids_BFD
+        if batch.dense_BZ is None:
+            raise ValueError(f"the batch has no dense values, the model reads those of {self.layout.dense_names}")
+        return torch.cat([of_ids_BFD, batch.dense_BZ.to(self.dense_ZD.dtype)[:, :, None] * self.dense_ZD], dim=1)
+
+    @abstractmethod
+    def of_slots(self, slot_ids_BS: Tensor) -> Tensor:
+        """The fields' vectors from the slots' ids, [B, F, D]."""
 
     @abstractmethod
     def history(self, batch: Batch) -> Tensor:

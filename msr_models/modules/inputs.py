@@ -18,7 +18,7 @@ SequencePooling = Literal["mean", "din", "din_mean", "none"]
 
 
 class InputLayer(nn.Module):
-    """[B, inputs, D]: the vectors of the fields in order, then one vector of the behaviours.
+    """[B, inputs, D]: the vectors of the fields in order, those of dense values, then one vector of the behaviours.
 
     pooling: `mean` of the behaviours' vectors; `din`, their sum weighted by target attention with the row's item as
     query, composed of item and attributes as a behaviour is; `din_mean`, that sum over the number of behaviours;
@@ -33,7 +33,7 @@ class InputLayer(nn.Module):
         self.pooling = pooling
         self.embedding = make_vectors(layout, width, generator)
         self.attention = TargetAttention(width, generator, is_mean=pooling == "din_mean") if attends else None
-        self.num_vectors = layout.num_fields + (pooling != "none")
+        self.num_vectors = layout.num_vectors + (pooling != "none")
         self.width = width
 
     @property

@@ -57,12 +57,13 @@ class MixedEmbedding(FieldVectors):
                 self.register_parameter(f"projection_{layout.names[f]}", nn.Parameter(matrix))
         order = [f for fields in self.members.values() for f in fields]
         self.register_buffer("order_F", torch.tensor(order).argsort(), persistent=False)
+        self.make_dense(generator)
 
-    def fields(self, batch: Batch) -> Tensor:
+    def of_slots(self, slot_ids_BS: Tensor) -> Tensor:
         vectors = []
         for own, fields in self.members.items():
-            slot_ids_BS = batch.slot_ids_BS.index_select(1, self.get_buffer(f"slots_{own}"))
-            e_BFW = self._table(own).of_slots(slot_ids_BS)
+            own_ids_BS = slot_ids_BS.index_select(1, self.get_buffer(f"slots_{own}"))
+            e_BFW = self._table(own).of_slots(own_ids_BS)
             if own < self.width:
                 projections_FWD = torch.stack([self._projection(f) for f in fields])
                 with torch.autocast(e_BFW.device.type, enabled=False):

@@ -22,7 +22,7 @@ TrunkKind = Literal["dense", "field_wise"]
 
 
 def field_vectors(embedding: FieldVectors, batch: Batch) -> Tensor:
-    """e of eq. 7 before concatenation: vectors of all fields and the mean of the behaviours, [B, F + 1, D]."""
+    """e of eq. 7 before concatenation: vectors of all fields and the mean of the behaviours, [B, F + Z + 1, D]."""
     return torch.cat([embedding.fields(batch), embedding.pooled_history(batch)[:, None]], dim=1)
 
 
@@ -58,7 +58,7 @@ class Selector(nn.Module):
         self.scenario_heads = scenario_heads
         self.embedding = make_vectors(layout, width, generator)
         self.embedding.requires_grad_(False)
-        num_inputs = layout.num_fields + 1
+        num_inputs = layout.num_vectors + 1
         blocks, in_width = (num_inputs, width) if trunk == "field_wise" else (1, num_inputs * width)
         sizes = [in_width, *hidden]
         self.layers = nn.ModuleList(StackedLinear(blocks, i, o, generator) for i, o in pairwise(sizes))
@@ -81,9 +81,12 @@ class Selector(nn.Module):
             return
         layout = trained.layout
         spread = [float(trained.vectors_of(f).std(correction=0)) for f in range(layout.num_fields)]
+        of_dense = (
+            [] if trained.dense_ZD is None else trained.dense_ZD.square().mean(1).sqrt().tolist()
+        )  # of unit spread
         # The last input is made of behaviours, each the sum of a vector per part
         of_behaviours = math.hypot(*(spread[f] for f in layout.behaviour_fields))
-        self.input_scale_F.copy_(1.0 / torch.tensor([*spread, of_behaviours]).clamp(min=1e-6))
+        self.input_scale_F.copy_(1.0 / torch.tensor([*spread, *of_dense, of_behaviours]).clamp(min=1e-6))
 
     def forward(self, vectors_BFD: Tensor, scenario_B: Tensor) -> Tensor:
         """Share logits [B] of each row's own head, from `field_vectors`."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from contextlib import AbstractContextManager
 from dataclasses import fields, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -141,9 +142,10 @@ class GraphedStep(TrainStep):
         return int(batch.shared_B.sum())  # waits for the device: TrainingData should know it
 
     def _capture(self, batch: Batch, capacity: int) -> bool:
-        static = replace(
-            batch, **{f.name: getattr(batch, f.name).clone() for f in fields(Batch) if f.name != "num_shared"}
-        )
+        tensors: dict[str, Any] = {
+            f.name: value for f in fields(Batch) if isinstance(value := getattr(batch, f.name), Tensor)
+        }
+        static = replace(batch, **{name: tensor.clone() for name, tensor in tensors.items()})
         graph = torch.cuda.CUDAGraph()
         try:
             # thread_local: the thread that copies batches may go on with its own work

@@ -175,7 +175,8 @@ def _fields(card: ModelCard) -> list[list[str | int]]:
     """What a model's inputs mean: names and slots of the fields, and the parts of a behaviour."""
     layout = card.layout
     named: list[list[str | int]] = [[n, s] for n, s in zip(layout.names, layout.num_slots, strict=True)]
-    return [*named, ["behaviours", *layout.behaviour_names]]
+    dense: list[list[str | int]] = [["dense", *layout.dense_names]] if layout.dense_names else []
+    return [*named, *dense, ["behaviours", *layout.behaviour_names]]
 
 
 def _tables(model: MultiScenarioModel) -> dict[str, FieldEmbedding]:

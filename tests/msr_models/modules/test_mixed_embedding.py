@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from msr_models.data.batch import Batch
-from msr_models.modules.embedding import INITIAL_STD, FieldEmbedding
+from msr_models.modules.embedding import FieldEmbedding
+from msr_models.modules.field_vectors import INITIAL_STD
 from msr_models.modules.mixed_embedding import MixedEmbedding, make_vectors
 from tests.support.batches import LAYOUT, WITH_DIMS, random_batch, take
 from tests.support.behaviours import batch_with_gaps

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from msr_models.data.window import Window
 from msr_models.ssim.publish import shared_set_id
@@ -57,6 +58,22 @@ def test_a_selector_of_narrow_rows_comes_back(objective: str, window: Window, tm
     loaded = load_scorer(tmp_path / "selector.pt", sha256)
     assert loaded.masks(narrow).equals(scorer.masks(narrow)) and loaded.masks(window).equals(scorer.masks(window))
     assert shared_set_id(narrow, spec) != shared_set_id(window, spec)
+
+
+@pytest.mark.parametrize("objective", ["reference", "joint"])
+def test_a_selector_reads_dense_values(objective: str, window: Window, tmp_path: Path) -> None:
+    dense_NZ = torch.randn(len(window), 1, generator=torch.Generator().manual_seed(0))
+    dense = replace(window, layout=replace(window.layout, dense_names=("item",)), dense_NZ=dense_NZ)
+    spec = SPEC.model_copy(update={"objective": objective})
+    found = run_search(dense, spec)
+    scorer = make_scorer("set-1", dense, found)
+    loaded = load_scorer(tmp_path / "selector.pt", save_scorer(tmp_path / "selector.pt", scorer, spec, {}))
+    assert loaded.masks(dense).equals(scorer.masks(dense))
+    other = replace(dense, dense_NZ=dense_NZ + 1)
+    assert not loaded.masks(other).equals(scorer.masks(dense)), "a score depends on the value"
+    if objective == "reference":  # x w has the spread of w where x has unit spread
+        table = found.selector.embedding.dense_ZD
+        assert table is not None and found.selector.input_scale_F.shape == (window.layout.num_fields + 2,)
 
 
 def test_a_loaded_selector_scores_with_the_same_bits(window: Window, saved: tuple[Path, str, Scorer]) -> None:
