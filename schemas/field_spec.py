@@ -34,8 +34,10 @@ class DenseSpec(Spec):
     """
 
     transform: Literal["none", "log1p"] = Field(default="none", description="t(x): x, or sign(x) log(1 + |x|)")
-    normalise: Literal["standard"] = "standard"
-    clip: float = Field(default=5.0, gt=0, description="bound of the normalised value, in standard deviations")
+    normalise: Literal["standard", "none"] = Field(
+        default="standard", description="none: t(x) as it is, for numbers that are scaled already"
+    )
+    clip: float = Field(default=5.0, gt=0, description="bound of the normalised value")
 
 
 class FieldSpec(Spec):

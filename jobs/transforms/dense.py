@@ -10,15 +10,17 @@ from pyspark.sql import functions as F
 from schemas.field_spec import FieldSpec
 
 MEAN, DEVIATION = 1, 2
+NO_MOMENTS = (0.0, 1.0)
 # Sums depend on the order of rows in their last digits; a rerun must store the same text
 DIGITS = 6
 
 
 def dense_moments(impressions: DataFrame, fields: Sequence[FieldSpec]) -> DataFrame | None:
-    """(field, value = number as text, id) of each dense field; None where there is none.
+    """(field, value = number as text, id) of each dense field with normalise `standard`; None where there is none.
 
     A field without a finite value has mean 0; one without spread has deviation 1.
     """
+    fields = standardised(fields)
     if not fields:
         return None
     finite = {f.name: _finite(transformed(F.col(f.raw_column), f)) for f in fields}
@@ -34,6 +36,11 @@ def dense_moments(impressions: DataFrame, fields: Sequence[FieldSpec]) -> DataFr
             pairs.append(F.struct(F.lit(f.moments_field).alias("field"), value.alias("value"), F.lit(i).alias("id")))
     rows = found.select(F.explode(F.array(*pairs)).alias("moment"))
     return rows.select("moment.field", "moment.value", "moment.id")
+
+
+def standardised(fields: Sequence[FieldSpec]) -> list[FieldSpec]:
+    """Those of the dense fields that have moments."""
+    return [f for f in fields if f.dense is not None and f.dense.normalise == "standard"]
 
 
 def dense_value(field: FieldSpec, moments: tuple[float, ...]) -> Column:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
+from jobs.transforms.dense import standardised
 from schemas.dataset_spec import DatasetSpec
 from schemas.field_spec import FieldSpec
 
@@ -36,7 +37,7 @@ def index_vocabulary(vocabulary: DataFrame, dataset: DatasetSpec) -> VocabularyI
     # Each field joins these rows: planned from the table, every join would read Delta's log again
     kept = vocabulary.select("field", "value", "id").localCheckpoint()
     numeric = [f.name for f in dataset.fields if f.kind == "numeric"]
-    numeric += [f.moments_field for f in dataset.dense_fields]
+    numeric += [f.moments_field for f in standardised(dataset.dense_fields)]
     is_edge = F.col("field").isin(numeric) if numeric else F.lit(False)
     edges = F.collect_list(F.when(is_edge, F.struct("id", "value")))
     rows = kept.groupBy("field").agg(F.count(F.lit(1)).alias("size"), edges.alias("edges")).collect()
@@ -45,7 +46,7 @@ def index_vocabulary(vocabulary: DataFrame, dataset: DatasetSpec) -> VocabularyI
         rows=kept,
         num_values={row["field"]: row["size"] for row in rows},
         lower_edges=numbers,
-        moments={f.name: numbers[f.moments_field] for f in dataset.dense_fields},
+        moments={f.name: numbers[f.moments_field] for f in standardised(dataset.dense_fields)},
     )
 
 

@@ -72,7 +72,7 @@ CONTENT: dict[str, Change] = {
     "fields.min_count": put("fields.1.min_count", 3),
     "fields.binning.edges": put("fields.3.binning", {"edges": [10, 50]}),
     "fields.dense.transform": put("fields.3.dense", {"transform": "log1p"}),
-    "fields.dense.normalise": put("fields.3.dense", {"normalise": "standard", "clip": 4}),
+    "fields.dense.normalise": put("fields.3.dense", {"normalise": "none"}),
     "fields.dense.clip": put("fields.3.dense", {"clip": 3}),
     "fields.binning.quantiles": put("fields.3.binning", {"quantiles": 3}),
     "fields.separator": put("fields.4.separator", "b"),

@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 
 from jobs import build_scenario_features
 from jobs.hash_tables import hash_lake
-from jobs.transforms.dense import dense_moments
+from jobs.transforms.dense import NO_MOMENTS, dense_moments, dense_value
 from lake.reader import read_table
 from lake.vocabularies import read_vocabulary
 from msr_models.data.window import load_window
@@ -145,3 +145,11 @@ def test_fields_without_numbers_or_spread_have_moments_that_divide(spark: SparkS
         for name, (mean, deviation) in want.items():
             assert stored[f"{name}:moments", 1] == pytest.approx(mean, rel=1e-5)
             assert stored[f"{name}:moments", 2] == deviation
+
+
+def test_a_number_that_is_scaled_already_is_taken_as_it_is(spark: SparkSession) -> None:
+    (field,) = dense_dataset(hour={"normalise": "none", "clip": 2.0}).dense_fields
+    frame = spark.createDataFrame([(0.25,), (-7.0,), (None,), (float("nan"),), (float("inf"),)], "x_hour double")
+    assert dense_moments(frame, [field]) is None
+    found = frame.select(dense_value(field, NO_MOMENTS).alias("d")).collect()
+    assert [row["d"] for row in found] == [0.25, -2.0, 0.0, 0.0, 2.0]
