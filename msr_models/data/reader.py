@@ -36,7 +36,8 @@ FEATURES = "scenario_features"
 class Rows:
     """N impressions of one day in the order of its files; behaviours are [hist_start_N, hist_end_N) of `Histories`.
 
-    dense_NZ float32; None where the data set has no dense fields.
+    further_NJ float32: the further labels, J of them; J may be 0. dense_NZ float32: None where the data set has no
+    dense fields.
     """
 
     key_N: Array
@@ -44,6 +45,7 @@ class Rows:
     user_key_N: Array
     scenario_N: Array
     label_N: Array
+    further_NJ: Array
     slot_ids_NS: Array
     dense_NZ: Array | None
     hist_start_N: Array
@@ -94,9 +96,9 @@ class WindowReader:
         self._known_on = known_on or self.days[-1]
         self._fields = fields = dataset.encoded_fields_on(self._known_on)
         self._columns = ["scenario_id", "instance_id", "user_key", "label", "hist_end", "vocabulary_version"]
-        self._columns += [f.column for f in fields]
+        self._label_columns = list(dataset.columns.label_columns.values())
         self._dense = [f.dense_column for f in dataset.dense_fields]
-        self._columns += self._dense
+        self._columns += [*self._label_columns, *(f.column for f in fields), *self._dense]
         self._source = lake_reader.open_dataset(dataset, FEATURES, self._columns, self.table_versions[FEATURES])
         self.histories = Histories(dataset, self.days, self.table_versions[SEQUENCES], allocate)
         self._ranks: Ranks | None = None
@@ -120,8 +122,13 @@ class WindowReader:
 
     @property
     def num_dense(self) -> int:
-        """Dense values of a row."""
+        """Z, the number of dense values."""
         return len(self._dense)
+
+    @property
+    def num_further(self) -> int:
+        """J, the number of further labels."""
+        return len(self._label_columns)
 
     @property
     def has_ranks(self) -> bool:
@@ -186,7 +193,7 @@ class WindowReader:
         if self._ranks:
             self._ranks.require_complete()
             mask_fingerprint = _fingerprint(self._mask_digest.text(), *self._mask_name)
-        names = [self.dataset.lineage, *map(str, self.days), *sorted(self._versions_found)]
+        names = [self.dataset.lineage, *map(str, self.days), *sorted(self._versions_found), *self._label_columns]
         return WindowFacts(
             layout=layout,
             vocabulary_version=newest,
@@ -203,9 +210,10 @@ class WindowReader:
         self._broken += broken
         slots_NS = self._slots(piece)
         key_N = row_keys(instance_N, ds)
+        further = [numbers(piece, column, np.float32) for column in self._label_columns]
         dense_NZ = self._dense_values(piece) if self._dense else None
-        digested = [user_N, scenario_N, label_N, hist_end_N, slots_NS]
-        self._digest.add(key_N, digested if dense_NZ is None else [*digested, dense_NZ])
+        dense = [] if dense_NZ is None else [dense_NZ]
+        self._digest.add(key_N, [user_N, scenario_N, label_N, hist_end_N, slots_NS, *further, *dense])
         rank_N = None
         if self._ranks and masks:
             rank_N = self._ranks.join(ds, masks, instance_N)
@@ -216,6 +224,7 @@ class WindowReader:
             user_key_N=user_N,
             scenario_N=scenario_N,
             label_N=label_N,
+            further_NJ=np.stack(further, axis=1) if further else np.zeros((len(label_N), 0), dtype=np.float32),
             slot_ids_NS=slots_NS,
             dense_NZ=dense_NZ,
             hist_start_N=start_N,
