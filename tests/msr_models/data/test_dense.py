@@ -74,6 +74,24 @@ def test_buckets_hold_the_same_rows(dataset: DatasetSpec, window: Window, tmp_pa
     assert len(made) == 1 + len(batches) and made[0] == sorted(row for part in made[1:] for row in part)
 
 
+def test_values_and_further_labels_lie_side_by_side_in_buckets(lake: Path, tmp_path: Path) -> None:
+    columns = {"event_time": {"column": "t"}, "user": "u", "item": "i", "label": {"column": "y"}}
+    further = {"purchase": {"column": "bought"}, "share": {"column": "shared"}}
+    both = tiny_dataset(
+        fields=[f.model_dump(mode="json") for f in dense_dataset().fields],
+        columns=columns | {"further_labels": further},
+    )
+    write_tiny_lake(both, DAYS, rows_per_day=ROWS)
+    window = load_window(both, DAYS)
+    with open_streamed_rows(both, DAYS, seed=1, folder=tmp_path, bucket_rows=40) as rows:
+        streamed = [(b.dense_BZ, b.further_BJ) for b in rows.batches(32, 1, 1)]
+    whole = window.batch(torch.arange(len(window)))
+    assert whole.dense_BZ is not None and whole.further_BJ is not None
+    wanted = torch.cat([whole.dense_BZ, whole.further_BJ], dim=1).tolist()
+    found = [torch.cat([d, f], dim=1).tolist() for d, f in streamed if d is not None and f is not None]
+    assert sorted(wanted) == sorted(row for part in found for row in part)
+
+
 def test_the_fingerprint_and_the_memory_follow_the_values(dataset: DatasetSpec, window: Window, lake: Path) -> None:
     write_tiny_lake(dataset, DAYS, rows_per_day=ROWS)
     assert load_window(dataset, DAYS).fingerprint == window.fingerprint
