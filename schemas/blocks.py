@@ -39,6 +39,9 @@ class ColumnsSpec(Spec):
     item: str
     label: LabelSpec
     value: str | None = None
+    weight: str | None = Field(
+        default=None, description="how many impressions the row stands for: a finite number >= 0; default: one"
+    )
     session: str | None = Field(default=None, description="request or session id; default: a user's day is a session")
     natural_key: tuple[str, ...] = Field(
         default=(), description="columns that identify a row; default: user, item, time"

@@ -25,6 +25,11 @@ class DatasetSpec(DatasetBlocks):
     def num_scenarios(self) -> int:
         return len(self.scenario.names)
 
+    @property
+    def has_weights(self) -> bool:
+        """Whether impressions have weights; without, the column `weight` is null and each row counts once."""
+        return self.columns.weight is not None
+
     @cached_property
     def encoded_fields(self) -> tuple[EncodedField, ...]:
         """The model's fields in order: the data set's, then the statistics'."""

@@ -39,7 +39,7 @@ def classify(raw: DataFrame, dataset: DatasetSpec, ds: date) -> DataFrame:
 
     `raw` holds the log's columns (of any type) and `_source`, `_refused_reason`, `_refused_detail`. Reasons, the first
     that applies: the adapter's own (unreadable_record, ...), bad_time, time_outside_day, float_id, null_user,
-    null_item, unknown_scenario, bad_label, bad_number, duplicate. Of rows with the same natural key the least by
+    null_item, unknown_scenario, bad_label, bad_weight, bad_number, duplicate. Of rows with the same natural key the least by
     content is kept, whatever file it came from.
     """
     own = [_column(name) for name in raw.columns if name not in ADAPTER_COLUMNS]
@@ -99,6 +99,7 @@ def _parsed(values: RawValues, raw: DataFrame, dataset: DatasetSpec, ds: date) -
     """The columns of `impressions` except instance_id; null where the log's value is invalid."""
     columns = dataset.columns
     value = values.number(columns.value) if columns.value else F.lit(None).cast("double")
+    weight = values.number(columns.weight) if columns.weight else F.lit(None).cast("double")
     session = values.text(columns.session) if columns.session else F.lit(None).cast("string")
     return [
         F.lit(str(ds)).alias("ds"),
@@ -109,6 +110,7 @@ def _parsed(values: RawValues, raw: DataFrame, dataset: DatasetSpec, ds: date) -
         label(values, columns.label).alias("label"),
         value.alias("value"),
         session.alias("session_id"),
+        weight.alias("weight"),
         *[_field(values, field).alias(field.raw_column) for field in dataset.fields],
     ]
 

@@ -6,7 +6,7 @@ Both forms of training data are made of it: `Window` (in memory) and `StreamedRo
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date
 
 import numpy as np
@@ -30,11 +30,15 @@ from schemas.tables.audits import Audit
 from schemas.text import short_digest
 
 FEATURES = "scenario_features"
+WEIGHT = "weight"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rows:
-    """N impressions of one day in the order of its files; behaviours are [hist_start_N, hist_end_N) of `Histories`."""
+    """N impressions of one day in the order of its files; behaviours are [hist_start_N, hist_end_N) of `Histories`.
+
+    weight_N: float32, None where the data set has no weights.
+    """
 
     key_N: Array
     instance_id_N: Array
@@ -45,6 +49,12 @@ class Rows:
     hist_start_N: Array
     hist_end_N: Array
     rank_N: Array | None
+    weight_N: Array | None = None
+
+    def take(self, places: Array) -> Rows:
+        """The rows at these places."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Rows(**{name: None if value is None else value[places] for name, value in values.items()})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,9 +98,10 @@ class WindowReader:
             version = self.table_versions[table]
             require_current(dataset, table, self.days, version=version, with_inputs=versions is None)
         self._known_on = known_on or self.days[-1]
-        self._fields = fields = dataset.encoded_fields_on(self._known_on)
+        self._fields = encoded = dataset.encoded_fields_on(self._known_on)
         self._columns = ["scenario_id", "instance_id", "user_key", "label", "hist_end", "vocabulary_version"]
-        self._columns += [f.column for f in fields]
+        self._columns += [WEIGHT] if dataset.has_weights else []
+        self._columns += [f.column for f in encoded]
         self._source = lake_reader.open_dataset(dataset, FEATURES, self._columns, self.table_versions[FEATURES])
         self.histories = Histories(dataset, self.days, self.table_versions[SEQUENCES], allocate)
         self._ranks: Ranks | None = None
@@ -101,8 +112,8 @@ class WindowReader:
             self._ranks = Ranks(
                 dataset, shared_set_id, wanted, rank_scope, self.table_versions, self.rows_D, as_recorded=as_recorded
             )
-        self.num_slots = sum(f.max_values for f in fields)
-        self._low_F, self._high_F = np.zeros(len(fields), dtype=np.int64), np.zeros(len(fields), dtype=np.int64)
+        self.num_slots = sum(f.max_values for f in encoded)
+        self._low_F, self._high_F = np.zeros(len(encoded), dtype=np.int64), np.zeros(len(encoded), dtype=np.int64)
         self._versions_found: set[str] = set()
         self._digest, self._mask_digest = RowDigest(), RowDigest()
         self._broken = 0
@@ -192,7 +203,9 @@ class WindowReader:
         self._broken += broken
         slots_NS = self._slots(piece)
         key_N = row_keys(instance_N, ds)
-        self._digest.add(key_N, [user_N, scenario_N, label_N, hist_end_N, slots_NS])
+        weight_N = numbers(piece, WEIGHT, np.float32) if self.dataset.has_weights else None
+        weights = [] if weight_N is None else [weight_N]
+        self._digest.add(key_N, [user_N, scenario_N, label_N, hist_end_N, slots_NS, *weights])
         rank_N = None
         if self._ranks and masks:
             rank_N = self._ranks.join(ds, masks, instance_N)
@@ -207,6 +220,7 @@ class WindowReader:
             hist_start_N=start_N,
             hist_end_N=end_N,
             rank_N=rank_N,
+            weight_N=weight_N,
         )
 
     def _slots(self, piece: pa.RecordBatch) -> Array:

@@ -50,6 +50,10 @@ class TrainingData(Protocol):
         """(rows, rows with label 1) of every scenario, [K] int64 each, over all processes."""
         ...
 
+    def label_weights(self) -> tuple[Tensor, Tensor]:
+        """The same as sums of the rows' weights, [K] float64 on the CPU each; without weights the counts."""
+        ...
+
 
 class ResidentRows(TrainingData):
     """Some rows of a window in memory, on the window's device."""
@@ -97,3 +101,6 @@ class ResidentRows(TrainingData):
 
     def label_counts(self) -> tuple[Tensor, Tensor]:
         return self.window.label_counts(self.rows)
+
+    def label_weights(self) -> tuple[Tensor, Tensor]:
+        return self.window.label_weights(self.rows)

@@ -5,7 +5,7 @@ of (seed, ds, instance_id): nothing depends on how files lie. In an epoch the bu
 each is loaded while the one before it trains, permuted by another hash, and batches run on over the buckets' borders.
 
 A row is W 32-bit words, so that a batch gathers a row in one piece: S slots, scenario, label, hist_start (2), hist_end
-(2), rank (2), key (2).
+(2), rank (2), key (2), and the weight where the data set has weights. Rows of weight 0 are left out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from msr_models.data.batch import Batch
-from msr_models.data.columns import Array
+from msr_models.data.columns import Array, sums_in_order
 from msr_models.data.digest import mix, mix_int
 from msr_models.data.gather import gather_behaviours, take
 from msr_models.data.memory import require_streamable
@@ -39,13 +39,16 @@ BUCKET_ROWS = 1_000_000
 WORD = np.dtype(np.int32).itemsize
 # The epoch number that draws buckets; no training epoch has it.
 SPILLING = 2**64 - 1
-# Words behind the slots, where each begins and how many there are of all.
+# Words behind the slots, where each begins and how many there are of all; a weight comes behind them.
 SCENARIO, LABEL, START, END, RANK, KEY, TAIL_WORDS = 0, 1, 2, 4, 6, 8, 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Spill:
-    """Buckets on disk. Behaviours are memory-mapped: rows point into them. labels_K2: rows per scenario and label."""
+    """Buckets on disk. Behaviours are memory-mapped: rows point into them.
+
+    labels_K2: rows per scenario and label; weights_K2: sums of their weights, the counts where there are none.
+    """
 
     folder: tempfile.TemporaryDirectory[str]
     facts: WindowFacts
@@ -53,15 +56,17 @@ class Spill:
     scenario_names: tuple[str, ...]
     num_slots: int
     has_ranks: bool
+    has_weights: bool
     rows_P: tuple[int, ...]
     labels_K2: Array
+    weights_K2: Array
     hist_ids_HA: Tensor
     hist_scenario_H: Tensor
 
     def load(self, bucket: int) -> Tensor:
         """Rows of one bucket as int32 [N, W], in no particular order."""
         words = np.fromfile(_bucket_path(self.folder, bucket), dtype=np.int32)
-        return torch.from_numpy(words.reshape(-1, self.num_slots + TAIL_WORDS))
+        return torch.from_numpy(words.reshape(-1, self.num_slots + TAIL_WORDS + self.has_weights))
 
 
 class StreamedRows(TrainingData):
@@ -115,6 +120,10 @@ class StreamedRows(TrainingData):
     def label_counts(self) -> tuple[Tensor, Tensor]:
         counts_K2 = torch.from_numpy(self.spill.labels_K2)
         return counts_K2.sum(1), counts_K2[:, 1]
+
+    def label_weights(self) -> tuple[Tensor, Tensor]:
+        sums_K2 = torch.from_numpy(self.spill.weights_K2)
+        return sums_K2.sum(1), sums_K2[:, 1]
 
     def batches(
         self, batch_size: int, seed: int, epoch: int, *, first_batch: int = 0, rank: int = 0, world: int = 1
@@ -174,6 +183,9 @@ class StreamedRows(TrainingData):
         shared_B = torch.zeros(len(rows_BW), dtype=torch.bool)
         if self._ratio is not None and self.spill.has_ranks:
             shared_B = torch.from_numpy(at_ratio(_words(rows_BW, slots + RANK, np.float64), self._ratio))
+        weight_B = None
+        if self.spill.has_weights:
+            weight_B = torch.from_numpy(_words(rows_BW, slots + TAIL_WORDS, np.float32))
         spill, length = self.spill, self.facts.layout.hist_length
         ids_BLA, scenario_BL = gather_behaviours(spill.hist_ids_HA, spill.hist_scenario_H, start_B, end_B, length)
         return Batch(
@@ -183,6 +195,7 @@ class StreamedRows(TrainingData):
             scenario_B=rows_BW[:, slots + SCENARIO].long(),
             label_B=torch.from_numpy(_words(rows_BW, slots + LABEL, np.float32)),
             shared_B=shared_B,
+            weight_B=weight_B,
         )
 
 
@@ -215,7 +228,7 @@ def open_streamed_rows(
             versions=versions,
             known_on=known_on,
         )
-        row_bytes = (reader.num_slots + TAIL_WORDS) * WORD
+        row_bytes = (reader.num_slots + TAIL_WORDS + dataset.has_weights) * WORD
         num_buckets = max(1, -(-reader.num_rows // bucket_rows))
         require_streamable(
             Path(made.name),
@@ -223,7 +236,7 @@ def open_streamed_rows(
             bucket_bytes=-(-reader.num_rows // num_buckets) * (row_bytes + 24),
             memory_gb=memory_gb,
         )
-        rows_P, labels_K2 = _write_buckets(reader, made, num_buckets, seed, dataset.num_scenarios)
+        rows_P, labels_K2, weights_K2 = _write_buckets(reader, made, num_buckets, seed, dataset.num_scenarios)
         return StreamedRows(
             Spill(
                 folder=made,
@@ -232,8 +245,10 @@ def open_streamed_rows(
                 scenario_names=dataset.scenario.names,
                 num_slots=reader.num_slots,
                 has_ranks=reader.has_ranks,
+                has_weights=dataset.has_weights,
                 rows_P=rows_P,
                 labels_K2=labels_K2,
+                weights_K2=weights_K2,
                 hist_ids_HA=torch.from_numpy(reader.histories.ids_HA),
                 hist_scenario_H=torch.from_numpy(reader.histories.scenario_H),
             )
@@ -245,17 +260,22 @@ def open_streamed_rows(
 
 def _write_buckets(
     reader: WindowReader, folder: tempfile.TemporaryDirectory[str], num_buckets: int, seed: int, num_scenarios: int
-) -> tuple[tuple[int, ...], Array]:
-    """(rows of each bucket, rows per scenario and label [K, 2])."""
-    rows_P, labels_K2 = np.zeros(num_buckets, dtype=np.int64), np.zeros((num_scenarios, 2), dtype=np.int64)
+) -> tuple[tuple[int, ...], Array, Array]:
+    """(rows of each bucket, rows per scenario and label [K, 2], sums of their weights [K, 2])."""
+    rows_P, cells = np.zeros(num_buckets, dtype=np.int64), 2 * num_scenarios
+    labels_C, weights_C = np.zeros(cells, dtype=np.int64), np.zeros(cells, dtype=np.float64)
     for bucket in range(num_buckets):
         _bucket_path(folder, bucket).touch()
     for ds in reader.days:
         instances: list[Array] = []
-        for rows in reader.rows_of_day(ds):
-            instances.append(rows.instance_id_N)
+        weights: list[tuple[Array, Array]] = []
+        for every in reader.rows_of_day(ds):
+            instances.append(every.instance_id_N)
+            rows = every if every.weight_N is None else every.take(np.flatnonzero(every.weight_N))
             cell_N = 2 * rows.scenario_N.astype(np.int64) + (rows.label_N > 0.5)
-            labels_K2 += np.bincount(cell_N, minlength=2 * num_scenarios).reshape(-1, 2)
+            labels_C += np.bincount(cell_N, minlength=cells)
+            if rows.weight_N is not None:
+                weights.append((cell_N, rows.weight_N))
             bucket_N = (_hashed(rows.key_N, seed, SPILLING) % np.uint64(num_buckets)).view(np.int64)
             count_P = np.bincount(bucket_N, minlength=num_buckets)
             rows_NW = np.take(_pack(rows), np.argsort(bucket_N, kind="stable"), axis=0)
@@ -265,7 +285,11 @@ def _write_buckets(
                     file.write(rows_NW[ends_P[bucket] - count_P[bucket] : ends_P[bucket]].data)
             rows_P += count_P
         reader.distinct(ds, instances)
-    return tuple(rows_P.tolist()), labels_K2
+        if weights:
+            weights_C += sums_in_order(*map(np.concatenate, zip(*weights, strict=True)), cells)
+    if not reader.dataset.has_weights:
+        weights_C += labels_C
+    return tuple(rows_P.tolist()), labels_C.reshape(-1, 2), weights_C.reshape(-1, 2)
 
 
 def _hashed(key_N: Array, seed: int, epoch: int) -> Array:
@@ -276,13 +300,15 @@ def _hashed(key_N: Array, seed: int, epoch: int) -> Array:
 def _pack(rows: Rows) -> Array:
     """int32 [N, W]."""
     num_rows, slots = rows.slot_ids_NS.shape
-    rows_NW = np.empty((num_rows, slots + TAIL_WORDS), dtype=np.int32)
+    rows_NW = np.empty((num_rows, slots + TAIL_WORDS + (rows.weight_N is not None)), dtype=np.int32)
     rows_NW[:, :slots] = rows.slot_ids_NS
     rows_NW[:, slots + SCENARIO] = rows.scenario_N
     rows_NW[:, slots + LABEL] = rows.label_N.view(np.int32)
     rank_N = np.full(num_rows, np.nan) if rows.rank_N is None else rows.rank_N
     for at, column in ((START, rows.hist_start_N), (END, rows.hist_end_N), (RANK, rank_N), (KEY, rows.key_N)):
         rows_NW[:, slots + at : slots + at + 2] = column.view(np.int32).reshape(-1, 2)
+    if rows.weight_N is not None:
+        rows_NW[:, -1] = rows.weight_N.view(np.int32)
     return rows_NW
 
 

@@ -25,8 +25,8 @@ def prepare(
     Scenarios without rows are logged. Returns what was fitted.
     """
     is_fresh = not model.has_base_rates
-    rows_K, positives_K = data.label_counts()
-    model.start_from_base_rates(rows_K, positives_K)
+    rows_K, _ = data.label_counts()
+    model.start_from_base_rates(*data.label_weights())
     _tell_scenarios_without_rows(rows_K, validation.window.scenario_names, name)
     if not isinstance(data, ResidentRows):
         return None

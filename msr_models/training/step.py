@@ -15,6 +15,7 @@ from torch import Tensor
 
 from msr_models.data.batch import Batch
 from msr_models.models.base import MultiScenarioModel, VisitLogits
+from msr_models.modules.weighted import weighted_mean
 from msr_models.training.optimiser import Optimiser
 from msr_models.training.processes import Processes
 from schemas.pipeline_spec import LossBalance, Precision
@@ -48,20 +49,28 @@ def reuse_loss(visits: VisitLogits, label_B: Tensor, shared_B: Tensor, num_scena
     return torch.zeros_like(label_B).index_add(0, visits.row_index_V, weighted_V)
 
 
-def balance_of_scenarios(scenario_B: Tensor, num_scenarios: int, processes: Processes) -> Tensor:
-    """Factors [B] of the rows' losses, mean 1, with which each scenario that has rows weighs the same in a mean.
+def balance_of_scenarios(
+    scenario_B: Tensor, num_scenarios: int, processes: Processes, weight_B: Tensor | None = None
+) -> Tensor:
+    """Factors [B] of the rows' losses, mean 1, with which each scenario that has rows counts the same in a mean.
 
     The mean over scenarios of each one's mean loss, as the authors of SSIM train STAR and HMoE. A shared row counts by
-    its own scenario. Counts are those of the global batch.
+    its own scenario. Counts, or sums of weights, are those of the global batch.
     """
     known_K1 = torch.arange(num_scenarios, device=scenario_B.device)[:, None]
-    count_K = processes.sum_value((known_K1 == scenario_B).sum(1))
-    factor_K = count_K.sum() / ((count_K > 0).sum() * count_K.clamp(min=1))
+    is_own_KB = known_K1 == scenario_B
+    own_KB = is_own_KB if weight_B is None else torch.where(is_own_KB, weight_B, 0.0)
+    count_K = processes.sum_value(own_KB.sum(1))
+    factor_K = count_K.sum() / ((count_K > 0).sum() * torch.where(count_K > 0, count_K, 1))
     return factor_K.index_select(0, scenario_B)
 
 
 class TrainStep:
-    """Eager step. Called with this process's batch and the rows of the global one; returns the global mean loss."""
+    """Eager step. Called with this process's batch and the rows of the global one; returns the global mean loss.
+
+    With weights it is Σ w_i l_i / Σ w_i over the rows of the global batch. A model's penalty counts rows, whatever
+    their weights.
+    """
 
     def __init__(
         self,
@@ -83,9 +92,14 @@ class TrainStep:
             visits = self.model.visit(batch, capacity)
         loss_B = reuse_loss(visits, batch.label_B, batch.shared_B, self.model.num_scenarios)
         if self.loss_balance == "scenarios":
-            loss_B = loss_B * balance_of_scenarios(batch.scenario_B, self.model.num_scenarios, self.processes)
+            num_scenarios, weight_B = self.model.num_scenarios, batch.weight_B
+            loss_B = loss_B * balance_of_scenarios(batch.scenario_B, num_scenarios, self.processes, weight_B)
         alone = self.processes.world == 1
-        loss = loss_B.mean() if alone else loss_B.sum() / global_rows
+        if batch.weight_B is not None:
+            total = self.processes.sum_value(batch.weight_B.sum())
+            loss = weighted_mean(loss_B, batch.weight_B, total)
+        else:
+            loss = loss_B.mean() if alone else loss_B.sum() / global_rows
         if visits.penalty is not None:
             # A mean over this process's rows: it counts with their part of the global batch.
             loss = loss + visits.penalty * (1.0 if alone else len(batch) / global_rows)
@@ -141,9 +155,8 @@ class GraphedStep(TrainStep):
         return int(batch.shared_B.sum())  # waits for the device: TrainingData should know it
 
     def _capture(self, batch: Batch, capacity: int) -> bool:
-        static = replace(
-            batch, **{f.name: getattr(batch, f.name).clone() for f in fields(Batch) if f.name != "num_shared"}
-        )
+        tensors = {f.name: v for f in fields(Batch) if isinstance(v := getattr(batch, f.name), Tensor)}
+        static = replace(batch, **{name: tensor.clone() for name, tensor in tensors.items()})
         graph = torch.cuda.CUDAGraph()
         try:
             # thread_local: the thread that copies batches may go on with its own work

@@ -293,4 +293,4 @@ def validate(
     """Metrics on rows of a window; `calibration` is fitted on them."""
     probs = predict(model, window, rows)
     labels, scenarios = window.label_N[rows].cpu().numpy(), window.scenario_N[rows].cpu().numpy()
-    return validated(probs, labels, scenarios, window.num_scenarios, calibration)
+    return validated(probs, labels, scenarios, window.num_scenarios, calibration, window.weights_of(rows))

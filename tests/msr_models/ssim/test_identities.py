@@ -53,8 +53,7 @@ def result(window: Window) -> SearchResult:
 
 
 def _part(window: Window, rows: Tensor) -> Window:
-    per_row = [f.name for f in fields(Window) if f.name.endswith(("_N", "_NS"))]
-    return replace(window, **{name: getattr(window, name)[rows] for name in per_row})
+    return select_rows(window, rows)
 
 
 def _fit(window: Window, model: MultiScenarioModel) -> None:
