@@ -27,7 +27,7 @@ from lake.rows import read_rows, write_rows
 from msr_models.evaluation.gains import ALL_ROWS, MEAN, PairedGain, paired_gains
 from msr_models.evaluation.metrics import scenario_metrics, session_ids
 from msr_models.evaluation.reliability import scenario_calibration_errors
-from msr_models.training.predictions import read_predictions
+from msr_models.training.predictions import read_predictions, weights_of
 from schemas.commands import command
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
@@ -94,10 +94,12 @@ def evaluate_run(dataset: DatasetSpec, run: TrainingRun) -> list[Evaluation]:
         names = ("prob", "prob_raw", "label", "scenario_id")
         prob_N, raw_N, label_N, scenario_N = (part[name].to_numpy() for name in names)
         session_N = session_ids(day_N, sessions_of(dataset, part))
-        metrics = scenario_metrics(prob_N, label_N, scenario_N, session_N, dataset.num_scenarios)
-        before = scenario_metrics(raw_N, label_N, scenario_N, session_N, dataset.num_scenarios)
+        count, weight_N = dataset.num_scenarios, weights_of(part)
+        metrics, before = (
+            scenario_metrics(p, label_N, scenario_N, session_N, count, weight_N) for p in (prob_N, raw_N)
+        )
         errors, errors_before = (
-            scenario_calibration_errors(p, label_N, scenario_N, dataset.num_scenarios) for p in (prob_N, raw_N)
+            scenario_calibration_errors(p, label_N, scenario_N, count, weight_N) for p in (prob_N, raw_N)
         )
         rows += [
             Evaluation(
@@ -131,7 +133,7 @@ def gains_of(dataset: DatasetSpec, runs: Sequence[TrainingRun], floor: TrainingR
         if other is None:
             continue
         theirs = own if other is selected else _test_rows(dataset, other)
-        if not all(own[name].equals(theirs[name]) for name in ("instance_id", "label")):
+        if not all(own[name].equals(theirs[name]) for name in ("instance_id", "label", "weight")):
             log.warning(
                 f"{selected.run_id} and {other.run_id} were tested on different rows: no gain; train both again"
             )
@@ -143,6 +145,7 @@ def gains_of(dataset: DatasetSpec, runs: Sequence[TrainingRun], floor: TrainingR
             own["scenario_id"].to_numpy(),
             own["user_key"].to_numpy(),
             dataset.num_scenarios,
+            weights_of(own),
         )
         found += [_gain(dataset, selected, baseline, other.run_id, gain) for gain in gains]
     return found

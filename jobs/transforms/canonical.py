@@ -39,8 +39,8 @@ def classify(raw: DataFrame, dataset: DatasetSpec, ds: date) -> DataFrame:
 
     `raw` holds the log's columns (of any type) and `_source`, `_refused_reason`, `_refused_detail`. Reasons, the first
     that applies: the adapter's own (unreadable_record, ...), bad_time, time_outside_day, float_id, null_user,
-    null_item, unknown_scenario, bad_label, bad_weight, bad_number, duplicate. Of rows with the same natural key the least by
-    content is kept, whatever file it came from.
+    null_item, unknown_scenario, bad_label, bad_weight, bad_number, duplicate. Of rows with the same natural key the
+    least by content is kept, whatever file it came from.
     """
     own = [_column(name) for name in raw.columns if name not in ADAPTER_COLUMNS]
     kept = [F.col(name) for name in ADAPTER_COLUMNS if name in raw.columns]

@@ -17,8 +17,8 @@ class Batch:
     """slot_ids_BS int32 (0 = out of vocabulary, or padding in slots of a multi-valued field), hist_ids_BLA int32 (item
     and attributes as in `FieldLayout.behaviour_fields`, newest behaviour last, 0 = out of vocabulary or padding),
     hist_scenario_BL int16 (where each behaviour happened, -1 = padding, or in none of the model's K scenarios),
-    scenario_B int64, label_B float32, shared_B bool (all False where no masks are read), weight_B float32 (how many rows
-    each stands for, >= 0; None: each for one).
+    scenario_B int64, label_B float32, shared_B bool (all False where no masks are read), weight_B float32 (how many
+    rows each stands for, >= 0; None: each for one).
 
     num_shared: rows with shared_B where the host knows it; a step that needs it need not wait for the device then.
     """

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -53,8 +54,9 @@ class Rows:
 
     def take(self, places: Array) -> Rows:
         """The rows at these places."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Rows(**{name: None if value is None else value[places] for name, value in values.items()})
+        columns = {f.name: getattr(self, f.name) for f in fields(self)}
+        taken: dict[str, Any] = {name: None if c is None else c[places] for name, c in columns.items()}
+        return Rows(**taken)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

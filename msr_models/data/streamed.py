@@ -286,7 +286,8 @@ def _write_buckets(
             rows_P += count_P
         reader.distinct(ds, instances)
         if weights:
-            weights_C += sums_in_order(*map(np.concatenate, zip(*weights, strict=True)), cells)
+            cell_D, weight_D = (np.concatenate(pieces) for pieces in zip(*weights, strict=True))
+            weights_C += sums_in_order(cell_D, weight_D, cells)
     if not reader.dataset.has_weights:
         weights_C += labels_C
     return tuple(rows_P.tolist()), labels_C.reshape(-1, 2), weights_C.reshape(-1, 2)

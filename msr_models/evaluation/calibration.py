@@ -177,7 +177,8 @@ def _lines(
     """Slope and intercept of each scenario: first the line of all rows, around the identity, then each around that."""
     logit_N, num_scenarios = _logit(prob_N), len(borrows_K)
     shifts, together_N = method == "platt", np.zeros_like(scenario_N)
-    pooled = _Lines(logit_N, label_N, weight_N, together_N, 1, np.array([1.0, 0.0]), np.array(POOLED_SD), shifts).solve()[0]
+    identity, prior_sd = np.array([1.0, 0.0]), np.array(POOLED_SD)
+    pooled = _Lines(logit_N, label_N, weight_N, together_N, 1, identity, prior_sd, shifts).solve()[0]
     prior_sd = np.array(SCENARIO_SD)
     line_K2 = _Lines(logit_N, label_N, weight_N, scenario_N, num_scenarios, pooled, prior_sd, shifts).solve()
     line_K2[borrows_K] = pooled
@@ -260,7 +261,9 @@ def _isotonic(
     pooled = _steps(prob_N[order_N], label_N[order_N], weight_N[order_N])
     first_K = np.searchsorted(scenario_N, np.arange(len(borrows_K) + 1))
     parts = [slice(*ends) for ends in pairwise(first_K.tolist())]
-    return [pooled if borrows_K[k] else _steps(prob_N[part], label_N[part], weight_N[part]) for k, part in enumerate(parts)]
+    return [
+        pooled if borrows_K[k] else _steps(prob_N[part], label_N[part], weight_N[part]) for k, part in enumerate(parts)
+    ]
 
 
 def _steps(prob_N: Floats, label_N: Floats, weight_N: Floats) -> dict[str, Any]:

@@ -13,12 +13,14 @@ What it minimises over the selector (trunk, heads and its embedding table), the 
     t_ik  = logit of tower k for row i in eval mode + what it has not learned of single ids (see `corrections`)
     w_jk  ∝ n_j n_k / (n_j + n_k) for j ≠ k, w_kk = 0, Σ w = 1, W_k = Σ_j w_jk; n_k: rows that trained tower k
 
-Where rows have weights, every mean over rows is Σ w v / Σ w (as if a row of weight 2 were two), n_k is a sum of weights,
-and rows of weight 0 do not count. No label enters but through towers and corrections, so i runs over all rows of the window, also those held out from the
+No label enters but through towers and corrections, so i runs over all rows of the window, also those held out from the
 towers. e is a constant for the gate and never negative: only λ pulls towards sharing. With a share rate ρ to meet
 (target_share_rate) log λ moves by KL_WEIGHT_STEP (ρ - mean g) per step, and ε descends ε (ρ - mean g) alone: down while
 too few rows are shared. Without one λ is fixed, and ε takes its gradient through g. With tower_sample, x and s are of
 few towers drawn per row (`yardstick.relative_excess_of_drawn`), and what all rows have in common is from SCALE_ROWS.
+
+Where rows have weights, every mean over rows is Σ w v / Σ w and n_k a sum of weights, as if a row of weight 2 were two;
+rows of weight 0 do not count.
 """
 
 from __future__ import annotations

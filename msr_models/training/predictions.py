@@ -1,6 +1,6 @@
 """Predictions of a run as one Parquet file: the rows that its metrics are computed from.
 
-prob is the calibrated probability, the one to serve; prob_raw the model's own.
+prob is the calibrated probability, the one to serve; prob_raw the model's own. weight is null without weights.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -33,6 +34,7 @@ SCHEMA = pa.schema(
         ("label", pa.int32()),
         ("prob", pa.float64()),
         ("prob_raw", pa.float64()),
+        ("weight", pa.float64()),
     ]
 )
 
@@ -40,7 +42,7 @@ SCHEMA = pa.schema(
 def prediction_rows(window: Window, rows: Tensor, probs: Floats, split: str, calibration: Calibration) -> pa.Table:
     """Predictions of some rows of a window, calibrated; split is validation or test."""
     scenario_N = window.scenario_N[rows].cpu().numpy()
-    days = pa.array([str(d) for d in window.days])
+    days, weight_N = pa.array([str(d) for d in window.days]), window.weights_of(rows)
     columns = [
         days.take(pa.array(window.day_N[rows].cpu().numpy())),
         window.instance_id_N[rows].cpu().numpy(),
@@ -50,8 +52,15 @@ def prediction_rows(window: Window, rows: Tensor, probs: Floats, split: str, cal
         window.label_N[rows].cpu().numpy().astype("int32"),
         calibration.apply(probs, scenario_N),
         probs,
+        pa.nulls(len(rows), pa.float64()) if weight_N is None else weight_N,
     ]
     return pa.table([pa.array(c) if not isinstance(c, pa.Array) else c for c in columns], schema=SCHEMA)
+
+
+def weights_of(rows: pa.Table) -> Floats | None:
+    """Weights of predictions; None where they have none."""
+    column = rows["weight"]
+    return None if column.null_count else np.asarray(column.to_numpy(), dtype=np.float64)
 
 
 def write_predictions(path: Path, parts: list[pa.Table]) -> None:
@@ -65,6 +74,7 @@ def read_predictions(
     path: Path, *, columns: Sequence[str] = SCHEMA.names, remedy: str = "train the run again"
 ) -> pa.Table:
     """Columns of SCHEMA (prob and prob_raw go together); a file from before calibration has prob in place of prob_raw.
+    One from before weights has none.
 
     Raises TrainingError, which ends with `remedy`, where the file is missing or damaged.
     """

@@ -1,10 +1,10 @@
 """Fit a linear model of the ids to its optimum: L-BFGS on all rows at once, along a path of L2 strengths.
 
 Minimises Σ_rows cross entropy + λ/2 |w - w₀|² over the ids' weights w and a bias per scenario, which is not penalised;
-w₀: the weights that the run starts from, zeros or those of the day before. A row's own weight (columns.weight) is a
-factor of its cross entropy, so that a row of weight 2 counts against λ as two rows do. λ falls along STRENGTHS, every fit starts
+w₀: the weights that the run starts from, zeros or those of the day before. λ falls along STRENGTHS, every fit starts
 where the one before ended, and the strength that validates best is kept. Epochs of small steps end before the optimum
-or behind it, and what other models are compared with, or begin with, must be the best that a linear model can do.
+or behind it, and what other models are compared with, or begin with, must be the best that a linear model can do. Where
+rows have weights (columns.weight), they are factors of the cross entropy: a row of weight 2 counts as two.
 
 A scenario without rows keeps its bias. Of more than MAX_ROWS rows every n-th is used, which keeps the design matrix
 below a gigabyte; ids that none of these rows has keep their weights.

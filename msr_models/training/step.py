@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from contextlib import AbstractContextManager
 from dataclasses import fields, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -155,8 +156,9 @@ class GraphedStep(TrainStep):
         return int(batch.shared_B.sum())  # waits for the device: TrainingData should know it
 
     def _capture(self, batch: Batch, capacity: int) -> bool:
-        tensors = {f.name: v for f in fields(Batch) if isinstance(v := getattr(batch, f.name), Tensor)}
-        static = replace(batch, **{name: tensor.clone() for name, tensor in tensors.items()})
+        values = {f.name: getattr(batch, f.name) for f in fields(Batch)}
+        clones: dict[str, Any] = {name: v.clone() for name, v in values.items() if isinstance(v, Tensor)}
+        static = replace(batch, **clones)
         graph = torch.cuda.CUDAGraph()
         try:
             # thread_local: the thread that copies batches may go on with its own work

@@ -102,7 +102,7 @@ def load_target_data(
         shared_set_id=shared_set_id,
         rank_scope=options.rank_scope,
         loading="resident",
-        training=ResidentRows(window, window.rows_of(plan.train_days)),
+        training=ResidentRows(window, window.counted(window.rows_of(plan.train_days))),
         validation=ResidentRows(window, window.rows_of(plan.validation_days)),
         test=_all_rows(_on_device(test, options.device)),
         layout=window.layout,

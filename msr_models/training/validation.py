@@ -42,6 +42,6 @@ def validated(
     calibrated = fit_calibration(calibration, prob_N, label_N, scenario_N, names, weight_N).apply(prob_N, scenario_N)
     before, after = (logloss(each_N, label_N, weight_N) for each_N in (prob_N, calibrated))
     if before is None or after is None:
-        raise TrainingError("all validation rows have weight 0: check columns.weight of the data set, or take more days")
+        raise TrainingError("all validation rows have weight 0: check columns.weight, or take more validation_days")
     auc = mean_scenario_auc(prob_N, label_N, scenario_N, num_scenarios, weight_N)
     return Validated(auc=auc, logloss=before, calibrated_logloss=after)
