@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from schemas.audit_spec import AuditSpec
 from schemas.field_spec import FieldSpec, Name
+from schemas.negative_sampling import kept_shares
 from schemas.pipeline_spec import SearchSpec, TrainingSpec
 from schemas.retain_spec import RetainSpec
 from schemas.source_spec import SourceSpec
@@ -167,6 +168,15 @@ class DatasetBlocks(Spec):
                 f"retain.features_days {self.retain.features_days} is below {needed}, the days that the next training "
                 "and search read; raise it, or shorten their window_days"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _samples_known_scenarios(self) -> DatasetBlocks:
+        for block in ("source", "training"):
+            try:
+                kept_shares(getattr(self, block).negative_sampling, self.scenario.names)
+            except ValueError as error:
+                raise ValueError(f"{block}.{error}") from error
         return self
 
     @model_validator(mode="after")

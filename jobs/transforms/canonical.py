@@ -99,7 +99,6 @@ def _parsed(values: RawValues, raw: DataFrame, dataset: DatasetSpec, ds: date) -
     """The columns of `impressions` except instance_id; null where the log's value is invalid."""
     columns = dataset.columns
     value = values.number(columns.value) if columns.value else F.lit(None).cast("double")
-    weight = values.number(columns.weight) if columns.weight else F.lit(None).cast("double")
     session = values.text(columns.session) if columns.session else F.lit(None).cast("string")
     return [
         F.lit(str(ds)).alias("ds"),
@@ -110,7 +109,7 @@ def _parsed(values: RawValues, raw: DataFrame, dataset: DatasetSpec, ds: date) -
         label(values, columns.label).alias("label"),
         value.alias("value"),
         session.alias("session_id"),
-        weight.alias("weight"),
+        _weight(values, dataset).alias("weight"),
         *[_field(values, field).alias(field.raw_column) for field in dataset.fields],
     ]
 
@@ -148,6 +147,18 @@ def label(values: RawValues, spec: LabelSpec) -> Column:
         return F.when(number >= spec.threshold, F.lit(1)).when(number < spec.threshold, F.lit(0)).cast("int")
     word = F.lower(values.plain(spec.column))
     return F.when((number == 1) | word.isin(*_YES), 1).when((number == 0) | word.isin(*_NO), 0).cast("int")
+
+
+def _weight(values: RawValues, dataset: DatasetSpec) -> Column:
+    """How many impressions the row stands for: its own weight, of a negative over the share that the log holds."""
+    if not dataset.has_weights:
+        return F.lit(None).cast("double")
+    columns, shares = dataset.columns, dataset.negatives_in_log
+    own = values.number(columns.weight) if columns.weight else F.lit(1.0)
+    if shares is None:
+        return own
+    factor = F.element_at(F.array(*[F.lit(1 / share) for share in shares]), _scenario_id(values, dataset.scenario) + 1)
+    return F.when(label(values, columns.label) == 0, own * factor).otherwise(own)
 
 
 def _scenario_id(values: RawValues, scenario: ScenarioSpec) -> Column:

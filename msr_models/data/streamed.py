@@ -28,7 +28,8 @@ from msr_models.data.digest import mix, mix_int
 from msr_models.data.gather import gather_behaviours, take
 from msr_models.data.memory import require_streamable
 from msr_models.data.reader import Rows, WindowFacts, WindowReader
-from msr_models.data.source import TrainingData
+from msr_models.data.sampling import kept_rows
+from msr_models.data.source import TrainingData, of_all_negatives
 from msr_models.sets.masks import at_ratio
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
@@ -62,6 +63,7 @@ class Spill:
     weights_K2: Array
     hist_ids_HA: Tensor
     hist_scenario_H: Tensor
+    negatives_kept: tuple[float, ...] | None = None
 
     def load(self, bucket: int) -> Tensor:
         """Rows of one bucket as int32 [N, W], in no particular order."""
@@ -105,6 +107,10 @@ class StreamedRows(TrainingData):
     def device(self) -> torch.device:
         return torch.device("cpu")
 
+    @property
+    def negatives_kept(self) -> tuple[float, ...] | None:
+        return self.spill.negatives_kept
+
     def with_ratio(self, ratio: float) -> StreamedRows:
         """The same buckets with the rows shared at this ratio, as in `Window.with_ratio`."""
         return StreamedRows(self.spill, ratio)
@@ -123,7 +129,7 @@ class StreamedRows(TrainingData):
 
     def label_weights(self) -> tuple[Tensor, Tensor]:
         sums_K2 = torch.from_numpy(self.spill.weights_K2)
-        return sums_K2.sum(1), sums_K2[:, 1]
+        return of_all_negatives(sums_K2.sum(1), sums_K2[:, 1], self.negatives_kept)
 
     def batches(
         self, batch_size: int, seed: int, epoch: int, *, first_batch: int = 0, rank: int = 0, world: int = 1
@@ -211,11 +217,13 @@ def open_streamed_rows(
     folder: Path | None = None,
     memory_gb: float | None = None,
     bucket_rows: int = BUCKET_ROWS,
+    negatives_kept: tuple[float, ...] | None = None,
 ) -> StreamedRows:
     """Write the rows of `days` into buckets in a temporary directory of `folder` (default: TMPDIR).
 
-    known_on: as of `load_window`. The order of batches depends on seed and bucket_rows beside the rows. Raises what
-    `load_window` raises, and TrainingError where two buckets do not fit into memory or all of them not onto the disk.
+    known_on: as of `load_window`; negatives_kept: the share of each scenario's negatives to keep. The order of batches
+    depends on seed and bucket_rows beside the rows. Raises what `load_window` raises, and TrainingError where two
+    buckets do not fit into memory or all of them not onto the disk.
     """
     made = tempfile.TemporaryDirectory(prefix="msr-rows-", dir=folder, ignore_cleanup_errors=True)
     try:
@@ -236,7 +244,7 @@ def open_streamed_rows(
             bucket_bytes=-(-reader.num_rows // num_buckets) * (row_bytes + 24),
             memory_gb=memory_gb,
         )
-        rows_P, labels_K2, weights_K2 = _write_buckets(reader, made, num_buckets, seed, dataset.num_scenarios)
+        rows_P, labels_K2, weights_K2 = _write_buckets(reader, made, num_buckets, seed, negatives_kept)
         return StreamedRows(
             Spill(
                 folder=made,
@@ -251,6 +259,7 @@ def open_streamed_rows(
                 weights_K2=weights_K2,
                 hist_ids_HA=torch.from_numpy(reader.histories.ids_HA),
                 hist_scenario_H=torch.from_numpy(reader.histories.scenario_H),
+                negatives_kept=negatives_kept,
             )
         )
     except BaseException:  # also on Ctrl-C: the buckets lie on disk
@@ -259,10 +268,14 @@ def open_streamed_rows(
 
 
 def _write_buckets(
-    reader: WindowReader, folder: tempfile.TemporaryDirectory[str], num_buckets: int, seed: int, num_scenarios: int
+    reader: WindowReader,
+    folder: tempfile.TemporaryDirectory[str],
+    num_buckets: int,
+    seed: int,
+    negatives_kept: tuple[float, ...] | None,
 ) -> tuple[tuple[int, ...], Array, Array]:
     """(rows of each bucket, rows per scenario and label [K, 2], sums of their weights [K, 2])."""
-    rows_P, cells = np.zeros(num_buckets, dtype=np.int64), 2 * num_scenarios
+    rows_P, cells = np.zeros(num_buckets, dtype=np.int64), 2 * reader.dataset.num_scenarios
     labels_C, weights_C = np.zeros(cells, dtype=np.int64), np.zeros(cells, dtype=np.float64)
     for bucket in range(num_buckets):
         _bucket_path(folder, bucket).touch()
@@ -271,7 +284,7 @@ def _write_buckets(
         weights: list[tuple[Array, Array]] = []
         for every in reader.rows_of_day(ds):
             instances.append(every.instance_id_N)
-            rows = every if every.weight_N is None else every.take(np.flatnonzero(every.weight_N))
+            rows = _trained(every, negatives_kept, seed)
             cell_N = 2 * rows.scenario_N.astype(np.int64) + (rows.label_N > 0.5)
             labels_C += np.bincount(cell_N, minlength=cells)
             if rows.weight_N is not None:
@@ -291,6 +304,15 @@ def _write_buckets(
     if not reader.dataset.has_weights:
         weights_C += labels_C
     return tuple(rows_P.tolist()), labels_C.reshape(-1, 2), weights_C.reshape(-1, 2)
+
+
+def _trained(rows: Rows, negatives_kept: tuple[float, ...] | None, seed: int) -> Rows:
+    """Without those of weight 0 and the negatives that are not kept."""
+    if rows.weight_N is not None:
+        rows = rows.take(np.flatnonzero(rows.weight_N))
+    if negatives_kept is None:
+        return rows
+    return rows.take(np.flatnonzero(kept_rows(rows.key_N, rows.scenario_N, rows.label_N, negatives_kept, seed)))
 
 
 def _hashed(key_N: Array, seed: int, epoch: int) -> Array:

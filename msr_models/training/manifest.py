@@ -66,7 +66,8 @@ class RunManifest:
     read, which decides their order. trainer: TrainerConfig as a dict.
     metrics: what the run measured, to compare a repetition with; calibration_sha256: likewise, of its calibration.json.
     scenarios_without_rows: had no training rows, so that their own weights are those that the run started from.
-    predecessor: null where the run started from scratch.
+    predecessor: null where the run started from scratch. negative_sampling: training.negative_sampling; the weights
+    predict all rows whatever it is, so that nothing has to be corrected when they are served.
     """
 
     format: int = FORMAT
@@ -99,10 +100,13 @@ class RunManifest:
     scenarios_without_rows: list[str] = field(default_factory=list)
     start: Start = "scratch"
     predecessor: Predecessor | None = None
+    negative_sampling: Any = None
 
     def identity(self) -> str:
         """`<model>-<ds>-<12 hex digits>`: the same for the same inputs, whatever the clock or the file layout."""
         inputs = {name: getattr(self, name) for name in _IDENTITY}
+        if self.negative_sampling is not None:
+            inputs |= {"negative_sampling": self.negative_sampling}
         if self.predecessor is not None:
             inputs |= {"predecessor": [self.predecessor.run_id, self.predecessor.checkpoint_sha256]}
             if self.predecessor.new_scenario_start is not None:
@@ -135,6 +139,8 @@ def parse_manifest(text: str, where: str) -> RunManifest:
     except ValueError as error:
         raise TrainingError(f"{where} cannot be read ({error}); give a run's manifest.json") from error
     known = {f.name for f in fields(RunManifest)}
+    if isinstance(raw, dict):
+        raw = {"negative_sampling": None} | raw  # manifests from before it
     if not isinstance(raw, dict) or set(raw) != known or raw["format"] != FORMAT:
         wrong = sorted(set(raw) ^ known) if isinstance(raw, dict) else type(raw).__name__
         raise TrainingError(

@@ -23,6 +23,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from torch import Tensor
 
+from msr_models.data.sampling import log_odds_shift
 from msr_models.data.source import ResidentRows
 from msr_models.evaluation.blocks import Array, Floats
 from msr_models.modules.inputs import InputLayer
@@ -51,8 +52,8 @@ class LinearFit:
 
 @dataclass(frozen=True, slots=True)
 class Design:
-    """x [N, R + K]: factors of the ids' weights and of the biases; offset_N: base rates as logits; weight_N: of the
-    rows, None: 1.
+    """x [N, R + K]: factors of the ids' weights and of the biases; offset_N: base rates as logits, shifted where
+    negatives were sampled (data/sampling.py); weight_N: of the rows, None: 1.
     """
 
     x: Any
@@ -83,7 +84,10 @@ class Design:
             if batch.weight_B is not None:
                 weights.append(batch.weight_B.cpu().double().numpy())
         scenario_N = np.concatenate(scenarios)
-        offset_N = base_logit_K.detach().cpu().double().numpy()[scenario_N]
+        offset_K = base_logit_K.detach().cpu().double()
+        if data.negatives_kept is not None:
+            offset_K = offset_K + log_odds_shift(data.negatives_kept)
+        offset_N = offset_K.numpy()[scenario_N]
         weight_N = np.concatenate(weights) if weights else None
         return cls(sp.vstack(parts, format="csr"), offset_N, np.concatenate(labels), scenario_N, weight_N)
 
@@ -122,7 +126,7 @@ def fit_path(
     every = -(-data.num_rows // MAX_ROWS)
     if every > 1:
         log.info(f"{name} linear: fitted on every {every}th of {data.num_rows:,} rows".lstrip())
-    sample = ResidentRows(data.window, data.rows[::every])
+    sample = ResidentRows(data.window, data.rows[::every], data.negatives_kept)
     design, held_out = (Design.of(inputs, base_logit_K, rows) for rows in (sample, validation))
     weight = inputs.embedding.weight.detach().cpu().double().numpy().ravel()
     num_rows, num_scenarios = len(weight), len(base_logit_K)

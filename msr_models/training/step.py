@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from msr_models.data.batch import Batch
+from msr_models.data.sampling import log_odds_shift
 from msr_models.models.base import MultiScenarioModel, VisitLogits
 from msr_models.modules.weighted import weighted_mean
 from msr_models.training.optimiser import Optimiser
@@ -35,13 +36,18 @@ def autocast(precision: Precision, device_type: str) -> AbstractContextManager[o
     return torch.autocast(device_type, dtype=torch.bfloat16, enabled=lower)
 
 
-def reuse_loss(visits: VisitLogits, label_B: Tensor, shared_B: Tensor, num_scenarios: int) -> Tensor:
+def reuse_loss(
+    visits: VisitLogits, label_B: Tensor, shared_B: Tensor, num_scenarios: int, shift_B: Tensor | None = None
+) -> Tensor:
     """SSIM eq. 6 with stored g (eq. 16): l_B = (1 - g) l_own + g (1/K) Σ_k l_k, per row, not reduced.
 
     The 1/K (tower_reduction mean) keeps a shared row's weight that of any other. With g = 0 each row's one term is
-    multiplied by exactly 1, so the numbers are those of MT-Backbone bit for bit.
+    multiplied by exactly 1, so the numbers are those of MT-Backbone bit for bit. shift_B: added to a row's logits, see
+    data/sampling.py.
     """
     label_V, logits_V = label_B.index_select(0, visits.row_index_V), visits.logits_V.float()
+    if shift_B is not None:
+        logits_V = logits_V + shift_B.index_select(0, visits.row_index_V)
     weight_B = torch.where(shared_B, 1.0 / num_scenarios, 1.0)
     weight_V = weight_B.index_select(0, visits.row_index_V)
     if visits.real_V is not None:
@@ -80,7 +86,10 @@ class TrainStep:
         precision: Precision,
         processes: Processes,
         loss_balance: LossBalance = "rows",
+        negatives_kept: tuple[float, ...] | None = None,
     ) -> None:
+        device = next(model.parameters()).device
+        self._shift_K = None if negatives_kept is None else log_odds_shift(negatives_kept).to(device)
         self.model, self.optimiser, self.precision, self.processes = model, optimiser, precision, processes
         self.loss_balance = loss_balance
 
@@ -91,7 +100,8 @@ class TrainStep:
     def _run(self, batch: Batch, global_rows: int, capacity: int | None) -> Tensor:
         with autocast(self.precision, batch.label_B.device.type):
             visits = self.model.visit(batch, capacity)
-        loss_B = reuse_loss(visits, batch.label_B, batch.shared_B, self.model.num_scenarios)
+        shift_B = None if self._shift_K is None else self._shift_K.index_select(0, batch.scenario_B)
+        loss_B = reuse_loss(visits, batch.label_B, batch.shared_B, self.model.num_scenarios, shift_B)
         if self.loss_balance == "scenarios":
             num_scenarios, weight_B = self.model.num_scenarios, batch.weight_B
             loss_B = loss_B * balance_of_scenarios(batch.scenario_B, num_scenarios, self.processes, weight_B)
@@ -124,8 +134,9 @@ class GraphedStep(TrainStep):
         precision: Precision,
         batch_size: int,
         loss_balance: LossBalance = "rows",
+        negatives_kept: tuple[float, ...] | None = None,
     ) -> None:
-        super().__init__(model, optimiser, precision, Processes(), loss_balance)
+        super().__init__(model, optimiser, precision, Processes(), loss_balance, negatives_kept)
         self.batch_size = batch_size
         self._eager_steps = 0
         self._captures = True
@@ -191,6 +202,7 @@ def make_step(
     batch_size: int,
     processes: Processes,
     loss_balance: LossBalance = "rows",
+    negatives_kept: tuple[float, ...] | None = None,
 ) -> TrainStep:
     """The quickest step that the device, the precision and the number of processes allow."""
     # In fp32 the grouped product waits for the device; Adagrad's step count lives on the host.
@@ -200,5 +212,5 @@ def make_step(
         and processes.world == 1
         and optimiser.config.kind == "adam"
     ):
-        return GraphedStep(model, optimiser, precision, batch_size, loss_balance)
-    return TrainStep(model, optimiser, precision, processes, loss_balance)
+        return GraphedStep(model, optimiser, precision, batch_size, loss_balance, negatives_kept)
+    return TrainStep(model, optimiser, precision, processes, loss_balance, negatives_kept)

@@ -110,6 +110,7 @@ def plan_arm(data: TargetData, choice: ModelChoice, ratio: float, *, world: int,
         code_version=code_version(),
         package_versions=package_versions(),
         metrics={},
+        negative_sampling=data.dataset.training.negative_sampling,
     )
     if plan.predecessor is not None:
         before = find_predecessor(data.dataset, plan.predecessor, manifest)

@@ -137,7 +137,13 @@ class _Training:
         config = self.config
         self.optimiser = Optimiser(self.model, OptimiserConfig.of(config, self.model.learning_rate_scale))
         self.step = make_step(
-            self.model, self.optimiser, config.precision, config.batch_size, self.processes, config.loss_balance
+            self.model,
+            self.optimiser,
+            config.precision,
+            config.batch_size,
+            self.processes,
+            config.loss_balance,
+            self.data.negatives_kept,
         )
 
     def _first_state(self) -> TrainingState:

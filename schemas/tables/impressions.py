@@ -28,7 +28,7 @@ TABLE = TableSpec(
             type=pa.float64(),
             nullable=True,
             added=True,
-            doc="how many impressions the row stands for (columns.weight), >= 0; null: the data set has no weights",
+            doc="how many impressions the row stands for (columns.weight, source.negative_sampling); null: no weights",
         ),
         FINGERPRINT,
     ),
