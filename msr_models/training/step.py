@@ -68,7 +68,7 @@ def balance_of_scenarios(
     is_own_KB = known_K1 == scenario_B
     own_KB = is_own_KB if weight_B is None else torch.where(is_own_KB, weight_B, 0.0)
     count_K = processes.sum_value(own_KB.sum(1))
-    factor_K = count_K.sum() / ((count_K > 0).sum() * torch.where(count_K > 0, count_K, 1))
+    factor_K = count_K.sum() / ((count_K > 0).sum().clamp(min=1) * torch.where(count_K > 0, count_K, 1))
     return factor_K.index_select(0, scenario_B)
 
 
