@@ -51,8 +51,9 @@ def point_metrics(r: Rows, weight: Array | None) -> Any:
 
 def intervals(r: Rows, weight: Array | None) -> Any:
     found = scenario_metrics(r["prob"], r["label"], r["scenario"], r["session"], K, weight)
-    tests = delong([r["prob"], r["other"]], r["label"], (1, -1), weight)
-    mean = delong_mean([r["prob"], r["other"]], r["label"], r["scenario"], K, (1, -1), weight)
+    score_2N = np.stack([r["prob"], r["other"]])
+    tests = delong(score_2N, r["label"], (1, -1), weight)
+    mean = delong_mean(score_2N, r["label"], r["scenario"], K, (1, -1), weight)
     assert tests is not None and mean is not None
     return [[m.rows, m.auc_low, m.auc_high] for m in found] + [list(asdict(c).values()) for c in (tests, mean)]
 
@@ -144,9 +145,10 @@ def test_an_interval_takes_a_row_for_one_draw_whatever_its_weight() -> None:
     found = grouped_auc(rows["prob"], rows["label"], np.zeros(80, dtype=int), 1, weight)
     assert found.auc_G[0] == pytest.approx(auc, abs=1e-12)
     assert found.auc_G[0] - found.low_G[0] == pytest.approx(Z_95 * variance**0.5, rel=1e-9)
-    tested = delong([rows["prob"]], rows["label"], (1,), weight)
+    tested = delong(rows["prob"][None], rows["label"], (1,), weight)
     assert tested is not None and tested.standard_error == pytest.approx(variance**0.5, rel=1e-9)
-    twice = grouped_auc(*(np.repeat(rows[c], 2) for c in ("prob", "label")), np.zeros(160, dtype=int), 1)
+    prob, label = (np.repeat(rows[c], 2) for c in ("prob", "label"))
+    twice = grouped_auc(prob, label, np.zeros(160, dtype=int), 1)
     doubled = grouped_auc(rows["prob"], rows["label"], np.zeros(80, dtype=int), 1, np.full(80, 2.0))
     assert doubled.auc_G[0] == pytest.approx(twice.auc_G[0]) and doubled.low_G[0] < twice.low_G[0]
 

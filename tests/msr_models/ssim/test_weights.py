@@ -77,10 +77,10 @@ def test_so_do_corrections_and_what_rows_have_in_common() -> None:
     logits_BK = torch.randn(rows, 3, generator=torch.Generator().manual_seed(4)).double()
     own_B = logits_BK.gather(1, batch.scenario_B[:, None]).squeeze(1)
     label_B = (batch.slot_ids_BS[:, 1] % 2).float()
-    fits, columns = [], (own_B, label_B, batch.scenario_B, batch.slot_ids_BS)
-    for arguments in ((*(c[twice] for c in columns), None), (*columns, weight_B.double()), (*columns, None)):
+    fits, every = [], torch.arange(rows)
+    for at, weight_N in ((twice, None), (every, weight_B.double()), (every, None)):
         corrections = WideCorrections(LAYOUT, 3, torch.device("cpu"))
-        corrections.fit(*arguments)
+        corrections.fit(own_B[at], label_B[at], batch.scenario_B[at], batch.slot_ids_BS[at], weight_N)
         fits.append(corrections.weight_RK)
     torch.testing.assert_close(fits[1], fits[0], atol=1e-6, rtol=1e-5)
     assert float((fits[2] - fits[0]).abs().max()) > 1e-3

@@ -38,9 +38,8 @@ OPTIONS: dict[str, Any] = {"embedding_dim": 4, "hidden": [8]}
 CONFIG = TrainerConfig(batch_size=64, max_epochs=2, patience=5, learning_rate=0.01, seed=3)
 
 
-def weighted_dataset(**changes: object) -> DatasetSpec:
-    columns = tiny_dataset().columns.model_dump() | {"weight": "w"}
-    return tiny_dataset(columns=columns, **changes)
+def weighted_dataset() -> DatasetSpec:
+    return tiny_dataset(columns=tiny_dataset().columns.model_dump() | {"weight": "w"})
 
 
 @pytest.fixture(scope="module")
@@ -160,11 +159,12 @@ def test_rows_of_weight_0_are_not_trained_on_and_the_others_have_their_weights(
     with load_target_data(spec, plan, None, ReadOptions(loading=loading)) as data:
         training = data.training
         assert training.num_rows == len(counted) and len(data.validation.rows) == 300
-        seen = [batch for batch in training.batches(64, 1, 1) if batch.weight_B is not None]
-        pairs = [(b.label_B, b.weight_B) for b in seen]
-        got = sorted((float(w), float(y)) for label_B, w_B in pairs for y, w in zip(label_B, w_B, strict=True))
+        got = []
+        for batch in training.batches(64, 1, 1):
+            assert batch.weight_B is not None
+            got += list(zip(batch.weight_B.tolist(), batch.label_B.tolist(), strict=True))
         want = zip(window.weight_N[counted].tolist(), window.label_N[counted].tolist(), strict=True)
-        assert got == sorted(want)
+        assert sorted(got) == sorted(want)
         for found, own in zip(training.label_weights(), window.label_weights(counted), strict=True):
             assert found.tolist() == pytest.approx(own.tolist(), rel=1e-12)
         assert training.label_counts()[0].sum() == len(counted)
