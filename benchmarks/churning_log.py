@@ -57,6 +57,7 @@ def publish_day(dataset: DatasetSpec, ds: date, rows: int, users: int, items: in
         "label": pa.array(label.astype(np.int32)),
         "value": pa.nulls(rows, pa.float64()),
         "session_id": pa.nulls(rows, pa.string()),
+        "weight": pa.nulls(rows, pa.float64()),
         **{f"x_{name}": texts for name, texts in names.items()},
     }
     schema = get_table("impressions").for_dataset(dataset).arrow_schema()

@@ -86,6 +86,7 @@ def write_lake(dataset: DatasetSpec, days: Sequence[date], rows_per_day: int, be
             "user_key": rng.integers(0, sessions, rows_per_day),
             "label": rng.integers(0, 2, rows_per_day, dtype=np.int32),
             "value": pa.nulls(rows_per_day, pa.float64()),
+            "weight": pa.nulls(rows_per_day, pa.float64()),
             "hist_end": rng.integers(
                 min(dataset.sequence.max_length, behaviours), behaviours + 1, rows_per_day, dtype=np.int32
             ),

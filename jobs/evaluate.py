@@ -29,7 +29,7 @@ from lake.rows import read_rows, write_rows
 from msr_models.evaluation.gains import ALL_ROWS, MEAN, PairedGain, paired_gains
 from msr_models.evaluation.metrics import scenario_metrics, session_ids
 from msr_models.evaluation.reliability import scenario_calibration_errors
-from msr_models.training.predictions import further_schema, read_predictions
+from msr_models.training.predictions import further_schema, read_predictions, weights_of
 from schemas.commands import command
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
@@ -133,11 +133,10 @@ def _measured(
     columns: of the label, of its probability after and before calibration.
     """
     label_N, prob_N, raw_N = (part[name].to_numpy() for name in columns)
-    scenario_N, num_scenarios = part["scenario_id"].to_numpy(), dataset.num_scenarios
-    metrics = scenario_metrics(prob_N, label_N, scenario_N, session_N, num_scenarios)
-    before = scenario_metrics(raw_N, label_N, scenario_N, session_N, num_scenarios)
+    scenario_N, count, weight_N = part["scenario_id"].to_numpy(), dataset.num_scenarios, weights_of(part)
+    metrics, before = (scenario_metrics(p, label_N, scenario_N, session_N, count, weight_N) for p in (prob_N, raw_N))
     errors, errors_before = (
-        scenario_calibration_errors(p, label_N, scenario_N, num_scenarios) for p in (prob_N, raw_N)
+        scenario_calibration_errors(p, label_N, scenario_N, count, weight_N) for p in (prob_N, raw_N)
     )
     return [
         asdict(m)
@@ -163,7 +162,7 @@ def gains_of(dataset: DatasetSpec, runs: Sequence[TrainingRun], floor: TrainingR
         if other is None:
             continue
         theirs = own if other is selected else _test_rows(dataset, other)
-        if not all(own[name].equals(theirs[name]) for name in ("instance_id", "label")):
+        if not all(own[name].equals(theirs[name]) for name in ("instance_id", "label", "weight")):
             log.warning(
                 f"{selected.run_id} and {other.run_id} were tested on different rows: no gain; train both again"
             )
@@ -175,6 +174,7 @@ def gains_of(dataset: DatasetSpec, runs: Sequence[TrainingRun], floor: TrainingR
             own["scenario_id"].to_numpy(),
             own["user_key"].to_numpy(),
             dataset.num_scenarios,
+            weights_of(own),
         )
         found += [_gain(dataset, selected, baseline, other.run_id, gain) for gain in gains]
     return found

@@ -193,6 +193,7 @@ class DailyTraining:
             loading=training.loading,
             device=self.device,
             processes=self.processes.world,
+            negative_sampling=training.negative_sampling,
         )
         with load_target_data(self.dataset, plan, set_id, read) as data:
             _log_what_is_read(data)

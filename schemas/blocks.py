@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from schemas.audit_spec import AuditSpec
 from schemas.field_spec import FieldSpec, Name
+from schemas.negative_sampling import kept_shares
 from schemas.pipeline_spec import SearchSpec, TrainingSpec
 from schemas.retain_spec import RetainSpec
 from schemas.source_spec import SourceSpec
@@ -48,6 +49,9 @@ class ColumnsSpec(Spec):
         description="labels beside the main one, by name, such as purchase: a model predicts each of them too",
     )
     value: str | None = None
+    weight: str | None = Field(
+        default=None, description="how many impressions the row stands for: a finite number >= 0; default: one"
+    )
     session: str | None = Field(default=None, description="request or session id; default: a user's day is a session")
     natural_key: tuple[str, ...] = Field(
         default=(), description="columns that identify a row; default: user, item, time"
@@ -197,6 +201,20 @@ class DatasetBlocks(Spec):
             )
         if labels.esmm and not known:
             raise ValueError("training.labels.esmm needs a label beside the main one: add columns.further_labels")
+        if known and self.training.negative_sampling is not None:
+            raise ValueError(
+                f"training.negative_sampling keeps rows by the main label, which would bias {known[0]!r} of "
+                "columns.further_labels: leave one of the two out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _samples_known_scenarios(self) -> DatasetBlocks:
+        for block in ("source", "training"):
+            try:
+                kept_shares(getattr(self, block).negative_sampling, self.scenario.names)
+            except ValueError as error:
+                raise ValueError(f"{block}.{error}") from error
         return self
 
     @model_validator(mode="after")

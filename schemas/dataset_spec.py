@@ -11,6 +11,7 @@ from functools import cached_property
 
 from schemas.blocks import DatasetBlocks
 from schemas.field_spec import EncodedField, FieldSpec, Role
+from schemas.negative_sampling import kept_shares
 from schemas.provenance import lineage_of
 
 # Ids of statistic fields are bins of fixed edges, so that they need no fitting: see jobs/transforms/statistics.py.
@@ -24,6 +25,16 @@ class DatasetSpec(DatasetBlocks):
     @property
     def num_scenarios(self) -> int:
         return len(self.scenario.names)
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether impressions have weights; without, the column `weight` is null and each row counts once."""
+        return self.columns.weight is not None or self.negatives_in_log is not None
+
+    @property
+    def negatives_in_log(self) -> tuple[float, ...] | None:
+        """The share of each scenario's negatives that the log holds; None: all. The others' weight is on these."""
+        return kept_shares(self.source.negative_sampling, self.scenario.names)
 
     @cached_property
     def encoded_fields(self) -> tuple[EncodedField, ...]:

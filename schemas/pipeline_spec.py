@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PlainValidator, field_validator, model_validator
 
 from schemas.models import FLOOR
+from schemas.negative_sampling import NegativeSampling
 from schemas.settings import validated
 from schemas.spec import Spec
 
@@ -233,6 +234,10 @@ class TrainingSpec(TrainerConfig):
         default="auto", description="window in memory or read in blocks; auto: in memory where it fits"
     )
     memory_gb: Positive | None = Field(default=None, description="memory the window may take; null: what is free")
+    negative_sampling: NegativeSampling = Field(
+        default=None,
+        description="share of the negatives to train on, in (0, 1], or {scenario: share}; predictions are of all rows",
+    )
     floor: bool = Field(
         default=True, description=f"train {FLOOR} beside the models, which every gain is also measured against"
     )

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from schemas.negative_sampling import NegativeSampling
 from schemas.spec import LogText, Spec
 
 
@@ -82,6 +83,10 @@ class SourceSpec(Spec):
     multi_line: bool = Field(default=True, description="csv, tsv: whether a quoted value may hold line breaks")
     encoding: str = Field(default="utf-8", description="csv, tsv: e.g. latin-1, windows-1252, utf-16, gbk")
     null_values: tuple[LogText, ...] = Field(default=(), description="texts that mean a missing value, e.g. ['NULL']")
+    negative_sampling: NegativeSampling = Field(
+        default=None,
+        description="the log holds only this share of its negatives, in (0, 1], or {scenario: share}; null: all",
+    )
     generator: GeneratorSpec | None = None
 
     @field_validator("encoding")

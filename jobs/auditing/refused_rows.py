@@ -81,6 +81,8 @@ def _cause(reason: str, details: Sequence[tuple[str, int]], dataset: DatasetSpec
         case "bad_number":
             comma = any(_DECIMAL_COMMA.search(detail) for detail, _ in details)
             return ("a decimal comma: write numbers with a point; " if comma else "no numbers: ") + f"found {values}"
+        case "bad_weight":
+            return f"{columns.weight} must be a finite number >= 0 (columns.weight); found {values}"
         case "bad_label":
             wanted = "0 or 1, or set columns.label.threshold" if columns.label.threshold is None else "a number"
             return f"{columns.label.column} must be {wanted}; found {values}"

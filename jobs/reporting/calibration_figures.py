@@ -52,7 +52,7 @@ def reliability(data: ReportData, model: str) -> Figure | None:
         panel.x_axis(svg.decimals(2))
         panel.line((0, 0), (top, top), "cut")
         for curve in reversed([r for r in curves if r.scenario_id == k]):
-            tips = [f"{curve.stage}: predicted {p:.3f}, observed {o:.3f}, {rows} rows" for p, o, rows in curve.bins]
+            tips = [f"{curve.stage}: predicted {p:.3f}, observed {o:.3f}, {rows:.0f} rows" for p, o, rows in curve.bins]
             panel.curve([(p, o) for p, o, _ in curve.bins], STAGES.index(curve.stage), tips, size=3.5)
     return Figure(
         panels=panels, title=f"Reliability per scenario, {model}",

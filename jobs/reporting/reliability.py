@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from lake.locations import artifact_path
 from msr_models.evaluation.calibration import Calibration, read_calibration
 from msr_models.evaluation.reliability import bin_means
-from msr_models.training.predictions import read_predictions
+from msr_models.training.predictions import read_predictions, weights_of
 from msr_models.training.recorded_runs import CALIBRATION_FILE
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
@@ -25,12 +25,14 @@ STAGES = {BEFORE: "prob_raw", AFTER: "prob"}
 
 @dataclass(frozen=True, kw_only=True)
 class Reliability:
-    """One run's test predictions in one scenario; bins: (mean prediction, observed rate, rows), ascending."""
+    """One run's test predictions in one scenario; bins: (mean prediction, observed rate, rows or weight),
+    ascending.
+    """
 
     model: str
     stage: str
     scenario_id: int
-    bins: list[tuple[float, float, int]]
+    bins: list[tuple[float, float, float]]
 
 
 def read_reliability(dataset: DatasetSpec, run: TrainingRun) -> list[Reliability]:
@@ -38,15 +40,20 @@ def read_reliability(dataset: DatasetSpec, run: TrainingRun) -> list[Reliability
     path = artifact_path(dataset, run.predictions_uri)
     if not path.is_file():
         return []
-    rows = read_predictions(path, columns=["split", "scenario_id", "label", *STAGES.values()])
+    rows = read_predictions(path, columns=["split", "scenario_id", "label", "weight", *STAGES.values()])
     rows = rows.filter(pc.equal(rows["split"], "test"))
     label, scenario = (rows[name].to_numpy() for name in ("label", "scenario_id"))
+    weight = weights_of(rows)
     return [
         Reliability(
             model=run.model,
             stage=stage,
             scenario_id=int(k),
-            bins=bin_means(rows[column].to_numpy()[scenario == k], label[scenario == k]),
+            bins=bin_means(
+                rows[column].to_numpy()[scenario == k],
+                label[scenario == k],
+                weight=None if weight is None else weight[scenario == k],
+            ),
         )
         for stage, column in STAGES.items()
         for k in np.unique(scenario)

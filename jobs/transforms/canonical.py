@@ -39,8 +39,8 @@ def classify(raw: DataFrame, dataset: DatasetSpec, ds: date) -> DataFrame:
 
     `raw` holds the log's columns (of any type) and `_source`, `_refused_reason`, `_refused_detail`. Reasons, the first
     that applies: the adapter's own (unreadable_record, ...), bad_time, time_outside_day, float_id, null_user,
-    null_item, unknown_scenario, bad_label, bad_number, duplicate. Of rows with the same natural key the least by
-    content is kept, whatever file it came from.
+    null_item, unknown_scenario, bad_label, bad_weight, bad_number, duplicate. Of rows with the same natural key the
+    least by content is kept, whatever file it came from.
     """
     own = [_column(name) for name in raw.columns if name not in ADAPTER_COLUMNS]
     kept = [F.col(name) for name in ADAPTER_COLUMNS if name in raw.columns]
@@ -110,6 +110,7 @@ def _parsed(values: RawValues, raw: DataFrame, dataset: DatasetSpec, ds: date) -
         value.alias("value"),
         session.alias("session_id"),
         *[label(values, spec).alias(label_column(name)) for name, spec in columns.further_labels.items()],
+        _weight(values, dataset).alias("weight"),
         *[_field(values, field).alias(field.raw_column) for field in dataset.fields],
     ]
 
@@ -147,6 +148,18 @@ def label(values: RawValues, spec: LabelSpec) -> Column:
         return F.when(number >= spec.threshold, F.lit(1)).when(number < spec.threshold, F.lit(0)).cast("int")
     word = F.lower(values.plain(spec.column))
     return F.when((number == 1) | word.isin(*_YES), 1).when((number == 0) | word.isin(*_NO), 0).cast("int")
+
+
+def _weight(values: RawValues, dataset: DatasetSpec) -> Column:
+    """How many impressions the row stands for: its own weight, of a negative over the share that the log holds."""
+    if not dataset.has_weights:
+        return F.lit(None).cast("double")
+    columns, shares = dataset.columns, dataset.negatives_in_log
+    own = values.number(columns.weight) if columns.weight else F.lit(1.0)
+    if shares is None:
+        return own
+    factor = F.element_at(F.array(*[F.lit(1 / share) for share in shares]), _scenario_id(values, dataset.scenario) + 1)
+    return F.when(label(values, columns.label) == 0, own * factor).otherwise(own)
 
 
 def _scenario_id(values: RawValues, scenario: ScenarioSpec) -> Column:

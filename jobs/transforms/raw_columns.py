@@ -18,7 +18,7 @@ def required_columns(dataset: DatasetSpec) -> list[str]:
     columns = dataset.columns
     names = [columns.event_time.column, columns.user, columns.item, columns.label.column, dataset.scenario.column]
     names += [further.column for further in columns.further_labels.values()]
-    names += [name for name in (columns.value, columns.session) if name]
+    names += [name for name in (columns.value, columns.weight, columns.session) if name]
     names += [*columns.natural_key, *(field.source for field in dataset.fields)]
     return list(dict.fromkeys(names))
 
@@ -38,4 +38,5 @@ def nullable_columns(dataset: DatasetSpec) -> list[str]:
     columns = dataset.columns
     needed = {columns.event_time.column, columns.user, columns.item, columns.label.column, dataset.scenario.column}
     needed |= {*columns.natural_key, *(further.column for further in columns.further_labels.values())}
+    needed |= {columns.weight} if columns.weight else set()
     return [name for name in required_columns(dataset) if name not in needed]

@@ -15,6 +15,7 @@ from schemas.blocks import label_column
 from schemas.dataset_spec import DatasetSpec
 
 _DECIMAL_COMMA = r"^[+-]?[\d.\u2019' ]*\d,\d+$"
+_LARGEST_FLOAT32 = 3.4028234663852886e38
 
 
 def verdict(values: RawValues, dataset: DatasetSpec, ds: date) -> Column:
@@ -39,6 +40,8 @@ def verdict(values: RawValues, dataset: DatasetSpec, ds: date) -> Column:
     ]
     for name, spec in columns.further_labels.items():
         checks.append((F.col(label_column(name)).isNull(), "bad_label", spec.column, F.lit("")))
+    if columns.weight:
+        checks.append((_is_bad_weight(), "bad_weight", columns.weight, _comma_hint(values, columns.weight)))
     numbers = {columns.value: "value"} if columns.value else {}
     numbers |= {field.source: field.raw_column for field in dataset.fields if field.kind == "numeric"}
     for name, parsed in numbers.items():
@@ -70,6 +73,11 @@ def _is_bad_number(values: RawValues, name: str, parsed: str) -> Column:
     """Whether the column holds something that is neither missing (empty, NaN) nor a finite number."""
     text = F.lower(values.plain(name))
     return text.isNotNull() & (text != "nan") & (F.col(parsed).isNull() | (F.abs(parsed) == float("inf")))
+
+
+def _is_bad_weight() -> Column:
+    """Whether the weight is missing, no number, NaN, negative, or not finite as the trainer's float32."""
+    return F.col("weight").isNull() | (F.col("weight") < 0) | (F.col("weight") > _LARGEST_FLOAT32)
 
 
 def _comma_hint(values: RawValues, name: str) -> Column:

@@ -17,7 +17,8 @@ class Batch:
     """slot_ids_BS int32 (0 = out of vocabulary, or padding in slots of a multi-valued field), hist_ids_BLA int32 (item
     and attributes as in `FieldLayout.behaviour_fields`, newest behaviour last, 0 = out of vocabulary or padding),
     hist_scenario_BL int16 (where each behaviour happened, -1 = padding, or in none of the model's K scenarios),
-    scenario_B int64, label_B float32, shared_B bool (all False where no masks are read).
+    scenario_B int64, label_B float32, shared_B bool (all False where no masks are read), weight_B float32 (how many
+    rows each stands for, >= 0; None: each for one).
     dense_BZ float32: the normalised values of the fields `FieldLayout.dense_names`; None where the data set has none.
 
     further_BJ float32: further labels; None where the data set has one label.
@@ -31,6 +32,7 @@ class Batch:
     label_B: Tensor
     shared_B: Tensor
     further_BJ: Tensor | None = None
+    weight_B: Tensor | None = None
     num_shared: int | None = None
     dense_BZ: Tensor | None = None
 
@@ -55,5 +57,6 @@ class Batch:
             shared_B=self.shared_B.to(device, non_blocking=True),
             dense_BZ=None if self.dense_BZ is None else self.dense_BZ.to(device, non_blocking=True),
             further_BJ=None if self.further_BJ is None else self.further_BJ.to(device, non_blocking=True),
+            weight_B=None if self.weight_B is None else self.weight_B.to(device, non_blocking=True),
             num_shared=int(self.shared_B.sum()) if on_host and self.num_shared is None else self.num_shared,
         )

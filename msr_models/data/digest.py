@@ -37,6 +37,11 @@ def row_keys(instance_N: Array, ds: date) -> Array:
     return mix(instance_N.view(np.uint64) ^ np.uint64(mix_int(ds.toordinal())))
 
 
+def uniforms(key_N: Array, seed: int) -> Array:
+    """A float64 in [0, 1) of each row's key, another for each seed: a draw that does not depend on other rows."""
+    return (mix(key_N ^ np.uint64(mix_int(seed))) >> np.uint64(11)) * 2.0**-53
+
+
 class RowDigest:
     """A sum of hashes of rows, 128 bits: rows may come in any order and in pieces of any size."""
 

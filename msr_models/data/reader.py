@@ -6,8 +6,9 @@ Both forms of training data are made of it: `Window` (in memory) and `StreamedRo
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +31,7 @@ from schemas.tables.audits import Audit
 from schemas.text import short_digest
 
 FEATURES = "scenario_features"
+WEIGHT = "weight"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +40,7 @@ class Rows:
 
     further_NJ float32: the further labels, J of them; J may be 0. dense_NZ float32: None where the data set has no
     dense fields.
+    weight_N: float32, None where the data set has no weights.
     """
 
     key_N: Array
@@ -51,6 +54,13 @@ class Rows:
     hist_start_N: Array
     hist_end_N: Array
     rank_N: Array | None
+    weight_N: Array | None = None
+
+    def take(self, places: Array) -> Rows:
+        """The rows at these places."""
+        columns = {f.name: getattr(self, f.name) for f in fields(self)}
+        taken: dict[str, Any] = {name: None if c is None else c[places] for name, c in columns.items()}
+        return Rows(**taken)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,11 +104,12 @@ class WindowReader:
             version = self.table_versions[table]
             require_current(dataset, table, self.days, version=version, with_inputs=versions is None)
         self._known_on = known_on or self.days[-1]
-        self._fields = fields = dataset.encoded_fields_on(self._known_on)
+        self._fields = encoded = dataset.encoded_fields_on(self._known_on)
         self._columns = ["scenario_id", "instance_id", "user_key", "label", "hist_end", "vocabulary_version"]
         self._label_columns = list(dataset.columns.label_columns.values())
         self._dense = [f.dense_column for f in dataset.dense_fields]
-        self._columns += [*self._label_columns, *(f.column for f in fields), *self._dense]
+        self._columns += [*self._label_columns, *([WEIGHT] if dataset.has_weights else [])]
+        self._columns += [*(f.column for f in encoded), *self._dense]
         self._source = lake_reader.open_dataset(dataset, FEATURES, self._columns, self.table_versions[FEATURES])
         self.histories = Histories(dataset, self.days, self.table_versions[SEQUENCES], allocate)
         self._ranks: Ranks | None = None
@@ -109,8 +120,8 @@ class WindowReader:
             self._ranks = Ranks(
                 dataset, shared_set_id, wanted, rank_scope, self.table_versions, self.rows_D, as_recorded=as_recorded
             )
-        self.num_slots = sum(f.max_values for f in fields)
-        self._low_F, self._high_F = np.zeros(len(fields), dtype=np.int64), np.zeros(len(fields), dtype=np.int64)
+        self.num_slots = sum(f.max_values for f in encoded)
+        self._low_F, self._high_F = np.zeros(len(encoded), dtype=np.int64), np.zeros(len(encoded), dtype=np.int64)
         self._versions_found: set[str] = set()
         self._digest, self._mask_digest = RowDigest(), RowDigest()
         self._broken = 0
@@ -212,8 +223,9 @@ class WindowReader:
         key_N = row_keys(instance_N, ds)
         further = [numbers(piece, column, np.float32) for column in self._label_columns]
         dense_NZ = self._dense_values(piece) if self._dense else None
-        dense = [] if dense_NZ is None else [dense_NZ]
-        self._digest.add(key_N, [user_N, scenario_N, label_N, hist_end_N, slots_NS, *further, *dense])
+        weight_N = numbers(piece, WEIGHT, np.float32) if self.dataset.has_weights else None
+        behind = [part for part in (dense_NZ, weight_N) if part is not None]
+        self._digest.add(key_N, [user_N, scenario_N, label_N, hist_end_N, slots_NS, *further, *behind])
         rank_N = None
         if self._ranks and masks:
             rank_N = self._ranks.join(ds, masks, instance_N)
@@ -230,6 +242,7 @@ class WindowReader:
             hist_start_N=start_N,
             hist_end_N=end_N,
             rank_N=rank_N,
+            weight_N=weight_N,
         )
 
     def _slots(self, piece: pa.RecordBatch) -> Array:

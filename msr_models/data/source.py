@@ -33,6 +33,11 @@ class TrainingData(Protocol):
         """Where the batches are made."""
         ...
 
+    @property
+    def negatives_kept(self) -> tuple[float, ...] | None:
+        """The share of each scenario's negatives that was kept (see sampling.py); None: all."""
+        ...
+
     def batches(
         self, batch_size: int, seed: int, epoch: int, *, first_batch: int = 0, rank: int = 0, world: int = 1
     ) -> Iterator[Batch]:
@@ -51,16 +56,31 @@ class TrainingData(Protocol):
         ...
 
     def further_counts(self) -> Tensor:
-        """Rows with each further label, and those of them without the main one, of every scenario, [J, 2, K] int64."""
+        """Rows with each further label, and those of them without the main one, of every scenario, [J, 2, K]: int64,
+        or the sums of their weights, float64.
+        """
+        ...
+
+    def label_weights(self) -> tuple[Tensor, Tensor]:
+        """`label_counts` as sums of the rows' weights, [K] float64 on the CPU each; without weights the counts.
+
+        Negatives count for those that were not kept, too.
+        """
         ...
 
 
 class ResidentRows(TrainingData):
     """Some rows of a window in memory, on the window's device."""
 
-    def __init__(self, window: Window, rows: Tensor) -> None:
+    def __init__(self, window: Window, rows: Tensor, negatives_kept: tuple[float, ...] | None = None) -> None:
+        """negatives_kept: how `rows` were sampled, by `sampling.sample_negatives`."""
         self.window = window
         self.rows = rows
+        self._negatives_kept = negatives_kept
+
+    @property
+    def negatives_kept(self) -> tuple[float, ...] | None:
+        return self._negatives_kept
 
     @property
     def num_rows(self) -> int:
@@ -94,7 +114,7 @@ class ResidentRows(TrainingData):
 
     def with_ratio(self, ratio: float) -> ResidentRows:
         """The same rows, shared by `Window.with_ratio`."""
-        return ResidentRows(self.window.with_ratio(ratio), self.rows)
+        return ResidentRows(self.window.with_ratio(ratio), self.rows, self.negatives_kept)
 
     def require_both_labels(self) -> None:
         self.window.require_both_labels(self.rows)
@@ -104,3 +124,13 @@ class ResidentRows(TrainingData):
 
     def further_counts(self) -> Tensor:
         return self.window.further_counts(self.rows)
+
+    def label_weights(self) -> tuple[Tensor, Tensor]:
+        return of_all_negatives(*self.window.label_weights(self.rows), self.negatives_kept)
+
+
+def of_all_negatives(rows_K: Tensor, positives_K: Tensor, kept: tuple[float, ...] | None) -> tuple[Tensor, Tensor]:
+    """(rows, positives) as before negatives were sampled, on average."""
+    if kept is None:
+        return rows_K, positives_K
+    return positives_K + (rows_K - positives_K) / torch.tensor(kept, dtype=torch.float64), positives_K

@@ -5,7 +5,8 @@ of (seed, ds, instance_id): nothing depends on how files lie. In an epoch the bu
 each is loaded while the one before it trains, permuted by another hash, and batches run on over the buckets' borders.
 
 A row is W 32-bit words, so that a batch gathers a row in one piece: S slots, scenario, label, hist_start (2), hist_end
-(2), rank (2), key (2), J further labels, Z dense values.
+(2), rank (2), key (2), J further labels, Z dense values, and the weight where the data set has weights. Rows of weight
+0 are left out.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ from torch import Tensor
 from msr_models.data.batch import Batch
 from msr_models.data.columns import Array
 from msr_models.data.digest import mix, mix_int
-from msr_models.data.further import count_further
 from msr_models.data.gather import gather_behaviours, take
 from msr_models.data.memory import require_streamable
 from msr_models.data.reader import Rows, WindowFacts, WindowReader
-from msr_models.data.source import TrainingData
+from msr_models.data.sampling import kept_rows
+from msr_models.data.source import TrainingData, of_all_negatives
+from msr_models.data.tally import Tally
 from msr_models.sets.masks import at_ratio
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
@@ -40,33 +42,33 @@ BUCKET_ROWS = 1_000_000
 WORD = np.dtype(np.int32).itemsize
 # The epoch number that draws buckets; no training epoch has it.
 SPILLING = 2**64 - 1
-# Words behind the slots, where each begins and how many there are of all.
+# Words behind the slots, where each begins and how many there are of all; a weight comes behind them.
 SCENARIO, LABEL, START, END, RANK, KEY, TAIL_WORDS = 0, 1, 2, 4, 6, 8, 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Spill:
-    """Buckets on disk. Behaviours are memory-mapped: rows point into them. labels_K2: rows per scenario and label;
-    further_J2K: as `TrainingData.further_counts`.
-    """
+    """Buckets on disk. Behaviours are memory-mapped: rows point into them."""
 
     folder: tempfile.TemporaryDirectory[str]
     facts: WindowFacts
     place: str
     scenario_names: tuple[str, ...]
     num_slots: int
+    num_further: int
     num_dense: int
     has_ranks: bool
+    has_weights: bool
     rows_P: tuple[int, ...]
-    labels_K2: Array
-    further_J2K: Tensor
+    tally: Tally
     hist_ids_HA: Tensor
     hist_scenario_H: Tensor
+    negatives_kept: tuple[float, ...] | None = None
 
     def load(self, bucket: int) -> Tensor:
         """Rows of one bucket as int32 [N, W], in no particular order."""
         words = np.fromfile(_bucket_path(self.folder, bucket), dtype=np.int32)
-        behind = len(self.further_J2K) + self.num_dense
+        behind = self.num_further + self.num_dense + self.has_weights
         return torch.from_numpy(words.reshape(-1, self.num_slots + TAIL_WORDS + behind))
 
 
@@ -106,12 +108,16 @@ class StreamedRows(TrainingData):
     def device(self) -> torch.device:
         return torch.device("cpu")
 
+    @property
+    def negatives_kept(self) -> tuple[float, ...] | None:
+        return self.spill.negatives_kept
+
     def with_ratio(self, ratio: float) -> StreamedRows:
         """The same buckets with the rows shared at this ratio, as in `Window.with_ratio`."""
         return StreamedRows(self.spill, ratio)
 
     def require_both_labels(self) -> None:
-        positives = int(self.spill.labels_K2[:, 1].sum())
+        positives = int(self.spill.tally.labels_K2[:, 1].sum())
         if positives in (0, self.num_rows):
             raise TrainingError(
                 f"all {self.num_rows} labels of {self.spill.place} are {0 if positives == 0 else 1}: "
@@ -119,11 +125,15 @@ class StreamedRows(TrainingData):
             )
 
     def label_counts(self) -> tuple[Tensor, Tensor]:
-        counts_K2 = torch.from_numpy(self.spill.labels_K2)
+        counts_K2 = torch.from_numpy(self.spill.tally.labels_K2)
         return counts_K2.sum(1), counts_K2[:, 1]
 
     def further_counts(self) -> Tensor:
-        return self.spill.further_J2K
+        return self.spill.tally.further_J2K
+
+    def label_weights(self) -> tuple[Tensor, Tensor]:
+        sums_K2 = torch.from_numpy(self.spill.tally.weights_K2)
+        return of_all_negatives(sums_K2.sum(1), sums_K2[:, 1], self.negatives_kept)
 
     def batches(
         self, batch_size: int, seed: int, epoch: int, *, first_batch: int = 0, rank: int = 0, world: int = 1
@@ -185,7 +195,8 @@ class StreamedRows(TrainingData):
             shared_B = torch.from_numpy(at_ratio(_words(rows_BW, slots + RANK, np.float64), self._ratio))
         spill, length = self.spill, self.facts.layout.hist_length
         behind = rows_BW[:, slots + TAIL_WORDS :].contiguous().view(torch.float32)
-        further, dense = behind.tensor_split([len(self.spill.further_J2K)], dim=1)
+        widths = [spill.num_further, spill.num_dense, int(spill.has_weights)]
+        further, dense, weight = torch.split(behind, widths, dim=1)
         ids_BLA, scenario_BL = gather_behaviours(spill.hist_ids_HA, spill.hist_scenario_H, start_B, end_B, length)
         return Batch(
             slot_ids_BS=rows_BW[:, :slots].contiguous(),
@@ -196,6 +207,7 @@ class StreamedRows(TrainingData):
             shared_B=shared_B,
             further_BJ=further if further.shape[1] else None,
             dense_BZ=dense if spill.num_dense else None,
+            weight_B=weight.flatten() if spill.has_weights else None,
         )
 
 
@@ -211,11 +223,13 @@ def open_streamed_rows(
     folder: Path | None = None,
     memory_gb: float | None = None,
     bucket_rows: int = BUCKET_ROWS,
+    negatives_kept: tuple[float, ...] | None = None,
 ) -> StreamedRows:
     """Write the rows of `days` into buckets in a temporary directory of `folder` (default: TMPDIR).
 
-    known_on: as of `load_window`. The order of batches depends on seed and bucket_rows beside the rows. Raises what
-    `load_window` raises, and TrainingError where two buckets do not fit into memory or all of them not onto the disk.
+    known_on: as of `load_window`; negatives_kept: the share of each scenario's negatives to keep. The order of batches
+    depends on seed and bucket_rows beside the rows. Raises what `load_window` raises, and TrainingError where two
+    buckets do not fit into memory or all of them not onto the disk.
     """
     made = tempfile.TemporaryDirectory(prefix="msr-rows-", dir=folder, ignore_cleanup_errors=True)
     try:
@@ -228,7 +242,8 @@ def open_streamed_rows(
             versions=versions,
             known_on=known_on,
         )
-        row_bytes = (reader.num_slots + TAIL_WORDS + reader.num_further + reader.num_dense) * WORD
+        behind = reader.num_further + reader.num_dense + dataset.has_weights
+        row_bytes = (reader.num_slots + TAIL_WORDS + behind) * WORD
         num_buckets = max(1, -(-reader.num_rows // bucket_rows))
         require_streamable(
             Path(made.name),
@@ -236,7 +251,7 @@ def open_streamed_rows(
             bucket_bytes=-(-reader.num_rows // num_buckets) * (row_bytes + 24),
             memory_gb=memory_gb,
         )
-        rows_P, labels_K2, further_J2K = _write_buckets(reader, made, num_buckets, seed, dataset.num_scenarios)
+        rows_P, tally = _write_buckets(reader, made, num_buckets, seed, negatives_kept)
         return StreamedRows(
             Spill(
                 folder=made,
@@ -244,13 +259,15 @@ def open_streamed_rows(
                 place=f"{dataset.name} in {reader.days[0]} .. {reader.days[-1]}",
                 scenario_names=dataset.scenario.names,
                 num_slots=reader.num_slots,
+                num_further=reader.num_further,
                 num_dense=reader.num_dense,
                 has_ranks=reader.has_ranks,
+                has_weights=dataset.has_weights,
                 rows_P=rows_P,
-                labels_K2=labels_K2,
-                further_J2K=further_J2K,
+                tally=tally,
                 hist_ids_HA=torch.from_numpy(reader.histories.ids_HA),
                 hist_scenario_H=torch.from_numpy(reader.histories.scenario_H),
+                negatives_kept=negatives_kept,
             )
         )
     except BaseException:  # also on Ctrl-C: the buckets lie on disk
@@ -259,22 +276,23 @@ def open_streamed_rows(
 
 
 def _write_buckets(
-    reader: WindowReader, folder: tempfile.TemporaryDirectory[str], num_buckets: int, seed: int, num_scenarios: int
-) -> tuple[tuple[int, ...], Array, Tensor]:
-    """(rows of each bucket, rows per scenario and label [K, 2], counts of the further labels [J, 2, K])."""
-    rows_P, labels_K2 = np.zeros(num_buckets, dtype=np.int64), np.zeros((num_scenarios, 2), dtype=np.int64)
-    further_J2K = torch.zeros((reader.num_further, 2, num_scenarios), dtype=torch.int64)
+    reader: WindowReader,
+    folder: tempfile.TemporaryDirectory[str],
+    num_buckets: int,
+    seed: int,
+    negatives_kept: tuple[float, ...] | None,
+) -> tuple[tuple[int, ...], Tally]:
+    """(rows of each bucket, counts of the rows)."""
+    rows_P, dataset = np.zeros(num_buckets, dtype=np.int64), reader.dataset
+    tally = Tally(dataset.num_scenarios, reader.num_further, has_weights=dataset.has_weights)
     for bucket in range(num_buckets):
         _bucket_path(folder, bucket).touch()
     for ds in reader.days:
         instances: list[Array] = []
-        for rows in reader.rows_of_day(ds):
-            instances.append(rows.instance_id_N)
-            cell_N = 2 * rows.scenario_N.astype(np.int64) + (rows.label_N > 0.5)
-            labels_K2 += np.bincount(cell_N, minlength=2 * num_scenarios).reshape(-1, 2)
-            if reader.num_further:
-                scenario_N, label_N, further_NJ = map(torch.tensor, (rows.scenario_N, rows.label_N, rows.further_NJ))
-                further_J2K += count_further(scenario_N, label_N, further_NJ, num_scenarios)
+        for every in reader.rows_of_day(ds):
+            instances.append(every.instance_id_N)
+            rows = _trained(every, negatives_kept, seed)
+            tally.add(rows)
             bucket_N = (_hashed(rows.key_N, seed, SPILLING) % np.uint64(num_buckets)).view(np.int64)
             count_P = np.bincount(bucket_N, minlength=num_buckets)
             rows_NW = np.take(_pack(rows), np.argsort(bucket_N, kind="stable"), axis=0)
@@ -284,7 +302,17 @@ def _write_buckets(
                     file.write(rows_NW[ends_P[bucket] - count_P[bucket] : ends_P[bucket]].data)
             rows_P += count_P
         reader.distinct(ds, instances)
-    return tuple(rows_P.tolist()), labels_K2, further_J2K
+        tally.end_day()
+    return tuple(rows_P.tolist()), tally
+
+
+def _trained(rows: Rows, negatives_kept: tuple[float, ...] | None, seed: int) -> Rows:
+    """Without those of weight 0 and the negatives that are not kept."""
+    if rows.weight_N is not None:
+        rows = rows.take(np.flatnonzero(rows.weight_N))
+    if negatives_kept is None:
+        return rows
+    return rows.take(np.flatnonzero(kept_rows(rows.key_N, rows.scenario_N, rows.label_N, negatives_kept, seed)))
 
 
 def _hashed(key_N: Array, seed: int, epoch: int) -> Array:
@@ -296,6 +324,7 @@ def _pack(rows: Rows) -> Array:
     """int32 [N, W]."""
     num_rows, slots = rows.slot_ids_NS.shape
     behind = [rows.further_NJ, *([] if rows.dense_NZ is None else [rows.dense_NZ])]
+    behind += [] if rows.weight_N is None else [rows.weight_N[:, None]]
     rows_NW = np.empty((num_rows, slots + TAIL_WORDS + sum(part.shape[1] for part in behind)), dtype=np.int32)
     rows_NW[:, slots + TAIL_WORDS :] = np.concatenate(behind, axis=1).view(np.int32)
     rows_NW[:, :slots] = rows.slot_ids_NS
@@ -304,6 +333,8 @@ def _pack(rows: Rows) -> Array:
     rank_N = np.full(num_rows, np.nan) if rows.rank_N is None else rows.rank_N
     for at, column in ((START, rows.hist_start_N), (END, rows.hist_end_N), (RANK, rank_N), (KEY, rows.key_N)):
         rows_NW[:, slots + at : slots + at + 2] = column.view(np.int32).reshape(-1, 2)
+    if rows.weight_N is not None:
+        rows_NW[:, -1] = rows.weight_N.view(np.int32)
     return rows_NW
 
 

@@ -33,7 +33,8 @@ class Window:
     row n are hist_ids_HA[hist_start_N[n] : hist_end_N[n]] (int32, item and attributes; pointers int32 where H allows)
     in the scenarios hist_scenario_H (int16), both behind a padding (0 and -1) as a place to point at; day_N int32
     indexes `days`; user_key_N with day_N names a session. further_NJ float32: labels beside the main one, in the order
-    of further_labels; None without any. dense_NZ float32: the values of layout.dense_names; None without any.
+    of further_labels; None without any. dense_NZ float32: the values of layout.dense_names; None without any. weight_N
+    float32: how many rows each stands for, None: each for one.
     """
 
     dataset_name: str
@@ -59,6 +60,7 @@ class Window:
     mask_fingerprint: str | None = None
     further_NJ: Tensor | None = None
     further_labels: tuple[str, ...] = ()
+    weight_N: Tensor | None = None
 
     def __len__(self) -> int:
         return int(self.label_N.shape[0])
@@ -85,6 +87,7 @@ class Window:
             shared_B=take(self.shared_N, rows),
             further_BJ=None if self.further_NJ is None else take(self.further_NJ, rows),
             dense_BZ=None if self.dense_NZ is None else take(self.dense_NZ, rows),
+            weight_B=None if self.weight_N is None else take(self.weight_N, rows),
         )
 
     def _behaviours(self, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -99,6 +102,11 @@ class Window:
         """Positions of the rows of these days, ascending, int64."""
         wanted = torch.tensor([d in set(days) for d in self.days], device=self.day_N.device)
         return wanted[self.day_N.long()].nonzero().squeeze(1)
+
+    def counted(self, rows: Tensor | None = None) -> Tensor:
+        """Positions of the rows (of `rows`) whose weight is not 0, in their order: the others count as left out."""
+        rows = torch.arange(len(self), device=self.label_N.device) if rows is None else rows
+        return rows if self.weight_N is None else rows[self.weight_N[rows] > 0]
 
     def to(self, device: torch.device | str) -> Window:
         """The same window with its tensors on `device`."""
@@ -148,13 +156,14 @@ class Window:
 
     def further_counts(self, rows: Tensor | None = None) -> Tensor:
         """Of every further label and scenario the rows that have it, and those of them without the main label:
-        [J, 2, K] int64; of `rows` only where given.
+        [J, 2, K] int64, or sums of their weights, float64; of `rows` only where given.
         """
         if self.further_NJ is None:
             return torch.zeros((0, 2, self.num_scenarios), dtype=torch.int64)
         columns = (self.scenario_N, self.label_N, self.further_NJ)
         scenario_N, label_N, further_NJ = columns if rows is None else (column[rows] for column in columns)
-        return count_further(scenario_N, label_N, further_NJ, self.num_scenarios)
+        weight_N = self.weight_N if self.weight_N is None or rows is None else self.weight_N[rows]
+        return count_further(scenario_N, label_N, further_NJ, self.num_scenarios, weight_N)
 
     def label_counts(self, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(rows, rows with label 1) of every scenario, [K] int64 each; of `rows` only where given."""
@@ -163,6 +172,25 @@ class Window:
             scenario_N, label_N = scenario_N[rows], label_N[rows]
         counts = torch.bincount(2 * scenario_N + (label_N > 0.5), minlength=2 * self.num_scenarios).view(-1, 2)
         return counts.sum(1), counts[:, 1]
+
+    def weights_of(self, rows: Tensor | None = None) -> Array | None:
+        """Weights of the rows (of `rows`), float64; None without weights."""
+        if self.weight_N is None:
+            return None
+        weight_N = self.weight_N if rows is None else self.weight_N[rows]
+        return np.asarray(weight_N.cpu().double().numpy())
+
+    def label_weights(self, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The same as sums of weights, [K] float64 on the CPU each; without weights the counts."""
+        if self.weight_N is None:
+            rows_K, positives_K = self.label_counts(rows)
+            return rows_K.double().cpu(), positives_K.double().cpu()
+        # On the CPU: a GPU adds in an order that differs from run to run
+        columns = (self.scenario_N, self.label_N, self.weight_N)
+        scenario_N, label_N, weight_N = ((column if rows is None else column[rows]).cpu() for column in columns)
+        cell_N = 2 * scenario_N + (label_N > 0.5)
+        sums = torch.bincount(cell_N, weights=weight_N.double(), minlength=2 * self.num_scenarios).view(-1, 2)
+        return sums.sum(1), sums[:, 1]
 
 
 def load_window(
@@ -224,6 +252,7 @@ def load_window(
         mask_fingerprint=facts.mask_fingerprint,
         further_NJ=torch.from_numpy(columns.further_NJ) if reader.num_further else None,
         further_labels=tuple(dataset.columns.further_labels),
+        weight_N=None if columns.weight_N is None else torch.from_numpy(columns.weight_N),
     )
 
 
@@ -244,6 +273,7 @@ class _Columns:
         self.hist_start_N: Array = np.empty(rows, dtype=pointer)
         self.hist_end_N: Array = np.empty(rows, dtype=pointer)
         self.rank_N: Array | None = np.empty(rows, dtype=np.float64) if reader.has_ranks else None
+        self.weight_N: Array | None = np.empty(rows, dtype=np.float32) if reader.dataset.has_weights else None
         self._filled = 0
 
     def append_day(self, reader: WindowReader, ds: date) -> None:
@@ -268,3 +298,5 @@ class _Columns:
         self.hist_end_N[at_N] = rows.hist_end_N
         if self.rank_N is not None:
             self.rank_N[at_N] = rows.rank_N
+        if self.weight_N is not None:
+            self.weight_N[at_N] = rows.weight_N

@@ -28,16 +28,33 @@ TABLE_ENTRIES_PER_ROW = 2
 
 @dataclass(frozen=True, slots=True)
 class RankedRows:
-    """Each row's score as its place among the different ones, score_U[rank_N] (NaN is one, the highest)."""
+    """Each row's score as its place among the different ones, score_U[rank_N] (NaN is one, the highest).
+
+    weight_N: > 0; None: each row counts once.
+    """
 
     score_U: Floats
     rank_N: SmallInts
     positive_N: npt.NDArray[np.bool_]
+    weight_N: Floats | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BlockWeights:
+    """Sums over the rows of each block and class: of weights, and of their squares."""
+
+    positives_B: Floats
+    negatives_B: Floats
+    positive_squares_B: Floats
+    negative_squares_B: Floats
 
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """Blocks ordered by (group, score); group_S begins at block first_S. cell_B = group << rank_bits | rank."""
+    """Blocks ordered by (group, score); group_S begins at block first_S. cell_B = group << rank_bits | rank.
+
+    weights: None where rows have none; then a row's weight is 1.
+    """
 
     cell_B: Ints
     rows_B: SmallInts
@@ -45,6 +62,17 @@ class Blocks:
     group_S: Ints
     first_S: Ints
     rank_bits: int
+    weights: BlockWeights | None = None
+
+    @property
+    def mass_positives_B(self) -> Array:
+        """Positives, or the sum of their weights."""
+        return self.positives_B if self.weights is None else self.weights.positives_B
+
+    @property
+    def mass_negatives_B(self) -> Array:
+        """Negatives, or the sum of their weights."""
+        return self.rows_B - self.positives_B if self.weights is None else self.weights.negatives_B
 
     def rank_B(self) -> Ints:
         """Place of each block's score among the different ones."""
@@ -59,10 +87,27 @@ class Blocks:
         return np.repeat(value_S, _lengths(self.first_S, len(self.cell_B)))
 
 
-def rank_rows(score_N: Array, label_N: Array) -> RankedRows:
-    """Rows ready for grouping; a label of 1 is a positive, any other a negative."""
+def weighted_rows(weight_N: Array | None, *columns: Array) -> tuple[Floats | None, tuple[Array, ...]]:
+    """(weights as float64, columns) of the rows that count: without those of weight 0.
+
+    None where no row has a weight or all have 1: then results are the same bits with and without weights. Raises
+    ValueError for a weight that is negative or not finite.
+    """
+    if weight_N is None:
+        return None, columns
+    weight_N = np.asarray(weight_N, dtype=np.float64)
+    if not (np.isfinite(weight_N) & (weight_N >= 0)).all():
+        raise ValueError("weights must be finite numbers >= 0")
+    if not weight_N.all():
+        counted_N = np.flatnonzero(weight_N)
+        weight_N, columns = weight_N[counted_N], tuple(np.asarray(column)[counted_N] for column in columns)
+    return (None if (weight_N == 1).all() else weight_N), columns
+
+
+def rank_rows(score_N: Array, label_N: Array, weight_N: Floats | None = None) -> RankedRows:
+    """Rows ready for grouping; a label of 1 is a positive, any other a negative. weight_N: of `weighted_rows`."""
     score_U, rank_N = _ranks(np.asarray(score_N, dtype=np.float64))
-    return RankedRows(score_U, rank_N, np.asarray(label_N) == 1)
+    return RankedRows(score_U, rank_N, np.asarray(label_N) == 1, weight_N)
 
 
 def make_blocks(ranked: RankedRows, group_N: Array, num_groups: int) -> Blocks:
@@ -71,6 +116,8 @@ def make_blocks(ranked: RankedRows, group_N: Array, num_groups: int) -> Blocks:
     if len(group_N) and not (group_N.min() >= 0 and group_N.max() < num_groups):
         raise ValueError(f"groups {group_N.min()} .. {group_N.max()} are not all in 0 .. {num_groups - 1}")
     rank_bits = max(len(ranked.score_U) - 1, 0).bit_length()
+    if ranked.weight_N is not None:
+        return _weighted_blocks(ranked, group_N, num_groups, rank_bits)
     if num_groups << rank_bits <= TABLE_ENTRIES_PER_ROW * len(group_N):
         return _counted_blocks(ranked, group_N, num_groups, rank_bits)
     if num_groups << (rank_bits + 1) <= 1 << KEY_BITS:
@@ -135,6 +182,21 @@ def _sorted_blocks(ranked: RankedRows, group_N: Ints, rank_bits: int) -> Blocks:
     first_B = _starts(key_N)
     rows_B = _lengths(first_B, len(key_N)).astype(np.int32)
     return _blocks(key_N[first_B], rows_B, _sums(positive_N, first_B, np.int32), rank_bits)
+
+
+def _weighted_blocks(ranked: RankedRows, group_N: Ints, num_groups: int, rank_bits: int) -> Blocks:
+    assert ranked.weight_N is not None
+    group_S, dense_N = np.unique(group_N, return_inverse=True)
+    cell_N = (dense_N.astype(np.int64) << rank_bits) + ranked.rank_N
+    # Weights last, so that the order of the rows changes no bit of their sums
+    order_N = np.lexsort((ranked.weight_N, ranked.positive_N, cell_N))
+    cell_N, positive_N, weight_N = cell_N[order_N], ranked.positive_N[order_N], ranked.weight_N[order_N]
+    first_B = _starts(cell_N)
+    rows_B = _lengths(first_B, len(cell_N)).astype(np.int32)
+    each_N = [np.where(positive_N == is_positive, weight_N, 0.0) for is_positive in (True, False)]
+    sums = [_sums(value_N, first_B, np.float64) for value_N in (*each_N, each_N[0] ** 2, each_N[1] ** 2)]
+    blocks = _blocks(cell_N[first_B], rows_B, _sums(positive_N.astype(np.int8), first_B, np.int32), rank_bits)
+    return replace(blocks, group_S=group_S, weights=BlockWeights(*sums))
 
 
 def _blocks(cell_B: Ints, rows_B: SmallInts, positives_B: SmallInts, rank_bits: int) -> Blocks:

@@ -19,7 +19,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from msr_models.evaluation.blocks import Array, Floats, Ints
+from msr_models.evaluation.blocks import Array, Floats, Ints, weighted_rows
 from schemas.errors import TrainingError
 from schemas.pipeline_spec import CalibrationMethod
 
@@ -131,28 +131,39 @@ def read_calibration(path: Path, sha256: str | None = None) -> Calibration:
 
 
 def fit_calibration(
-    method: CalibrationMethod, prob_N: Array, label_N: Array, scenario_N: Array, scenarios: Sequence[str]
+    method: CalibrationMethod,
+    prob_N: Array,
+    label_N: Array,
+    scenario_N: Array,
+    scenarios: Sequence[str],
+    weight_N: Array | None = None,
 ) -> Calibration:
     """Fit one curve per scenario on labelled rows; the order of the rows changes no bit of it.
 
     A scenario with fewer than MIN_CLASS_ROWS of either class uses the curve of all rows, and that is the identity
-    where all rows together have too few.
+    where all rows together have too few. weight_N: how many rows each stands for, in MIN_CLASS_ROWS and against the
+    prior too; a curve's `rows` and `positives` are the rows themselves, without those of weight 0.
     """
     num_scenarios = len(scenarios)
-    order_N = np.lexsort((label_N, prob_N, scenario_N))
+    weight_N, (prob_N, label_N, scenario_N) = weighted_rows(weight_N, prob_N, label_N, scenario_N)
+    order_N = np.lexsort((*([] if weight_N is None else [weight_N]), label_N, prob_N, scenario_N))
     prob_N, scenario_N = np.asarray(prob_N, dtype=np.float64)[order_N], np.asarray(scenario_N)[order_N]
     label_N = (np.asarray(label_N)[order_N] == 1).astype(np.float64)
+    weight_N = np.ones_like(label_N) if weight_N is None else weight_N[order_N]
     rows_K = np.bincount(scenario_N, minlength=num_scenarios)
     positives_K = np.bincount(scenario_N, weights=label_N, minlength=num_scenarios).astype(np.int64)
+    mass_K2 = np.stack(
+        [np.bincount(scenario_N, weights=weight_N * (label_N == c), minlength=num_scenarios) for c in (0, 1)], axis=1
+    )
     if method == "none":
         shapes: list[dict[str, Any]] = [{}] * num_scenarios
         borrows_K = np.zeros(num_scenarios, dtype=np.bool_)
     else:
         least = MIN_CLASS_ROWS[method]
-        borrows_K = np.minimum(positives_K, rows_K - positives_K) < least
-        is_known = min(positives_K.sum(), (rows_K - positives_K).sum()) >= least
+        borrows_K = mass_K2.min(1) < least
+        is_known = mass_K2.sum(0).min() >= least
         fit = _isotonic if method == "isotonic" else _lines
-        shapes = fit(method, prob_N, label_N, scenario_N, borrows_K) if is_known else [{}] * num_scenarios
+        shapes = fit(method, prob_N, label_N, weight_N, scenario_N, borrows_K) if is_known else [{}] * num_scenarios
     curves = [
         Curve(rows=int(rows_K[k]), positives=int(positives_K[k]), of_all_rows=bool(borrows_K[k]), **shapes[k])
         for k in range(num_scenarios)
@@ -161,13 +172,15 @@ def fit_calibration(
 
 
 def _lines(
-    method: CalibrationMethod, prob_N: Floats, label_N: Floats, scenario_N: Ints, borrows_K: Array
+    method: CalibrationMethod, prob_N: Floats, label_N: Floats, weight_N: Floats, scenario_N: Ints, borrows_K: Array
 ) -> list[dict[str, Any]]:
     """Slope and intercept of each scenario: first the line of all rows, around the identity, then each around that."""
     logit_N, num_scenarios = _logit(prob_N), len(borrows_K)
     shifts, together_N = method == "platt", np.zeros_like(scenario_N)
-    pooled = _Lines(logit_N, label_N, together_N, 1, np.array([1.0, 0.0]), np.array(POOLED_SD), shifts).solve()[0]
-    line_K2 = _Lines(logit_N, label_N, scenario_N, num_scenarios, pooled, np.array(SCENARIO_SD), shifts).solve()
+    identity, prior_sd = np.array([1.0, 0.0]), np.array(POOLED_SD)
+    pooled = _Lines(logit_N, label_N, weight_N, together_N, 1, identity, prior_sd, shifts).solve()[0]
+    prior_sd = np.array(SCENARIO_SD)
+    line_K2 = _Lines(logit_N, label_N, weight_N, scenario_N, num_scenarios, pooled, prior_sd, shifts).solve()
     line_K2[borrows_K] = pooled
     return [{"slope": float(a), "intercept": float(b)} for a, b in line_K2]
 
@@ -182,6 +195,7 @@ class _Lines:
 
     logit_N: Floats
     label_N: Floats
+    weight_N: Floats
     group_N: Ints
     groups: int
     prior: Floats
@@ -216,7 +230,7 @@ class _Lines:
         return line_G2
 
     def _sum(self, value_N: Floats) -> Floats:
-        return np.bincount(self.group_N, weights=value_N, minlength=self.groups).astype(np.float64)
+        return np.bincount(self.group_N, weights=self.weight_N * value_N, minlength=self.groups).astype(np.float64)
 
     def _scores(self, line_G2: Floats) -> Floats:
         return np.asarray(line_G2[self.group_N, 0] * self.logit_N + line_G2[self.group_N, 1])
@@ -240,23 +254,26 @@ class _Lines:
 
 
 def _isotonic(
-    method: CalibrationMethod, prob_N: Floats, label_N: Floats, scenario_N: Ints, borrows_K: Array
+    method: CalibrationMethod, prob_N: Floats, label_N: Floats, weight_N: Floats, scenario_N: Ints, borrows_K: Array
 ) -> list[dict[str, Any]]:
     """Isotonic regression of each scenario, rows sorted by scenario and probability."""
     order_N = np.argsort(prob_N, kind="stable")
-    pooled = _steps(prob_N[order_N], label_N[order_N])
+    pooled = _steps(prob_N[order_N], label_N[order_N], weight_N[order_N])
     first_K = np.searchsorted(scenario_N, np.arange(len(borrows_K) + 1))
     parts = [slice(*ends) for ends in pairwise(first_K.tolist())]
-    return [pooled if borrows_K[k] else _steps(prob_N[part], label_N[part]) for k, part in enumerate(parts)]
+    return [
+        pooled if borrows_K[k] else _steps(prob_N[part], label_N[part], weight_N[part]) for k, part in enumerate(parts)
+    ]
 
 
-def _steps(prob_N: Floats, label_N: Floats) -> dict[str, Any]:
+def _steps(prob_N: Floats, label_N: Floats, weight_N: Floats) -> dict[str, Any]:
     """Pools adjacent violators of rows in ascending order (equal probabilities are one value).
 
-    Kept one pseudo-row away from 0 and 1, which no finite sample shows: 1 / (N + 2) .. 1 - 1 / (N + 2).
+    Kept one pseudo-row away from 0 and 1, which no finite sample shows: 1 / (N + 2) .. 1 - 1 / (N + 2), with the sum of
+    weights as N.
     """
-    value_U, first_U, rows_U = np.unique(prob_N, return_index=True, return_counts=True)
-    positives_U = np.add.reduceat(label_N, first_U)
+    value_U, first_U = np.unique(prob_N, return_index=True)
+    positives_U, rows_U = np.add.reduceat(weight_N * label_N, first_U), np.add.reduceat(weight_N, first_U)
     # Blocks as [positives, rows, first value, last value]
     blocks: list[list[float]] = []
     for positives, rows, value in zip(positives_U.tolist(), rows_U.tolist(), value_U.tolist(), strict=True):
@@ -264,7 +281,7 @@ def _steps(prob_N: Floats, label_N: Floats) -> dict[str, Any]:
         while len(blocks) > 1 and blocks[-2][0] * blocks[-1][1] >= blocks[-1][0] * blocks[-2][1]:
             positives, rows, _, last = blocks.pop()
             blocks[-1] = [blocks[-1][0] + positives, blocks[-1][1] + rows, blocks[-1][2], last]
-    least = 1 / (len(prob_N) + 2)
+    least = 1 / (float(rows_U.sum()) + 2)
     ends = [(end, positives / rows) for positives, rows, *both in blocks for end in dict.fromkeys(both)]
     observed = np.clip([rate for _, rate in ends], least, 1 - least)
     return {"predicted": tuple(end for end, _ in ends), "observed": tuple(observed.tolist())}

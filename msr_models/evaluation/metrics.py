@@ -1,6 +1,10 @@
 """Exact AUC with its DeLong interval, logloss, calibration and S-GAUC, per group by one sort, no loop over groups.
 
 All sums run over blocks (see blocks.py), so the order of the rows changes no bit of a result.
+
+Rows may have weights: a row of weight 2 counts as the row twice, one of weight 0 as left out, and with weights of 1 the
+results are the same bits as without. Counts of rows and positives stay counts. An interval takes a row for one draw,
+whatever its weight: it is wider than that of the row twice, which would be two draws.
 Suffixes: N rows, U different probabilities, B blocks, S groups that have rows, G groups.
 """
 
@@ -22,6 +26,7 @@ from msr_models.evaluation.blocks import (
     make_blocks,
     narrow_ids,
     rank_rows,
+    weighted_rows,
 )
 
 Z_95 = 1.959963984540054
@@ -56,14 +61,18 @@ class ScenarioMetrics:
     s_gauc_sessions: int
 
 
-def grouped_auc(prob_N: Array, label_N: Array, group_N: Array, num_groups: int) -> GroupedAuc:
+def grouped_auc(
+    prob_N: Array, label_N: Array, group_N: Array, num_groups: int, weight_N: Array | None = None
+) -> GroupedAuc:
     """AUC = P(positive scores above negative) + P(tie) / 2 in each group 0 .. num_groups - 1.
 
     prob_N may be any score; NaN counts as higher than all others and tied with NaN. label_N is 1 for a positive.
     DeLong's variance: var(V10) / positives + var(V01) / negatives, with V10, V01 each row's share of the other class
-    that it beats. Raises ValueError where a group is not one of 0 .. num_groups - 1.
+    that it beats; with weights a class's part is n / (n - 1) Σ w² (V - mean)² / (Σ w)² over its n rows. Raises
+    ValueError where a group is not one of 0 .. num_groups - 1.
     """
-    return _grouped_auc(make_blocks(rank_rows(prob_N, label_N), group_N, num_groups), num_groups)
+    weight_N, (prob_N, label_N, group_N) = weighted_rows(weight_N, prob_N, label_N, group_N)
+    return _grouped_auc(make_blocks(rank_rows(prob_N, label_N, weight_N), group_N, num_groups), num_groups)
 
 
 def session_ids(day_N: Array, user_key_N: Array) -> Ints:
@@ -73,14 +82,21 @@ def session_ids(day_N: Array, user_key_N: Array) -> Ints:
 
 
 def scenario_metrics(
-    prob_N: Array, label_N: Array, scenario_N: Array, session_N: Array, num_scenarios: int
+    prob_N: Array,
+    label_N: Array,
+    scenario_N: Array,
+    session_N: Array,
+    num_scenarios: int,
+    weight_N: Array | None = None,
 ) -> list[ScenarioMetrics]:
     """Metrics of each scenario 0 .. num_scenarios - 1 and, last, of all rows together (scenario_id -1).
 
     session_N holds any integers, equal in the rows of one session. Raises ValueError where a scenario is not one of
     0 .. num_scenarios - 1.
     """
-    ranked = rank_rows(prob_N, label_N)
+    weight_N, columns = weighted_rows(weight_N, prob_N, label_N, scenario_N, session_N)
+    prob_N, label_N, scenario_N, session_N = columns
+    ranked = rank_rows(prob_N, label_N, weight_N)
     scenario_N, session_N = np.asarray(scenario_N, dtype=np.int64), narrow_ids(session_N)
     each = _metrics(ranked, scenario_N, session_N, list(range(num_scenarios)))
     (together,) = _metrics(ranked, np.zeros(len(scenario_N), dtype=np.int64), session_N, [-1])
@@ -92,17 +108,23 @@ def scenario_metrics(
     return [*each, ScenarioMetrics(**(_as_dict(together) | counts))]
 
 
-def mean_scenario_auc(prob_N: Array, label_N: Array, scenario_N: Array, num_scenarios: int) -> float | None:
+def mean_scenario_auc(
+    prob_N: Array, label_N: Array, scenario_N: Array, num_scenarios: int, weight_N: Array | None = None
+) -> float | None:
     """Mean AUC over the scenarios that have both classes; None where none has."""
-    auc_S = _auc(make_blocks(rank_rows(prob_N, label_N), scenario_N, num_scenarios))
+    weight_N, (prob_N, label_N, scenario_N) = weighted_rows(weight_N, prob_N, label_N, scenario_N)
+    auc_S = _auc(make_blocks(rank_rows(prob_N, label_N, weight_N), scenario_N, num_scenarios))
     known = auc_S[~np.isnan(auc_S)]
     return float(known.mean()) if len(known) else None
 
 
-def logloss(prob_N: Array, label_N: Array) -> float | None:
+def logloss(prob_N: Array, label_N: Array, weight_N: Array | None = None) -> float | None:
     """Mean cross entropy in nats; probabilities are kept one float64 step away from 0 and 1. None without rows."""
-    prob_N = np.asarray(prob_N, dtype=np.float64)
-    return float(cross_entropy(prob_N, np.asarray(label_N) == 1).mean()) if len(prob_N) else None
+    weight_N, (prob_N, label_N) = weighted_rows(weight_N, prob_N, label_N)
+    if len(prob_N) == 0:
+        return None
+    loss_N = cross_entropy(np.asarray(prob_N, dtype=np.float64), np.asarray(label_N) == 1)
+    return float(loss_N.mean() if weight_N is None else weight_N @ loss_N / weight_N.sum())
 
 
 def cross_entropy(prob: Floats, positive: Array | bool) -> Floats:
@@ -114,6 +136,8 @@ def cross_entropy(prob: Floats, positive: Array | bool) -> Floats:
 
 def _auc(blocks: Blocks) -> Floats:
     """AUC of each group that has rows, NaN where it has one class: pairs won, ties half, counted in integers."""
+    if blocks.weights is not None:
+        return _weighted_auc(blocks)
     negatives_B = blocks.rows_B - blocks.positives_B
     up_to_B = np.cumsum(negatives_B, dtype=np.int64)
     before_S = up_to_B[blocks.first_S] - negatives_B[blocks.first_S]
@@ -129,6 +153,15 @@ def _auc(blocks: Blocks) -> Floats:
     return auc_S
 
 
+def _weighted_auc(blocks: Blocks) -> Floats:
+    """The same with weights: Σ over pairs won of the product of their weights, over that of all pairs."""
+    positives_B, negatives_B = blocks.mass_positives_B, blocks.mass_negatives_B
+    below_B = _share_below(blocks, negatives_B, blocks.total_S(negatives_B))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        auc_S = blocks.total_S(positives_B * below_B) / blocks.total_S(positives_B)
+    return np.asarray(np.clip(auc_S, 0, 1))
+
+
 def _grouped_auc(blocks: Blocks, num_groups: int) -> GroupedAuc:
     auc_S, rows_S, positives_S = _auc(blocks), blocks.total_S(blocks.rows_B), blocks.total_S(blocks.positives_B)
     half_S = Z_95 * np.sqrt(_delong_variance(blocks, auc_S, positives_S, rows_S - positives_S))
@@ -142,26 +175,33 @@ def _grouped_auc(blocks: Blocks, num_groups: int) -> GroupedAuc:
 
 def _delong_variance(blocks: Blocks, auc_S: Floats, positives_S: Ints, negatives_S: Ints) -> Floats:
     """Variance of each group's AUC; NaN where a class has fewer than two rows."""
-    positives_B, negatives_B = blocks.positives_B, blocks.rows_B - blocks.positives_B
+    positives_B, negatives_B, weights = blocks.mass_positives_B, blocks.mass_negatives_B, blocks.weights
+    squares = (positives_B, negatives_B)
+    if weights is not None:
+        squares = (weights.positive_squares_B, weights.negative_squares_B)
+    masses = [blocks.total_S(each_B) for each_B in (positives_B, negatives_B)]
     with np.errstate(divide="ignore", invalid="ignore"):
-        squares_S = [
-            blocks.total_S(mine_B * (_share_below(blocks, other_B, others_S) - blocks.of_group_B(mean_S)) ** 2)
-            for mine_B, other_B, others_S, mean_S in (
-                (positives_B, negatives_B, negatives_S, auc_S),
-                (negatives_B, positives_B, positives_S, 1 - auc_S),
+        parts = [
+            blocks.total_S(square_B * (_share_below(blocks, other_B, others_S) - blocks.of_group_B(mean_S)) ** 2)
+            / (rows_S - 1)
+            / rows_S
+            * (rows_S / mass_S) ** 2
+            for square_B, rows_S, mass_S, other_B, others_S, mean_S in (
+                (squares[0], positives_S, masses[0], negatives_B, masses[1], auc_S),
+                (squares[1], negatives_S, masses[1], positives_B, masses[0], 1 - auc_S),
             )
         ]
-        variance_S = squares_S[0] / (positives_S - 1) / positives_S + squares_S[1] / (negatives_S - 1) / negatives_S
-    return np.where((positives_S > 1) & (negatives_S > 1), variance_S, np.nan)
+    return np.where((positives_S > 1) & (negatives_S > 1), parts[0] + parts[1], np.nan)
 
 
-def _share_below(blocks: Blocks, class_B: Array, of_class_S: Ints) -> Floats:
+def _share_below(blocks: Blocks, class_B: Array, of_class_S: Array) -> Floats:
     """Share of a class's rows that score below each block in its group, ties half."""
-    up_to_B = np.cumsum(class_B, dtype=np.int64)
+    up_to_B = np.cumsum(class_B, dtype=class_B.dtype if class_B.dtype.kind == "f" else np.int64)
     before_S = up_to_B[blocks.first_S] - class_B[blocks.first_S]
     below_B = up_to_B - class_B / 2
     below_B -= blocks.of_group_B(before_S)
-    below_B /= blocks.of_group_B(of_class_S)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        below_B /= blocks.of_group_B(of_class_S)
     return below_B
 
 
@@ -192,9 +232,10 @@ def _metrics(ranked: RankedRows, group_N: Ints, session_N: Ints, scenario_ids: S
 
 def _loss_and_calibration(prob_U: Floats, blocks: Blocks, groups: int) -> tuple[Floats, Floats]:
     """(mean cross entropy, Σ probabilities / positives) of each group; NaN without rows, without positives."""
-    rank_B, positives_B, rows_B = blocks.rank_B(), blocks.positives_B, blocks.rows_B
+    rank_B, positives_B, negatives_B = blocks.rank_B(), blocks.mass_positives_B, blocks.mass_negatives_B
+    rows_B = positives_B + negatives_B
     loss_B = positives_B * cross_entropy(prob_U, True)[rank_B]
-    loss_B += (rows_B - positives_B) * cross_entropy(prob_U, False)[rank_B]
+    loss_B += negatives_B * cross_entropy(prob_U, False)[rank_B]
     loss_G, calibration_G = np.full(groups, np.nan), np.full(groups, np.nan)
     positives_S = blocks.total_S(positives_B).astype(np.float64)
     positives_S[positives_S == 0] = np.nan
@@ -204,10 +245,13 @@ def _loss_and_calibration(prob_U: Floats, blocks: Blocks, groups: int) -> tuple[
 
 
 def _session_auc(ranked: RankedRows, group_N: Ints, session_N: Ints, groups: int) -> tuple[Floats, Ints]:
-    """(S-GAUC, sessions with both classes) of each group: Σ impressions_i AUC_i / Σ impressions_i over sessions."""
+    """(S-GAUC, sessions with both classes) of each group: Σ impressions_i AUC_i / Σ impressions_i over sessions.
+
+    A session's impressions are the sum of its rows' weights.
+    """
     width = int(session_N.max(initial=0)) + 1
     blocks = make_blocks(ranked, group_N * width + session_N, groups * width)
-    auc_S, rows_S = _auc(blocks), blocks.total_S(blocks.rows_B)
+    auc_S, rows_S = _auc(blocks), blocks.total_S(blocks.mass_positives_B + blocks.mass_negatives_B)
     both = ~np.isnan(auc_S)
     group_of_session, weight = blocks.group_S[both] // width, rows_S[both].astype(np.float64)
     total_G = np.bincount(group_of_session, weights=weight, minlength=groups)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from msr_models.evaluation.blocks import Array, Floats, Ints
+from msr_models.evaluation.blocks import Array, Floats, Ints, weighted_rows
 from msr_models.evaluation.metrics import Z_95
 
 # Above this many values the U test uses its normal approximation.
@@ -65,34 +65,75 @@ def mann_whitney(first_A: Sequence[float], second_B: Sequence[float]) -> float:
     return min(1.0, 2 * min(below, above) / sum(ways))
 
 
-def delong(score_MN: Array, label_N: Array, contrast_M: Sequence[float]) -> Contrast | None:
+def delong(
+    score_MN: Array, label_N: Array, contrast_M: Sequence[float], weight_N: Array | None = None
+) -> Contrast | None:
     """Σ_m contrast_m AUC_m over score vectors of the same rows (DeLong, DeLong & Clarke-Pearson 1988).
 
     Models over seeds: contrast 1/S for the S vectors of one model and -1/S for the other's. The components of the
     contrast are the contrast of the components, so no covariance matrix is needed: O(M N log N) (Sun & Xu 2014).
-    None where a class has fewer than two rows.
+    Weights: as in `metrics.grouped_auc`. None where a class has fewer than two rows.
     """
-    positive_N = np.asarray(label_N) == 1
+    weight_N, (label_N, columns_NM) = weighted_rows(weight_N, label_N, np.asarray(score_MN, dtype=np.float64).T)
+    score_MN, positive_N = np.ascontiguousarray(columns_NM.T), np.asarray(label_N) == 1
     positives, negatives = int(positive_N.sum()), int((~positive_N).sum())
     if min(positives, negatives) < 2:
         return None
     of_positives, of_negatives = np.zeros(positives), np.zeros(negatives)
-    for score_N, factor in zip(np.asarray(score_MN, dtype=np.float64), contrast_M, strict=True):
-        rank_N = midranks(score_N)
-        positive_scores, negative_scores = score_N[positive_N], score_N[~positive_N]
-        # A row's rank among all less its rank in its own class: the rows of the other class below it, ties half.
-        of_positives += factor * (rank_N[positive_N] - midranks(positive_scores)) / negatives
-        of_negatives += factor * (1 - (rank_N[~positive_N] - midranks(negative_scores)) / positives)
-    variance = of_positives.var(ddof=1) / positives + of_negatives.var(ddof=1) / negatives
-    return normal_contrast(float(of_positives.mean()), float(variance))
+    for score_N, factor in zip(score_MN, contrast_M, strict=True):
+        below_P, beaten_M = shares_beaten(score_N, positive_N, weight_N)
+        of_positives += factor * below_P
+        of_negatives += factor * beaten_M
+    if weight_N is None:
+        variance = of_positives.var(ddof=1) / positives + of_negatives.var(ddof=1) / negatives
+        return normal_contrast(float(of_positives.mean()), float(variance))
+    own_P, own_M = weight_N[positive_N], weight_N[~positive_N]
+    variance = _variance_of_mean(of_positives, own_P) + _variance_of_mean(of_negatives, own_M)
+    return normal_contrast(float(own_P @ of_positives / own_P.sum()), variance)
+
+
+def shares_beaten(score_N: Floats, positive_N: Array, weight_N: Floats | None) -> tuple[Floats, Floats]:
+    """([P] of each positive, [M] of each negative): the share of the other class that it is ranked rightly against.
+
+    Ties count half; with weights it is a share of the other class's weight.
+    """
+    scores = score_N[positive_N], score_N[~positive_N]
+    if weight_N is not None:
+        below_P = _weight_below(scores[0], scores[1], weight_N[~positive_N])
+        return below_P, 1 - _weight_below(scores[1], scores[0], weight_N[positive_N])
+    # A row's rank among all less its rank in its own class: the rows of the other class below it, ties half.
+    rank_N = midranks(score_N)
+    below_P = (rank_N[positive_N] - midranks(scores[0])) / len(scores[1])
+    return below_P, 1 - (rank_N[~positive_N] - midranks(scores[1])) / len(scores[0])
+
+
+def _weight_below(score_N: Floats, other_M: Floats, weight_M: Floats) -> Floats:
+    """Share of the others' weight that lies below each score, ties half."""
+    order_M = np.lexsort((weight_M, other_M))
+    up_to = np.concatenate([[0.0], np.cumsum(weight_M[order_M])])
+    low_N, high_N = (np.searchsorted(other_M[order_M], score_N, side=side) for side in ("left", "right"))
+    return np.asarray((up_to[low_N] + up_to[high_N]) / 2 / up_to[-1])
+
+
+def _variance_of_mean(value_N: Floats, weight_N: Floats) -> float:
+    """Of Σ w v / Σ w over independent rows, one draw each whatever its weight."""
+    count, share_N = len(value_N), weight_N / weight_N.sum()
+    return float(count / (count - 1) * ((share_N * (value_N - share_N @ value_N)) ** 2).sum())
 
 
 def delong_mean(
-    score_MN: Array, label_N: Array, group_N: Array, num_groups: int, contrast_M: Sequence[float]
+    score_MN: Array,
+    label_N: Array,
+    group_N: Array,
+    num_groups: int,
+    contrast_M: Sequence[float],
+    weight_N: Array | None = None,
 ) -> Contrast | None:
     """The same for the mean AUC over groups (scenarios) with two rows of both classes; groups share no rows."""
     scores, labels, groups = np.asarray(score_MN), np.asarray(label_N), np.asarray(group_N)
-    found = [delong(scores[:, groups == g], labels[groups == g], contrast_M) for g in range(num_groups)]
+    here = [groups == g for g in range(num_groups)]
+    weights = [None if weight_N is None else np.asarray(weight_N)[rows] for rows in here]
+    found = [delong(scores[:, r], labels[r], contrast_M, w) for r, w in zip(here, weights, strict=True)]
     known = [c for c in found if c is not None]
     if not known:
         return None

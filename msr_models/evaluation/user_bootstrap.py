@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from msr_models.evaluation.blocks import Array, Floats, Ints, dense_ids
+from msr_models.evaluation.blocks import Array, Floats, Ints, dense_ids, weighted_rows
 from msr_models.evaluation.metrics import grouped_auc
 
 
@@ -23,6 +23,7 @@ class _Ordered:
 
     user_N: Ints
     positive_N: Floats
+    weight_N: Floats | None
     first_B: Ints
     first_G: Ints
     """First block of each group."""
@@ -38,8 +39,19 @@ class UserBootstrap:
     """
 
     def __init__(
-        self, user_N: Array, label_N: Array, scenario_N: Array, *, num_scenarios: int, resamples: int, seed: int
+        self,
+        user_N: Array,
+        label_N: Array,
+        scenario_N: Array,
+        *,
+        num_scenarios: int,
+        resamples: int,
+        seed: int,
+        weight_N: Array | None = None,
     ) -> None:
+        """weight_N: of the rows; those of weight 0, and users of no other row, are left out."""
+        self._counted_N = None if weight_N is None else np.flatnonzero(weight_N)
+        self.weight_N, (user_N, label_N, scenario_N) = weighted_rows(weight_N, user_N, label_N, scenario_N)
         self.user_N, self.num_users = dense_ids(user_N)
         self.label_N = np.asarray(label_N)
         self.scenario_N = np.asarray(scenario_N, dtype=np.int64)
@@ -51,11 +63,12 @@ class UserBootstrap:
         NaN where a resample leaves a class without rows (the mean is over the scenarios that have an AUC).
         """
         score_N = np.asarray(score_N, dtype=np.float64)
+        score_N = score_N if self._counted_N is None else score_N[self._counted_N]
         by_scenario = self._order(score_N, self.scenario_N, self.num_scenarios)
         together = self._order(score_N, np.zeros_like(self.scenario_N), 1)
-        of_user = grouped_auc(score_N, self.label_N, self.user_N, self.num_users)
+        of_user = grouped_auc(score_N, self.label_N, self.user_N, self.num_users, self.weight_N)
         both_U = ~np.isnan(of_user.auc_G)
-        rows_U = np.where(both_U, of_user.rows_G, 0).astype(np.float64)
+        rows_U = np.where(both_U, np.bincount(self.user_N, self.weight_N, self.num_users), 0).astype(np.float64)
         won_U = rows_U * np.where(both_U, of_user.auc_G, 0.0)
         out_RQ = np.full((self.resamples, self.num_scenarios + 3), np.nan)
         for r in range(self.resamples):
@@ -83,16 +96,17 @@ class UserBootstrap:
         first_B = np.flatnonzero(new_N)
         first_G = np.searchsorted(group_N[first_B], np.arange(num_groups + 1))
         positive_N = (self.label_N[order_N] == 1).astype(np.float64)
-        return _Ordered(self.user_N[order_N], positive_N, first_B, first_G)
+        weight_N = None if self.weight_N is None else self.weight_N[order_N]
+        return _Ordered(self.user_N[order_N], positive_N, weight_N, first_B, first_G)
 
 
 def _weighted_auc(rows: _Ordered, weight_U: Floats) -> Floats:
     """AUC of each group when every row counts as often as its user was drawn."""
-    weight_N = weight_U[rows.user_N]
+    weight_N = weight_U[rows.user_N] if rows.weight_N is None else weight_U[rows.user_N] * rows.weight_N
     positive_N = weight_N * rows.positive_N
     positive_B = np.add.reduceat(positive_N, rows.first_B)
     negative_B = np.add.reduceat(weight_N - positive_N, rows.first_B)
-    # Counts from the start of all groups; a group's own are differences at its borders. Whole numbers: exact.
+    # Counts from the start of all groups; a group's own are differences at its borders. Whole numbers are exact.
     negatives = np.concatenate([[0.0], np.cumsum(negative_B)])
     positives = np.concatenate([[0.0], np.cumsum(positive_B)])
     won = np.concatenate([[0.0], np.cumsum(positive_B * (negatives[:-1] + negative_B / 2))])

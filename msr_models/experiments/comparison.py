@@ -94,6 +94,7 @@ class Comparison:
         self.split, self.groups, self.base_of = split, groups, base_of
         test = split.test
         self.label_N, self.scenario_N = test.label_N.cpu().numpy(), test.scenario_N.cpu().numpy()
+        self.weight_N = test.weights_of()
         self.names = [*split.scenario_names, MEAN, ALL, S_GAUC]
         self.bootstrap = UserBootstrap(
             test.user_key_N.cpu().numpy(),
@@ -102,6 +103,7 @@ class Comparison:
             num_scenarios=split.num_scenarios,
             resamples=resamples,
             seed=seed,
+            weight_N=self.weight_N,
         )
         self._probs: dict[str, Floats] = {}
         self._replicates: dict[str, Floats] = {}
@@ -132,12 +134,14 @@ class Comparison:
         ours, theirs = self._probs_of(group), self._probs_of(base)
         probs_MN = np.concatenate([ours, theirs])
         contrast_M = [1 / len(ours)] * len(ours) + [-1 / len(theirs)] * len(theirs)
+        scenarios, weight_N = self.split.num_scenarios, self.weight_N
         if metric == MEAN:
-            return delong_mean(probs_MN, self.label_N, self.scenario_N, self.split.num_scenarios, contrast_M)
+            return delong_mean(probs_MN, self.label_N, self.scenario_N, scenarios, contrast_M, weight_N)
         if metric == ALL:
-            return delong(probs_MN, self.label_N, contrast_M)
+            return delong(probs_MN, self.label_N, contrast_M, weight_N)
         here_N = self.scenario_N == self.split.scenario_names.index(metric)
-        return delong(probs_MN[:, here_N], self.label_N[here_N], contrast_M)
+        weight_N = None if weight_N is None else weight_N[here_N]
+        return delong(probs_MN[:, here_N], self.label_N[here_N], contrast_M, weight_N)
 
     def _difference_of_users(self, group: str, base: str, metric: str) -> Floats | None:
         """Difference to the base in every resample of the users, [R]."""

@@ -115,7 +115,9 @@ def _fit_scenarios(split: Split, task: Task, resume_of: ResumeOf, device: str) -
     labels, scenarios = split.validation.label_N.cpu().numpy(), split.validation.scenario_N.cpu().numpy()
     return Fitted(
         test_probs=test_probs,
-        validation_auc=mean_scenario_auc(validation_probs, labels, scenarios, split.num_scenarios),
+        validation_auc=mean_scenario_auc(
+            validation_probs, labels, scenarios, split.num_scenarios, split.validation.weights_of()
+        ),
         parameters=parameters,
         epochs=epochs,
         seconds=seconds,

@@ -36,7 +36,7 @@ def lake_split(dataset: DatasetSpec, ds: date | None, name: str) -> Split:
     plan = DayPlan(ds=ds, train_days=days[0], validation_days=days[1], predecessor=None)
     with load_target_data(dataset, plan, None, ReadOptions(loading="resident")) as data:
         window = data.validation.window
-        train = select_rows(window, window.rows_of(plan.train_days))
+        train = select_rows(window, window.counted(window.rows_of(plan.train_days)))
         validation = select_rows(window, data.validation.rows)
         return Split(
             name=name,

@@ -211,7 +211,12 @@ def measure(split: Split, probs_N: Floats) -> dict[str, dict[str, float | int | 
     test = split.test
     user_N = test.user_key_N.cpu().numpy()
     metrics = scenario_metrics(
-        probs_N, test.label_N.cpu().numpy(), test.scenario_N.cpu().numpy(), user_N, split.num_scenarios
+        probs_N,
+        test.label_N.cpu().numpy(),
+        test.scenario_N.cpu().numpy(),
+        user_N,
+        split.num_scenarios,
+        test.weights_of(),
     )
     names = [*split.scenario_names, "all"]
     wanted = ("rows", "positives", "auc", "mean_scenario_auc", "logloss", "calibration", "s_gauc")

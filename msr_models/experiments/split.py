@@ -69,7 +69,8 @@ def split_rows(
 def select_rows(window: Window, rows: Tensor) -> Window:
     """A window with only these rows (int64 positions), in this order; behaviours are not copied."""
     names = [f.name for f in fields(Window) if f.name.rstrip("S").endswith("_N")]
-    chosen: dict[str, Any] = {name: getattr(window, name)[rows] for name in names}
+    columns = {name: getattr(window, name) for name in names}
+    chosen: dict[str, Any] = {name: None if column is None else column[rows] for name, column in columns.items()}
     return replace(window, **chosen)
 
 
@@ -105,6 +106,6 @@ def _fingerprint(split: Split) -> str:
     digest = hashlib.sha256()
     for window in (split.train, split.validation, split.test):
         digest.update(f"{window.scenario_names} {window.layout.to_dict()}".encode())
-        for name in _CONTENT:
+        for name in _CONTENT if window.weight_N is None else (*_CONTENT, "weight_N"):
             digest.update(np.ascontiguousarray(getattr(window, name).cpu().numpy()).data)
     return digest.hexdigest()[:16]

@@ -203,7 +203,7 @@ class Tuning:
         """AUC of the validation rows by scenario."""
         split, rows = self.runner.split, self.runner.split.validation
         labels, scenarios, users = (part.cpu().numpy() for part in (rows.label_N, rows.scenario_N, rows.user_key_N))
-        metrics = scenario_metrics(probs_N, labels, scenarios, users, split.num_scenarios)
+        metrics = scenario_metrics(probs_N, labels, scenarios, users, split.num_scenarios, rows.weights_of())
         return {name: m.auc for name, m in zip(split.scenario_names, metrics, strict=False)}
 
     def shared_rows(self, drawn: Drawn) -> tuple[Mask, dict[str, Any]]:

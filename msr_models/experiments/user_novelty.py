@@ -38,9 +38,11 @@ def novelty_lines(
     label_N = split.test.label_N.cpu().numpy()
     if any(len(np.unique(label_N[known_N == part])) < 2 for part in (0, 1)):
         return []
-    user_N = split.test.user_key_N.cpu().numpy()
-    bootstrap = UserBootstrap(user_N, label_N, known_N, num_scenarios=2, resamples=resamples, seed=seed)
-    auc = {group: _auc_by_seed(trials, label_N, known_N) for group, trials in groups.items()}
+    user_N, weight_N = split.test.user_key_N.cpu().numpy(), split.test.weights_of()
+    bootstrap = UserBootstrap(
+        user_N, label_N, known_N, num_scenarios=2, resamples=resamples, seed=seed, weight_N=weight_N
+    )
+    auc = {group: _auc_by_seed(trials, label_N, known_N, weight_N) for group, trials in groups.items()}
     drawn = {group: _replicates(trials, bootstrap) for group, trials in groups.items()}
     return [
         _line(metric, group, base_of.get(group), part, auc, drawn)
@@ -59,9 +61,10 @@ def _line(
     return against(line, base, values, auc[base][:, part].tolist(), drawn[group][:, part] - drawn[base][:, part])
 
 
-def _auc_by_seed(trials: Sequence[Trial], label_N: Array, known_N: Array) -> Floats:
+def _auc_by_seed(trials: Sequence[Trial], label_N: Array, known_N: Array, weight_N: Array | None) -> Floats:
     """[seeds, 2]."""
-    return np.stack([grouped_auc(trial.array("test_probs"), label_N, known_N, 2).auc_G for trial in trials])
+    every = [grouped_auc(trial.array("test_probs"), label_N, known_N, 2, weight_N).auc_G for trial in trials]
+    return np.stack(every)
 
 
 def _replicates(trials: Sequence[Trial], bootstrap: UserBootstrap) -> Floats:

@@ -152,7 +152,8 @@ class MultiScenarioModel(nn.Module, ABC):
         """Let logits start at each scenario's share of positives, once: weights that a run starts from keep theirs.
 
         A network whose output starts near 0 needs hundreds of steps to reach the log odds of rare clicks, which a small
-        scenario does not have. BASE_RATE_ROWS rows with the rate of all scenarios together are added to each.
+        scenario does not have. BASE_RATE_ROWS rows with the rate of all scenarios together are added to each. Rows may
+        be sums of weights.
         """
         if self.has_base_rates:
             return

@@ -31,15 +31,28 @@ class WideCorrections:
         self.id_rows = IdRows(layout).to(device)
         self.weight_RK = torch.zeros(layout.total_rows, num_scenarios, device=device)
 
-    def fit(self, own_logits_N: Tensor, label_N: Tensor, scenario_N: Tensor, slot_ids_NS: Tensor) -> None:
-        """Fit from each row's logit in its own tower [N], field after field on what residuals are left."""
+    def fit(
+        self,
+        own_logits_N: Tensor,
+        label_N: Tensor,
+        scenario_N: Tensor,
+        slot_ids_NS: Tensor,
+        weight_N: Tensor | None = None,
+    ) -> None:
+        """Fit from each row's logit in its own tower [N], field after field on what residuals are left.
+
+        weight_N float64: factors of residuals and curvatures.
+        """
         logits_N, num_scenarios = own_logits_N.double(), self.weight_RK.shape[1]
         for f, slot, start, rows in self.slots:
             ids_N = self.id_rows(slot_ids_NS[:, slot], f).long()
             cell_N = scenario_N * rows + ids_N
             p_N = logits_N.sigmoid()
-            residual_KR = _sums(label_N - p_N, cell_N, num_scenarios, rows)
-            curvature_KR = _sums(p_N * (1.0 - p_N), cell_N, num_scenarios, rows)
+            error_N, slope_N = label_N - p_N, p_N * (1.0 - p_N)
+            if weight_N is not None:
+                error_N, slope_N = weight_N * error_N, weight_N * slope_N
+            residual_KR = _sums(error_N, cell_N, num_scenarios, rows)
+            curvature_KR = _sums(slope_N, cell_N, num_scenarios, rows)
             spread_K1 = (residual_KR.square() - curvature_KR).sum(1, keepdim=True)
             variance_K1 = spread_K1.clamp(min=0.0) / curvature_KR.square().sum(1, keepdim=True).clamp(min=1e-12)
             weight_KR = variance_K1 * residual_KR / (variance_K1 * curvature_KR + 1.0)

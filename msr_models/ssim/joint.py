@@ -50,10 +50,10 @@ class _Joint:
         share_logits_B = state.selector(vectors_BFD, batch.scenario_B) * state.temperature
         gate_B = state.gate(share_logits_B.sigmoid())
         loss, penalty = self._data_term(batch, gate_B)
-        loss = loss + state.kl_weight * divergence_from_all_shared(spec.kl_form, gate_B, share_logits_B)
+        loss = loss + state.kl_weight * divergence_from_all_shared(spec.kl_form, gate_B, share_logits_B, batch.weight_B)
         if penalty is not None:
             loss = loss + penalty
-        state.selector_step(loss, gate_B)
+        state.selector_step(loss, gate_B, batch.weight_B)
         state.optimiser.step()
         return loss, gate_B
 
@@ -67,4 +67,5 @@ class _Joint:
         with self.state.autocast():
             logits_BK, penalty = gated_logits(model, batch, gate_B)
         losses_BK = tower_losses(logits_BK, batch.label_B)
-        return shared_instance_loss(gate_B, losses_BK, batch.scenario_B, spec.tower_reduction), penalty
+        loss = shared_instance_loss(gate_B, losses_BK, batch.scenario_B, spec.tower_reduction, batch.weight_B)
+        return loss, penalty

@@ -11,6 +11,7 @@ from torch import Tensor
 from msr_models.data.batch import Batch
 from msr_models.models.base import MultiScenarioModel
 from msr_models.modules.routing import Routing, own_mask
+from msr_models.modules.weighted import weighted_mean
 from schemas.pipeline_spec import TowerReduction
 
 
@@ -53,16 +54,20 @@ def of_own_tower(values_BK: Tensor, scenario_B: Tensor) -> Tensor:
 
 
 def shared_instance_loss(
-    gate_B: Tensor, losses_BK: Tensor, scenario_B: Tensor, reduction: TowerReduction = "mean"
+    gate_B: Tensor,
+    losses_BK: Tensor,
+    scenario_B: Tensor,
+    reduction: TowerReduction = "mean",
+    weight_B: Tensor | None = None,
 ) -> Tensor:
-    """Eq. 13, mean over rows: (1 - g_i) * own loss + g_i * (mean or sum of all towers' losses).
+    """Eq. 13, (weighted) mean over rows: (1 - g_i) * own loss + g_i * (mean or sum of all towers' losses).
 
     Differentiable in g in both terms: B * dL/dg_i = reduced tower loss - own loss. Eq. 13 sums over
     towers; `mean` divides by K, which gives a shared row the weight of any other row.
     """
     own_B = of_own_tower(losses_BK, scenario_B)
     all_B = losses_BK.mean(dim=1) if reduction == "mean" else losses_BK.sum(dim=1)
-    return ((1.0 - gate_B) * own_B + gate_B * all_B).mean()
+    return weighted_mean((1.0 - gate_B) * own_B + gate_B * all_B, weight_B)
 
 
 def pair_weights(rows_K: Tensor) -> Tensor:

@@ -18,6 +18,9 @@ towers. e is a constant for the gate and never negative: only λ pulls towards s
 (target_share_rate) log λ moves by KL_WEIGHT_STEP (ρ - mean g) per step, and ε descends ε (ρ - mean g) alone: down while
 too few rows are shared. Without one λ is fixed, and ε takes its gradient through g. With tower_sample, x and s are of
 few towers drawn per row (`yardstick.relative_excess_of_drawn`), and what all rows have in common is from SCALE_ROWS.
+
+Where rows have weights, every mean over rows is Σ w v / Σ w and n_k a sum of weights, as if a row of weight 2 were two;
+rows of weight 0 do not count.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ import torch
 from torch import Tensor
 
 from msr_models.data.batch import Batch
+from msr_models.modules.weighted import weighted_mean
 from msr_models.ssim.corrections import WideCorrections
 from msr_models.ssim.divergence import divergence_from_all_shared
 from msr_models.ssim.objective import pair_weights
@@ -50,24 +54,26 @@ def learn_gate_from_reference(state: SearchState) -> None:
     state.make_selector_optimiser()
     excess_N = _excess(state)
     # In units of its mean, so that lambda means the same on every log
-    excess_N = (excess_N / excess_N.mean().clamp(min=1e-12)).float()
-    log.info(f"reference: excess of {len(excess_N):,} rows under {state.window.num_scenarios} towers")
+    every_row = state.window.counted()
+    mean = weighted_mean(excess_N[every_row], _weights(state, every_row))
+    excess_N = (excess_N / mean.clamp(min=1e-12)).float()
+    log.info(f"reference: excess of {len(every_row):,} rows under {state.window.num_scenarios} towers")
     target = state.spec.target_share_rate
 
     def step(rows: Tensor) -> tuple[Tensor, Tensor]:
         batch = state.window.batch(rows)
         share_logits_B = state.selector.score_batch(batch)
         gate_B = state.gate(share_logits_B.sigmoid(), learn_threshold=target is None)
-        loss = (gate_B * excess_N[rows]).mean()
-        loss = loss + state.kl_weight * divergence_from_all_shared(state.spec.kl_form, gate_B, share_logits_B)
+        weight_B, form = batch.weight_B, state.spec.kl_form
+        loss = weighted_mean(gate_B * excess_N[rows], weight_B)
+        loss = loss + state.kl_weight * divergence_from_all_shared(form, gate_B, share_logits_B, weight_B)
         if target is not None:
             # The excess is never negative, so it could only push the threshold up and away. With a share rate to
             # meet, the threshold is that constraint's multiplier: down while too few rows are shared, else up.
-            loss = loss + state.gate.threshold * (target - gate_B.detach().mean())
-        state.selector_step(loss, gate_B)
+            loss = loss + state.gate.threshold * (target - weighted_mean(gate_B.detach(), weight_B))
+        state.selector_step(loss, gate_B, weight_B)
         return loss, gate_B
 
-    every_row = torch.arange(len(state.window), device=state.rows.device)
     for epoch in range(1, state.spec.epochs + 1):
         state.epoch("gate", epoch, state.spec.epochs, every_row, step)
     state.selector.embedding.requires_grad_(False)
@@ -75,32 +81,44 @@ def learn_gate_from_reference(state: SearchState) -> None:
 
 @torch.no_grad()
 def _excess(state: SearchState) -> Tensor:
-    """Relative excess [N] of every window row under the corrected towers, in eval mode."""
+    """Relative excess [N] of every window row under the corrected towers, in eval mode; 0 of rows of weight 0."""
+    every = state.window.counted()
+    excess_E = _excess_of(state, every)
+    return excess_E.new_zeros(len(state.window)).index_copy_(0, every, excess_E)
+
+
+def _excess_of(state: SearchState, every: Tensor) -> Tensor:
     state.model.eval()
     window = state.window
-    rows_K = torch.bincount(window.scenario_N[state.rows], minlength=window.num_scenarios)
-    weights_KK = pair_weights(rows_K)
-    every = torch.arange(len(window), device=state.rows.device)
+    weights_KK = pair_weights(window.label_weights(state.rows)[0].to(every.device))
     corrections = WideCorrections(window.layout, window.num_scenarios, every.device)
     if state.spec.tower_sample is None or len(every) <= SCALE_ROWS:
         logits_NK = torch.cat([_every_tower(state, batch) for batch in _parts(state, every)])
-        own_N = logits_NK.gather(1, window.scenario_N[:, None]).squeeze(1)
-        _fit(corrections, state, own_N)
+        own_N = logits_NK.gather(1, window.scenario_N[every, None]).squeeze(1)
+        _fit(corrections, state, every, own_N)
         logits_NK += torch.cat([corrections.of_batch(batch) for batch in _parts(state, every)])
-        scale = CommonScale.of(logits_NK, weights_KK)
+        scale = CommonScale.of(logits_NK, weights_KK, _weights(state, every))
         return torch.cat([relative_excess(z_BK, weights_KK, scale) for z_BK in torch.split(logits_NK, EVAL_ROWS)])
     own_N = torch.cat([state.model(batch).float() for batch in _parts(state, every)])
-    _fit(corrections, state, own_N)
+    _fit(corrections, state, every, own_N)
     sample = every[:: -(-len(every) // SCALE_ROWS)]
     sampled = [_every_tower(state, batch) + corrections.of_batch(batch) for batch in _parts(state, sample)]
-    estimate = _estimate(state, corrections, CommonScale.of(torch.cat(sampled), weights_KK), weights_KK)
+    scale = CommonScale.of(torch.cat(sampled), weights_KK, _weights(state, sample))
+    estimate = _estimate(state, corrections, scale, weights_KK)
     return torch.cat([estimate(batch) for batch in _parts(state, every)])
 
 
-def _fit(corrections: WideCorrections, state: SearchState, own_logits_N: Tensor) -> None:
-    """From the rows that trained the towers: the held-out ones stay unseen."""
+def _weights(state: SearchState, rows: Tensor) -> Tensor | None:
+    weight_N = state.window.weight_N
+    return None if weight_N is None else weight_N[rows].double()
+
+
+def _fit(corrections: WideCorrections, state: SearchState, every: Tensor, own_logits_E: Tensor) -> None:
+    """From the rows that trained the towers: the held-out ones stay unseen. own_logits_E: of the rows `every`."""
     window, rows = state.window, state.rows
-    corrections.fit(own_logits_N[rows], window.label_N[rows], window.scenario_N[rows], window.slot_ids_NS[rows])
+    own_logits_N = own_logits_E[torch.searchsorted(every, rows)]
+    labels_N, scenario_N, slots_NS = window.label_N[rows], window.scenario_N[rows], window.slot_ids_NS[rows]
+    corrections.fit(own_logits_N, labels_N, scenario_N, slots_NS, _weights(state, rows))
 
 
 def _estimate(

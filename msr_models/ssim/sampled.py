@@ -12,6 +12,7 @@ from torch import Tensor
 from msr_models.data.batch import Batch
 from msr_models.models.base import MultiScenarioModel
 from msr_models.modules.routing import Routing, own_mask
+from msr_models.modules.weighted import weighted_mean
 from msr_models.ssim.objective import has_penalty
 from schemas.pipeline_spec import TowerReduction
 
@@ -65,14 +66,14 @@ def sampled_loss(
     if _in_one_pass(model, e_BE):
         # Their number is known, so nothing waits for the device; what g = 0 multiplies costs less than a second pass.
         routing = Routing.of_mask(own_KB | drawn_KB, capacity=len(batch) * (1 + towers_BM.shape[1]))
-        return weights.total(model.routed_logits(e_BE, batch, routing), routing, batch.label_B), None
+        return weights.total(model.routed_logits(e_BE, batch, routing), routing, batch), None
     shared_B = gate_B.detach() > 0
     rest = Routing.of_mask(drawn_KB & ~shared_B)
     with torch.no_grad():
         at_rest_V = model.routed_logits(e_BE, batch, rest)
     trained = Routing.of_mask(own_KB | (drawn_KB & shared_B))
     at_trained_V, penalty = model.penalised_logits(e_BE, batch, trained)
-    loss = weights.total(at_trained_V, trained, batch.label_B) + weights.total(at_rest_V, rest, batch.label_B)
+    loss = weights.total(at_trained_V, trained, batch) + weights.total(at_rest_V, rest, batch)
     return loss, penalty
 
 
@@ -91,13 +92,16 @@ class _VisitWeights:
         self.drawn_B = gate_B * (each * (num_scenarios - 1) / max(num_drawn, 1))
         self.scenario_B = scenario_B
 
-    def total(self, logits_V: Tensor, routing: Routing, label_B: Tensor) -> Tensor:
-        """Sum over visits of factor * cross entropy, divided by the rows of the batch."""
+    def total(self, logits_V: Tensor, routing: Routing, batch: Batch) -> Tensor:
+        """Sum over visits of factor * cross entropy, divided by the rows of the batch; rows count by their weights."""
         row_V = routing.row_index_V
-        losses_V = F.binary_cross_entropy_with_logits(logits_V, label_B.index_select(0, row_V), reduction="none")
+        labels_V = batch.label_B.index_select(0, row_V)
+        losses_V = F.binary_cross_entropy_with_logits(logits_V, labels_V, reduction="none")
         is_own_V = self.scenario_B.index_select(0, row_V) == routing.scenario_V
         weight_V = torch.where(is_own_V, self.own_B.index_select(0, row_V), self.drawn_B.index_select(0, row_V))
-        return (weight_V * losses_V).sum() / len(label_B)
+        if batch.weight_B is None:
+            return (weight_V * losses_V).sum() / len(batch)
+        return weighted_mean(weight_V * losses_V, batch.weight_B.index_select(0, row_V), batch.weight_B.sum())
 
 
 def draw_tower_sets(weights_KK: Tensor, num_rows: int, num_drawn: int, generator: torch.Generator) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from msr_models.data.window import Window
 from msr_models.modules.routing import Routing
+from msr_models.modules.weighted import weighted_mean
 from msr_models.ssim.joint import learn_jointly
 from msr_models.ssim.reference import learn_gate_from_reference
 from msr_models.ssim.scoring import score_rows
@@ -55,7 +56,7 @@ def run_search(window: Window, spec: SearchSpec, *, device: str = "cpu") -> Sear
     Raises TrainingError for labels of one class, a loss that is not finite, a backbone that is unknown or has no
     towers, and one that needs more warm-up epochs than the spec gives it.
     """
-    window.require_both_labels()
+    window.require_both_labels(window.counted())
     with torch.random.fork_rng():
         torch.manual_seed(spec.seed)
         return _search(SearchState(window.to(device), spec))
@@ -115,7 +116,12 @@ def _warm_up_step(state: SearchState, rows: Tensor) -> tuple[Tensor, Tensor]:
     routing = Routing.own(batch.scenario_B, model.num_scenarios)
     with state.autocast():
         logits_V, penalty = model.penalised_logits(model.embed(batch), batch, routing)
-    loss = F.binary_cross_entropy_with_logits(routing.to_rows(logits_V), batch.label_B)
+    logits_B = routing.to_rows(logits_V)
+    if batch.weight_B is None:  # PyTorch's own mean rounds otherwise than a mean of its losses
+        loss = F.binary_cross_entropy_with_logits(logits_B, batch.label_B)
+    else:
+        losses_B = F.binary_cross_entropy_with_logits(logits_B, batch.label_B, reduction="none")
+        loss = weighted_mean(losses_B, batch.weight_B)
     if penalty is not None:
         loss = loss + penalty
     torch.autograd.backward(loss)

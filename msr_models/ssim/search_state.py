@@ -16,6 +16,7 @@ from msr_models.data.window import Window
 from msr_models.models.base import MultiScenarioModel
 from msr_models.models.registry import build_model, known_models, model_class, parse_options
 from msr_models.modules.mixed_embedding import MixedEmbedding
+from msr_models.modules.weighted import weighted_mean
 from msr_models.ssim.gate import Gate
 from msr_models.ssim.selector import Selector
 from msr_models.training.optimiser import Optimiser, OptimiserConfig
@@ -35,7 +36,8 @@ KL_WEIGHT_RANGE = (1e-4, 1e4)
 class SearchState:
     """State of one search; its phases (`search`, `joint`, `reference`) advance it.
 
-    rows: window rows that train the backbone; held_out: the others. temperature: current factor on the share logits.
+    rows: window rows that train the backbone; held_out: the others; both without rows of weight 0. temperature: current
+    factor on the share logits.
     """
 
     def __init__(self, window: Window, spec: SearchSpec) -> None:
@@ -64,11 +66,11 @@ class SearchState:
         self.temperature = 1.0
         self.curves: list[dict[str, float | int | str]] = []
         held_out_N = window.instance_id_N % HOLD_OUT_EVERY == 0
-        self.held_out = held_out_N.nonzero().squeeze(1)
-        self.rows = (~held_out_N).nonzero().squeeze(1)
+        self.held_out = window.counted(held_out_N.nonzero().squeeze(1))
+        self.rows = window.counted((~held_out_N).nonzero().squeeze(1))
         epochs = spec.warmup_epochs + (spec.epochs if spec.objective == "joint" else 0)
         self.model.plan_steps(epochs * num_batches(len(self.rows), spec.batch_size))
-        self.model.start_from_base_rates(*window.label_counts(self.rows))
+        self.model.start_from_base_rates(*window.label_weights(self.rows))
 
     def make_optimiser(self) -> None:
         """A fresh optimiser of the backbone."""
@@ -123,7 +125,7 @@ class SearchState:
         """Precision of the backbone's products."""
         return autocast("auto", self.window.label_N.device.type)
 
-    def selector_step(self, loss: Tensor, gate_B: Tensor) -> None:
+    def selector_step(self, loss: Tensor, gate_B: Tensor, weight_B: Tensor | None) -> None:
         """Backward, one step of selector and threshold, and lambda a step towards the target share rate."""
         self.threshold_optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
@@ -131,7 +133,7 @@ class SearchState:
         self.threshold_optimiser.step()
         self.gate.project()
         if self.spec.target_share_rate is not None:
-            missing = self.spec.target_share_rate - float(gate_B.detach().mean())
+            missing = self.spec.target_share_rate - float(weighted_mean(gate_B.detach(), weight_B))
             low, high = KL_WEIGHT_RANGE
             self.kl_weight = float(np.clip(self.kl_weight * np.exp(KL_WEIGHT_STEP * missing), low, high))
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from msr_models.modules.weighted import weighted_mean
 from msr_models.ssim.objective import expected_excess
 
 
@@ -21,12 +22,15 @@ class CommonScale:
     signal: Tensor
 
     @classmethod
-    def of(cls, logits_NK: Tensor, weights_KK: Tensor) -> CommonScale:
-        """From all rows, or a sample of them. weights_KK: see `objective.pair_weights`."""
-        centre_K = logits_NK.double().mean(dim=0)
+    def of(cls, logits_NK: Tensor, weights_KK: Tensor, weight_N: Tensor | None = None) -> CommonScale:
+        """From all rows, or a sample of them. weights_KK: see `objective.pair_weights`; weight_N float64: of rows."""
+        if weight_N is None:
+            centre_K = logits_NK.double().mean(dim=0)
+        else:
+            centre_K = weight_N @ logits_NK.double() / weight_N.sum()
         base = (centre_K * weights_KK.sum(dim=1)).sum()
         z_NK = logits_NK.double() - centre_K + base
-        return cls(centre_K, base, signal(z_NK, base, weights_KK).mean())
+        return cls(centre_K, base, weighted_mean(signal(z_NK, base, weights_KK), weight_N))
 
     def without_offsets(self, logits_BK: Tensor) -> Tensor:
         """Logits [B, K] on the common base rate, float64: a scenario's own base rate is no disagreement over a row."""

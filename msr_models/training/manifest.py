@@ -67,6 +67,8 @@ class RunManifest:
     metrics: what the run measured, to compare a repetition with; calibration_sha256: likewise, of its calibration.json.
     scenarios_without_rows: had no training rows, so that their own weights are those that the run started from.
     predecessor: null where the run started from scratch. embedding_dims: of the fields that have one of their own.
+    negative_sampling: training.negative_sampling; the weights predict all rows whatever it is, so that nothing has to
+    be corrected when they are served.
     """
 
     format: int = FORMAT
@@ -100,12 +102,15 @@ class RunManifest:
     start: Start = "scratch"
     predecessor: Predecessor | None = None
     embedding_dims: Mapping[str, int] = field(default_factory=dict)
+    negative_sampling: Any = None
 
     def identity(self) -> str:
         """`<model>-<ds>-<12 hex digits>`: the same for the same inputs, whatever the clock or the file layout."""
         inputs = {name: getattr(self, name) for name in _IDENTITY}
         if self.embedding_dims:
             inputs |= {"embedding_dims": self.embedding_dims}
+        if self.negative_sampling is not None:
+            inputs |= {"negative_sampling": self.negative_sampling}
         if self.predecessor is not None:
             inputs |= {"predecessor": [self.predecessor.run_id, self.predecessor.checkpoint_sha256]}
             if self.predecessor.new_scenario_start is not None:
@@ -139,7 +144,8 @@ def parse_manifest(text: str, where: str) -> RunManifest:
         raise TrainingError(f"{where} cannot be read ({error}); give a run's manifest.json") from error
     known = {f.name for f in fields(RunManifest)}
     if isinstance(raw, dict):
-        raw = {"embedding_dims": {}, **raw}  # runs made before fields could have one
+        # Runs made before these keys
+        raw = {"embedding_dims": {}, "negative_sampling": None, **raw}
     if not isinstance(raw, dict) or set(raw) != known or raw["format"] != FORMAT:
         wrong = sorted(set(raw) ^ known) if isinstance(raw, dict) else type(raw).__name__
         raise TrainingError(

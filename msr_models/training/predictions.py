@@ -1,7 +1,7 @@
 """Predictions of a run as one Parquet file: the rows that its metrics are computed from.
 
-prob is the calibrated probability, the one to serve; prob_raw the model's own. A label beside the main one has columns
-of its own: label_<name>, prob_<name> and prob_raw_<name>.
+prob is the calibrated probability, the one to serve; prob_raw the model's own; weight is null without weights. A label
+beside the main one has columns of its own: label_<name>, prob_<name> and prob_raw_<name>.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -35,6 +36,7 @@ SCHEMA = pa.schema(
         ("label", pa.int32()),
         ("prob", pa.float64()),
         ("prob_raw", pa.float64()),
+        ("weight", pa.float64()),
     ]
 )
 
@@ -59,7 +61,7 @@ def prediction_rows(
     probs_NT: of the main label, then of those that `further` has the calibrations of, in its order.
     """
     scenario_N = window.scenario_N[rows].cpu().numpy()
-    days = pa.array([str(d) for d in window.days])
+    days, weight_N = pa.array([str(d) for d in window.days]), window.weights_of(rows)
     columns = [
         days.take(pa.array(window.day_N[rows].cpu().numpy())),
         window.instance_id_N[rows].cpu().numpy(),
@@ -69,6 +71,7 @@ def prediction_rows(
         window.label_N[rows].cpu().numpy().astype("int32"),
         calibration.apply(probs_NT[:, 0], scenario_N),
         probs_NT[:, 0],
+        pa.nulls(len(rows), pa.float64()) if weight_N is None else weight_N,
     ]
     schema = SCHEMA
     for j, (name, own) in enumerate(further.items()):
@@ -76,6 +79,12 @@ def prediction_rows(
         probs = probs_NT[:, 1 + j]
         columns += [window.labels(j)[rows].cpu().numpy().astype("int32"), own.apply(probs, scenario_N), probs]
     return pa.table([pa.array(c) if not isinstance(c, pa.Array) else c for c in columns], schema=schema)
+
+
+def weights_of(rows: pa.Table) -> Floats | None:
+    """Weights of predictions; None where they have none."""
+    column = rows["weight"]
+    return None if column.null_count else np.asarray(column.to_numpy(), dtype=np.float64)
 
 
 def write_predictions(path: Path, parts: list[pa.Table]) -> None:
@@ -90,8 +99,8 @@ def read_predictions(
 ) -> pa.Table:
     """Some columns (prob and prob_raw go together), or all: those of SCHEMA, then those of further labels.
 
-    A file from before calibration has prob in place of prob_raw. Raises TrainingError, which ends with `remedy`, where
-    the file is missing or damaged.
+    A file from before calibration has prob in place of prob_raw, one from before weights has none. Raises
+    TrainingError, which ends with `remedy`, where the file is missing or damaged.
     """
     try:
         of_further = [column for column in pq.read_schema(path) if column.name not in SCHEMA.names]

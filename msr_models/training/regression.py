@@ -3,7 +3,8 @@
 Minimises Σ_rows cross entropy + λ/2 |w - w₀|² over the ids' weights w and a bias per scenario, which is not penalised;
 w₀: the weights that the run starts from, zeros or those of the day before. λ falls along STRENGTHS, every fit starts
 where the one before ended, and the strength that validates best is kept. Epochs of small steps end before the optimum
-or behind it, and what other models are compared with, or begin with, must be the best that a linear model can do.
+or behind it, and what other models are compared with, or begin with, must be the best that a linear model can do. Where
+rows have weights (columns.weight), they are factors of the cross entropy: a row of weight 2 counts as two.
 
 A scenario without rows keeps its bias. Of more than MAX_ROWS rows every n-th is used, which keeps the design matrix
 below a gigabyte; ids that none of these rows has keep their weights.
@@ -22,6 +23,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from torch import Tensor
 
+from msr_models.data.sampling import log_odds_shift
 from msr_models.data.source import ResidentRows
 from msr_models.evaluation.blocks import Array, Floats
 from msr_models.modules.inputs import InputLayer
@@ -50,18 +52,21 @@ class LinearFit:
 
 @dataclass(frozen=True, slots=True)
 class Design:
-    """x [N, R + K]: factors of the ids' weights and of the biases; offset_N: base rates as logits."""
+    """x [N, R + K]: factors of the ids' weights and of the biases; offset_N: base rates as logits, shifted where
+    negatives were sampled (data/sampling.py); weight_N: of the rows, None: 1.
+    """
 
     x: Any
     offset_N: Floats
     label_N: Floats
     scenario_N: Array
+    weight_N: Floats | None = None
 
     @classmethod
     def of(cls, inputs: InputLayer, base_logit_K: Tensor, data: ResidentRows) -> Design:
         """Of all rows of `data`; inputs: vectors of width 1."""
         num_rows, num_scenarios = len(inputs.table.rows_of_terms()), len(base_logit_K)
-        parts, labels, scenarios = [], [], []
+        parts, labels, scenarios, weights = [], [], [], []
         for rows in torch.split(data.rows, ROWS):
             batch = data.window.batch(rows).to(base_logit_K.device)
             row_BJ, factor_BJ = (t.cpu().numpy() for t in inputs.terms(batch))
@@ -76,20 +81,33 @@ class Design:
             parts.append(part)
             labels.append(batch.label_B.cpu().double().numpy())
             scenarios.append(scenario_B)
+            if batch.weight_B is not None:
+                weights.append(batch.weight_B.cpu().double().numpy())
         scenario_N = np.concatenate(scenarios)
-        offset_N = base_logit_K.detach().cpu().double().numpy()[scenario_N]
-        return cls(sp.vstack(parts, format="csr"), offset_N, np.concatenate(labels), scenario_N)
+        offset_K = base_logit_K.detach().cpu().double()
+        if data.negatives_kept is not None:
+            offset_K = offset_K + log_odds_shift(data.negatives_kept)
+        offset_N = offset_K.numpy()[scenario_N]
+        weight_N = np.concatenate(weights) if weights else None
+        return cls(sp.vstack(parts, format="csr"), offset_N, np.concatenate(labels), scenario_N, weight_N)
 
     def cross_entropy(self, weights: Floats) -> tuple[float, Floats]:
         """(sum over rows, its gradient)."""
         logit_N = self.x @ weights + self.offset_N
-        entropy = float((np.logaddexp(0.0, logit_N) - self.label_N * logit_N).sum())
-        return entropy, self.x.T @ (expit(logit_N) - self.label_N)
+        entropy_N, error_N = np.logaddexp(0.0, logit_N) - self.label_N * logit_N, expit(logit_N) - self.label_N
+        if self.weight_N is not None:
+            entropy_N, error_N = self.weight_N * entropy_N, self.weight_N * error_N
+        return float(entropy_N.sum()), self.x.T @ error_N
+
+    @property
+    def total(self) -> float:
+        """Rows, or the sum of their weights."""
+        return float(len(self.label_N) if self.weight_N is None else self.weight_N.sum())
 
     def validate(self, weights: Floats, num_scenarios: int, calibration: CalibrationMethod) -> Validated:
         """Metrics of the weights on these rows."""
         probs = expit(self.x @ weights + self.offset_N)
-        return validated(probs, self.label_N, self.scenario_N, num_scenarios, calibration)
+        return validated(probs, self.label_N, self.scenario_N, num_scenarios, calibration, self.weight_N)
 
 
 def fit_path(
@@ -108,7 +126,7 @@ def fit_path(
     every = -(-data.num_rows // MAX_ROWS)
     if every > 1:
         log.info(f"{name} linear: fitted on every {every}th of {data.num_rows:,} rows".lstrip())
-    sample = ResidentRows(data.window, data.rows[::every])
+    sample = ResidentRows(data.window, data.rows[::every], data.negatives_kept)
     design, held_out = (Design.of(inputs, base_logit_K, rows) for rows in (sample, validation))
     weight = inputs.table.rows_of_terms().detach().cpu().double().numpy().ravel()
     num_rows, num_scenarios = len(weight), len(base_logit_K)
@@ -118,7 +136,7 @@ def fit_path(
     for place, strength in enumerate(STRENGTHS, start=1):
         weights = _minimum(design, weights, start, np.where(is_penalised, strength, 0.0))
         measured = held_out.validate(weights, num_scenarios, config.calibration)
-        entropy = design.cross_entropy(weights)[0] / len(design.label_N)
+        entropy = design.cross_entropy(weights)[0] / design.total
         shown = "none" if measured.auc is None else f"{measured.auc:.4f}"
         line = f"{name} linear, L2 {strength:g}: train loss {entropy:.4f}, validation mean AUC {shown}"
         losses = f"logloss {measured.logloss:.4f} ({measured.calibrated_logloss:.4f} calibrated)"

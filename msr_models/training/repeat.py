@@ -48,6 +48,7 @@ def repeat_run(dataset: DatasetSpec, manifest: RunManifest) -> None:
         rank_scope=cast(RankScope, manifest.rank_scope),
         loading=manifest.loading,
         device=usable_device(manifest.device),
+        negative_sampling=manifest.negative_sampling,
     )
     with load_target_data(dataset, plan, manifest.shared_set_id, read) as data:
         changed = [name for name, value in manifest.fingerprints.items() if data.fingerprints[name] != value]

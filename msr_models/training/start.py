@@ -27,12 +27,13 @@ def prepare(
     """
     is_fresh = not model.has_base_rates
     _tell_wider_fields(model, name)
-    rows_K, positives_K = data.label_counts()
-    model.start_from_base_rates(rows_K, positives_K)
+    rows_K, _ = data.label_counts()
+    sums = data.label_weights()
+    model.start_from_base_rates(*sums)
     if isinstance(model, ManyLabels):
         further_J2K = data.further_counts()
         if is_fresh:
-            model.start_further_from_base_rates(rows_K, positives_K, further_J2K)
+            model.start_further_from_base_rates(*sums, further_J2K)
         _tell_rare_labels(model, further_J2K, name)
     _tell_scenarios_without_rows(rows_K, validation.window.scenario_names, name)
     if not isinstance(data, ResidentRows):
@@ -65,7 +66,7 @@ def _tell_rare_labels(model: ManyLabels, further_J2K: Tensor, name: str) -> None
         if not has:
             log.warning(f"{name} no training row has label {label}: its probabilities mean nothing".lstrip())
         if without_main and model.labels.esmm:
-            rows = f"{name} {without_main} of {has} rows with label {label} lack the main one".lstrip()
+            rows = f"{name} {without_main:g} of {has:g} rows with label {label} lack the main one".lstrip()
             log.warning(f"{rows}, which training.labels.esmm rules out; check the log, or leave esmm out")
 
 

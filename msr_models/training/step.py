@@ -16,7 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from msr_models.data.batch import Batch
+from msr_models.data.sampling import log_odds_shift
 from msr_models.models.base import MultiScenarioModel, VisitLogits
+from msr_models.modules.weighted import weighted_mean
 from msr_models.training.optimiser import Optimiser
 from msr_models.training.processes import Processes
 from schemas.pipeline_spec import LossBalance, Precision, TowerReduction
@@ -36,14 +38,22 @@ def autocast(precision: Precision, device_type: str) -> AbstractContextManager[o
 
 
 def reuse_loss(
-    visits: VisitLogits, label_B: Tensor, shared_B: Tensor, num_scenarios: int, reduction: TowerReduction = "mean"
+    visits: VisitLogits,
+    label_B: Tensor,
+    shared_B: Tensor,
+    num_scenarios: int,
+    reduction: TowerReduction = "mean",
+    shift_B: Tensor | None = None,
 ) -> Tensor:
     """SSIM eq. 6 with stored g (eq. 16): l_B = (1 - g) l_own + g (1/K) Σ_k l_k, per row, not reduced.
 
     The 1/K (reduction mean) keeps a shared row's weight that of any other; `sum` is eq. 5 to the letter, without it.
     With g = 0 each row's one term is multiplied by exactly 1, so the numbers are those of MT-Backbone bit for bit.
+    shift_B: added to a row's logits, see data/sampling.py.
     """
     label_V, logits_V = label_B.index_select(0, visits.row_index_V), visits.logits_V.float()
+    if shift_B is not None:
+        logits_V = logits_V + shift_B.index_select(0, visits.row_index_V)
     weight_B = torch.where(shared_B, 1.0 / num_scenarios if reduction == "mean" else 1.0, 1.0)
     weight_V = weight_B.index_select(0, visits.row_index_V)
     if visits.real_V is not None:
@@ -58,9 +68,13 @@ def labels_loss(
     num_scenarios: int,
     label_weights: Sequence[float],
     reduction: TowerReduction = "mean",
+    shift_B: Tensor | None = None,
 ) -> Tensor:
-    """`reuse_loss` of the main label plus, weighted, that of each further one, [B]: labels share the masks."""
-    loss_B = reuse_loss(visits, batch.label_B, batch.shared_B, num_scenarios, reduction)
+    """`reuse_loss` of the main label plus, weighted, that of each further one, [B]: labels share the masks.
+
+    shift_B: of the main label's logits; negatives are sampled where there is no other label.
+    """
+    loss_B = reuse_loss(visits, batch.label_B, batch.shared_B, num_scenarios, reduction, shift_B)
     if visits.further_VJ is None:
         return loss_B
     assert batch.further_BJ is not None
@@ -70,20 +84,28 @@ def labels_loss(
     return loss_B
 
 
-def balance_of_scenarios(scenario_B: Tensor, num_scenarios: int, processes: Processes) -> Tensor:
-    """Factors [B] of the rows' losses, mean 1, with which each scenario that has rows weighs the same in a mean.
+def balance_of_scenarios(
+    scenario_B: Tensor, num_scenarios: int, processes: Processes, weight_B: Tensor | None = None
+) -> Tensor:
+    """Factors [B] of the rows' losses, mean 1, with which each scenario that has rows counts the same in a mean.
 
     The mean over scenarios of each one's mean loss, as the authors of SSIM train STAR and HMoE. A shared row counts by
-    its own scenario. Counts are those of the global batch.
+    its own scenario. Counts, or sums of weights, are those of the global batch.
     """
     known_K1 = torch.arange(num_scenarios, device=scenario_B.device)[:, None]
-    count_K = processes.sum_value((known_K1 == scenario_B).sum(1))
-    factor_K = count_K.sum() / ((count_K > 0).sum() * count_K.clamp(min=1))
+    is_own_KB = known_K1 == scenario_B
+    own_KB = is_own_KB if weight_B is None else torch.where(is_own_KB, weight_B, 0.0)
+    count_K = processes.sum_value(own_KB.sum(1))
+    factor_K = count_K.sum() / ((count_K > 0).sum().clamp(min=1) * torch.where(count_K > 0, count_K, 1))
     return factor_K.index_select(0, scenario_B)
 
 
 class TrainStep:
-    """Eager step. Called with this process's batch and the rows of the global one; returns the global mean loss."""
+    """Eager step. Called with this process's batch and the rows of the global one; returns the global mean loss.
+
+    With weights it is Σ w_i l_i / Σ w_i over the rows of the global batch. A model's penalty counts rows, whatever
+    their weights.
+    """
 
     def __init__(
         self,
@@ -94,8 +116,11 @@ class TrainStep:
         loss_balance: LossBalance = "rows",
         label_weights: Sequence[float] = (),
         tower_reduction: TowerReduction = "mean",
+        negatives_kept: tuple[float, ...] | None = None,
     ) -> None:
         """label_weights: of the further labels' losses, in the order of the model's."""
+        device = next(model.parameters()).device
+        self._shift_K = None if negatives_kept is None else log_odds_shift(negatives_kept).to(device)
         self.model, self.optimiser, self.precision, self.processes = model, optimiser, precision, processes
         self.loss_balance, self.label_weights, self.tower_reduction = loss_balance, label_weights, tower_reduction
 
@@ -106,12 +131,16 @@ class TrainStep:
     def _run(self, batch: Batch, global_rows: int, capacity: int | None) -> Tensor:
         with autocast(self.precision, batch.label_B.device.type):
             visits = self.model.visit(batch, capacity)
-        num_scenarios = self.model.num_scenarios
-        loss_B = labels_loss(visits, batch, num_scenarios, self.label_weights, self.tower_reduction)
+        num_scenarios, weight_B = self.model.num_scenarios, batch.weight_B
+        shift_B = None if self._shift_K is None else self._shift_K.index_select(0, batch.scenario_B)
+        loss_B = labels_loss(visits, batch, num_scenarios, self.label_weights, self.tower_reduction, shift_B)
         if self.loss_balance == "scenarios":
-            loss_B = loss_B * balance_of_scenarios(batch.scenario_B, num_scenarios, self.processes)
+            loss_B = loss_B * balance_of_scenarios(batch.scenario_B, num_scenarios, self.processes, weight_B)
         alone = self.processes.world == 1
-        loss = loss_B.mean() if alone else loss_B.sum() / global_rows
+        if weight_B is not None:
+            loss = weighted_mean(loss_B, weight_B, self.processes.sum_value(weight_B.sum()))
+        else:
+            loss = loss_B.mean() if alone else loss_B.sum() / global_rows
         if visits.penalty is not None:
             # A mean over this process's rows: it counts with their part of the global batch.
             loss = loss + visits.penalty * (1.0 if alone else len(batch) / global_rows)
@@ -137,8 +166,12 @@ class GraphedStep(TrainStep):
         loss_balance: LossBalance = "rows",
         label_weights: Sequence[float] = (),
         tower_reduction: TowerReduction = "mean",
+        negatives_kept: tuple[float, ...] | None = None,
     ) -> None:
-        super().__init__(model, optimiser, precision, Processes(), loss_balance, label_weights, tower_reduction)
+        alone = Processes()
+        super().__init__(
+            model, optimiser, precision, alone, loss_balance, label_weights, tower_reduction, negatives_kept
+        )
         self.batch_size = batch_size
         self._eager_steps = 0
         self._captures = True
@@ -206,6 +239,7 @@ def make_step(
     loss_balance: LossBalance = "rows",
     label_weights: Sequence[float] = (),
     tower_reduction: TowerReduction = "mean",
+    negatives_kept: tuple[float, ...] | None = None,
 ) -> TrainStep:
     """The quickest step that the device, the precision and the number of processes allow."""
     # In fp32 the grouped product waits for the device; Adagrad's step count lives on the host.
@@ -215,5 +249,9 @@ def make_step(
         and processes.world == 1
         and optimiser.config.kind == "adam"
     ):
-        return GraphedStep(model, optimiser, precision, batch_size, loss_balance, label_weights, tower_reduction)
-    return TrainStep(model, optimiser, precision, processes, loss_balance, label_weights, tower_reduction)
+        return GraphedStep(
+            model, optimiser, precision, batch_size, loss_balance, label_weights, tower_reduction, negatives_kept
+        )
+    return TrainStep(
+        model, optimiser, precision, processes, loss_balance, label_weights, tower_reduction, negatives_kept
+    )

@@ -118,6 +118,7 @@ def plan_arm(data: TargetData, choice: ModelChoice, ratio: float, *, world: int,
         package_versions=package_versions(),
         metrics={},
         embedding_dims=data.layout.own_dims,
+        negative_sampling=data.dataset.training.negative_sampling,
     )
     if plan.predecessor is not None:
         before = find_predecessor(data.dataset, plan.predecessor, manifest)
@@ -201,7 +202,8 @@ def _fit(
     """The calibration of the main label, or of a further one."""
     window, rows = validation.window, validation.rows
     labels, scenarios = window.labels(further)[rows].cpu().numpy(), window.scenario_N[rows].cpu().numpy()
-    found = fit_calibration(planned.trainer["calibration"], probs, labels, scenarios, planned.scenarios)
+    method, weights = planned.trainer["calibration"], window.weights_of(rows)
+    found = fit_calibration(method, probs, labels, scenarios, planned.scenarios, weights)
     if found.borrowing:
         few = ", ".join(found.borrowing)
         log.info(f"{name}: {found.method} of all rows for scenarios with too few rows of a class in validation: {few}")
@@ -247,10 +249,11 @@ def _kept(model: MultiScenarioModel, validation: ResidentRows, calibration: Cali
 
 def _test_metrics(test: Window, probs: Floats, calibration: Calibration) -> dict[str, float | None]:
     labels, scenarios = test.label_N.cpu().numpy(), test.scenario_N.cpu().numpy()
+    weights = test.weights_of()
     return {
-        "test_auc": mean_scenario_auc(probs, labels, scenarios, test.num_scenarios),
-        "test_logloss": logloss(probs, labels),
-        "test_calibrated_logloss": logloss(calibration.apply(probs, scenarios), labels),
+        "test_auc": mean_scenario_auc(probs, labels, scenarios, test.num_scenarios, weights),
+        "test_logloss": logloss(probs, labels, weights),
+        "test_calibrated_logloss": logloss(calibration.apply(probs, scenarios), labels, weights),
     }
 
 

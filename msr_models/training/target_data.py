@@ -6,17 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from types import TracebackType
+from typing import Any
 
 import torch
 
 from msr_models.data.layout import FieldLayout
 from msr_models.data.memory import LoadingMode, available_memory, choose_mode, window_bytes
+from msr_models.data.sampling import sample_negatives
 from msr_models.data.source import ResidentRows
 from msr_models.data.streamed import StreamedRows, open_streamed_rows
 from msr_models.data.window import Window, load_window
 from msr_models.training.chain import DayPlan
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
+from schemas.negative_sampling import kept_shares
 from schemas.pipeline_spec import Loading, RankScope
 from schemas.text import short_digest
 
@@ -60,7 +63,8 @@ class TargetData:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReadOptions:
     """versions: Delta versions to pin, of window and test (None: the newest); seed: orders streamed rows; rank_scope,
-    loading: as in the block `training`; processes: on this machine, each of which holds its own copy.
+    loading, negative_sampling: as in the block `training`; processes: on this machine, each of which holds its own
+    copy.
     """
 
     versions: tuple[dict[str, int], dict[str, int]] | None = None
@@ -69,6 +73,7 @@ class ReadOptions:
     loading: Loading = "auto"
     device: str = "cpu"
     processes: int = 1
+    negative_sampling: Any = None
 
 
 def load_target_data(
@@ -96,13 +101,16 @@ def load_target_data(
     test = _test_window(dataset, plan, options, window.table_versions)
     fingerprints = {"window": window.fingerprint, "masks": window.mask_fingerprint, "test": test.fingerprint}
     window = _on_device(window, options.device)
+    rows, kept = window.counted(window.rows_of(plan.train_days)), _negatives_kept(dataset, options)
+    if kept is not None:
+        rows = sample_negatives(window, rows, kept, options.seed)
     return TargetData(
         dataset=dataset,
         plan=plan,
         shared_set_id=shared_set_id,
         rank_scope=options.rank_scope,
         loading="resident",
-        training=ResidentRows(window, window.rows_of(plan.train_days)),
+        training=ResidentRows(window, rows, kept),
         validation=ResidentRows(window, window.rows_of(plan.validation_days)),
         test=_all_rows(_on_device(test, options.device)),
         layout=window.layout,
@@ -140,6 +148,7 @@ def _streamed(
         versions=versions,
         known_on=plan.validation_days[-1],
         memory_gb=dataset.training.memory_gb,
+        negatives_kept=_negatives_kept(dataset, options),
     )
     try:
         facts = training.facts
@@ -165,6 +174,10 @@ def _streamed(
         table_versions=facts.table_versions,
         fingerprints={"window": both, "masks": facts.mask_fingerprint, "test": test.fingerprint},
     )
+
+
+def _negatives_kept(dataset: DatasetSpec, options: ReadOptions) -> tuple[float, ...] | None:
+    return kept_shares(options.negative_sampling, dataset.scenario.names)
 
 
 def _test_window(

@@ -147,6 +147,7 @@ class _Training:
             config.loss_balance,
             [config.labels.weights.get(label, 1.0) for label in self.model.further_labels],
             config.tower_reduction,
+            self.data.negatives_kept,
         )
 
     def _first_state(self) -> TrainingState:
@@ -316,4 +317,4 @@ def validate(
     """Metrics on rows of a window; `calibration` is fitted on them."""
     probs = predict(model, window, rows)
     labels, scenarios = window.label_N[rows].cpu().numpy(), window.scenario_N[rows].cpu().numpy()
-    return validated(probs, labels, scenarios, window.num_scenarios, calibration)
+    return validated(probs, labels, scenarios, window.num_scenarios, calibration, window.weights_of(rows))

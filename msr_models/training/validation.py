@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from msr_models.evaluation.blocks import Array
 from msr_models.evaluation.calibration import fit_calibration
 from msr_models.evaluation.metrics import logloss, mean_scenario_auc
+from schemas.errors import TrainingError
 from schemas.pipeline_spec import CalibrationMethod, Criterion
 
 
@@ -26,12 +27,21 @@ class Validated:
 
 
 def validated(
-    prob_N: Array, label_N: Array, scenario_N: Array, num_scenarios: int, calibration: CalibrationMethod
+    prob_N: Array,
+    label_N: Array,
+    scenario_N: Array,
+    num_scenarios: int,
+    calibration: CalibrationMethod,
+    weight_N: Array | None = None,
 ) -> Validated:
-    """Metrics of at least one row's probabilities, before and after a calibration that is fitted on them."""
+    """Metrics of at least one row's probabilities, before and after a calibration that is fitted on them.
+
+    Raises TrainingError where all weights are 0.
+    """
     names = [str(k) for k in range(num_scenarios)]
-    calibrated = fit_calibration(calibration, prob_N, label_N, scenario_N, names).apply(prob_N, scenario_N)
-    before, after = logloss(prob_N, label_N), logloss(calibrated, label_N)
-    assert before is not None and after is not None
-    auc = mean_scenario_auc(prob_N, label_N, scenario_N, num_scenarios)
+    calibrated = fit_calibration(calibration, prob_N, label_N, scenario_N, names, weight_N).apply(prob_N, scenario_N)
+    before, after = (logloss(each_N, label_N, weight_N) for each_N in (prob_N, calibrated))
+    if before is None or after is None:
+        raise TrainingError("all validation rows have weight 0: check columns.weight, or take more validation_days")
+    auc = mean_scenario_auc(prob_N, label_N, scenario_N, num_scenarios, weight_N)
     return Validated(auc=auc, logloss=before, calibrated_logloss=after)

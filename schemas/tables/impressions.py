@@ -23,6 +23,13 @@ TABLE = TableSpec(
             added=True,
             doc="session as in the log (columns.session); null: a session is the user's day",
         ),
+        Column(
+            name="weight",
+            type=pa.float64(),
+            nullable=True,
+            added=True,
+            doc="how many impressions the row stands for (columns.weight, source.negative_sampling); null: no weights",
+        ),
         FINGERPRINT,
     ),
     written_by="ingest_impressions",

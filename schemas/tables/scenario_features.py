@@ -21,6 +21,7 @@ TABLE = TableSpec(
             doc="behaviours [max(0, hist_end - max_length), hist_end) of (ds, user_key) are strictly before event_ts",
         ),
         Column(name="vocabulary_version", type=pa.string(), doc="version that the ids were made with"),
+        Column(name="weight", type=pa.float64(), nullable=True, added=True, doc="as in impressions"),
         FINGERPRINT,
     ),
     written_by="build_scenario_features",

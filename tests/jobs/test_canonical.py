@@ -99,6 +99,33 @@ def test_each_broken_row_is_refused_with_its_reason_and_value(spark: SparkSessio
     assert '"what":"item0"' in rows[0][canonical.RAW_RECORD] and '"kind":null' in rows[0][canonical.RAW_RECORD]
 
 
+def test_weights_are_finite_numbers_from_0_on_and_others_refuse_the_row(spark: SparkSession) -> None:
+    dataset = dataset_of(columns=spec()["columns"] | {"value": None, "weight": "paid"})
+    good = {"2.5": 2.5, " 0 ": 0.0, "1e3": 1000.0, "-0.0": 0.0}
+    bad = [None, "", "-1", "NaN", "inf", "1e39", "many", "2,5"]
+    rows = [{**GOOD, "what": f"item{n}", "paid": text} for n, text in enumerate([*good, *bad])]
+    found = classified_rows(spark, rows, dataset)
+    assert [row["weight"] for row in found[: len(good)]] == list(good.values())
+    assert [row[canonical.REASON] for row in found] == [None] * len(good) + ["bad_weight"] * len(bad)
+    assert found[-1][canonical.DETAIL] == "paid=2,5 (a decimal comma? write a point)"
+    assert found[len(good)][canonical.DETAIL] == "paid=null"
+
+
+def test_without_weights_the_column_is_null(spark: SparkSession) -> None:
+    assert [row["weight"] for row in classified_rows(spark, [GOOD], dataset_of())] == [None]
+
+
+def test_negatives_stand_for_those_that_the_log_lacks(spark: SparkSession) -> None:
+    source = spec()["source"] | {"negative_sampling": {"web": 0.1, "app": 0.5}}
+    changes = [{"liked": "0"}, {"liked": "0", "where": "app"}, {"liked": "0", "where": "mail"}, {"liked": "1"}]
+    rows = [{**GOOD, "what": f"item{n}", **change} for n, change in enumerate([*changes, {"where": "tv"}])]
+    found = classified_rows(spark, rows, dataset_of(source=source))
+    assert [row["weight"] for row in found[:4]] == [10.0, 2.0, 1.0, 1.0]
+    assert found[4][canonical.REASON] == "unknown_scenario"
+    own = dataset_of(source=source, columns=spec()["columns"] | {"weight": "paid"})
+    assert [row["weight"] for row in classified_rows(spark, rows[:4], own)] == [25.0, 5.0, 2.5, 2.5]
+
+
 def test_rows_that_only_look_odd_are_accepted(spark: SparkSession) -> None:
     distinct = [{**GOOD, "who": f"user{n}"} | change for n, change in enumerate(FINE)]
     rows = classified_rows(spark, distinct, dataset_of())

@@ -182,6 +182,7 @@ def test_sessions_are_those_of_the_log_and_else_a_users_day(lake: Path) -> None:
         "label": pa.array([0, 1, 0, 1, 0], pa.int32()),
         "value": pa.nulls(5, pa.float64()),
         "session_id": pa.array(sessions, pa.string()),
+        "weight": pa.nulls(5, pa.float64()),
         "spec_fingerprint": ["f"] * 5,
         **{f.raw_column: pa.nulls(5, t) for f, t in zip(dataset.fields, _raw_types(dataset), strict=True)},
     })  # fmt: skip

@@ -72,7 +72,7 @@ def test_a_day_has_probabilities_and_metrics_of_every_label(
     curves = read_calibration(folder / "calibration_purchase.json")
     served = curves.apply(test["prob_raw_purchase"].to_numpy(), test["scenario_id"].to_numpy())
     assert np.array_equal(served, test["prob_purchase"].to_numpy())
-    assert predictions(spec, "logistic_regression").column_names[-1] == "prob_raw", "the floor knows the main label"
+    assert predictions(spec, "logistic_regression").column_names[-1] == "weight", "the floor knows the main label"
 
     evaluate(spec, DS)
     table = lake_reader.read_table(spec, "further_evaluations").to_pylist()

@@ -100,6 +100,11 @@ MISTAKES = [
         r"models: trainer of 'dcn': option seed: all .*once",
     ),
     ("training", {"models": []}, r"training\.models: names no model; give at least 1"),
+    ("source.negative_sampling", 0, r"source\.negative_sampling: 0: the share, 0, does not lie in \(0, 1\]"),
+    ("source.negative_sampling", {"web": 2}, r"the share of web, 2, does not lie in \(0, 1\]"),
+    ("source.negative_sampling", {"tv": 0.1}, r"source\.negative_sampling names 'tv', which is no scenario; use some"),
+    ("training", {"negative_sampling": {"tv": 0.1}}, r"training\.negative_sampling names 'tv', which is no scenario"),
+    ("training", {"negative_sampling": "few"}, r"the share, 'few', does not lie in \(0, 1\]"),
     ("days.start", "soon", r"days\.start: 'soon': "),
     ("days.end", "2026-02-01", r"end 2026-02-01 lies before start 2026-03-01"),
     ("days.start", None, r"days\.start: is missing; add it"),
@@ -232,6 +237,12 @@ def test_a_mistake_in_further_labels_is_named(tmp_path: Path, columns: Any, trai
     with pytest.raises(DatasetSpecError, match=message) as error:
         load(tmp_path, raw)
     assert "\n" not in str(error.value)
+
+
+def test_negatives_are_not_sampled_where_a_row_has_further_labels(tmp_path: Path) -> None:
+    raw = spec(**TWO_LABELS, training={"negative_sampling": 0.1})
+    with pytest.raises(DatasetSpecError, match=r"training\.negative_sampling .* would bias 'paid'"):
+        load(tmp_path, raw)
 
 
 def test_further_labels_add_columns_and_expectations_and_nothing_without_them(tmp_path: Path) -> None:

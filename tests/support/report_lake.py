@@ -93,6 +93,7 @@ def write_features(dataset: DatasetSpec, days: list[date]) -> None:
             "event_ts": pa.array([datetime.combine(day, datetime.min.time(), UTC)] * ROWS, pa.timestamp("us", "UTC")),
             "user_key": rng.integers(0, 200, ROWS),
             "value": pa.nulls(ROWS, pa.float64()),
+            "weight": pa.nulls(ROWS, pa.float64()),
             "hist_end": np.zeros(ROWS, np.int32),
             "vocabulary_version": [dataset.vocabulary_version(day)] * ROWS,
         }

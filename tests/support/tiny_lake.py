@@ -163,6 +163,7 @@ def tiny_day(dataset: DatasetSpec, ds: date, rows: int, seed: int = 0) -> tuple[
         "value": pa.array([None] * rows, pa.float64()),
         "hist_end": rng.integers(0, lengths[user] + 1).astype(np.int32),
         "vocabulary_version": [version] * rows,
+        "weight": _weights(dataset, ds, rows, seed),
         "f_user": user.astype(np.int32),
         "f_item": item.astype(np.int32),
         "f_tags": [rng.integers(1, NUM_TAGS + 1, n).astype(np.int32) for n in rng.integers(0, MAX_TAGS + 1, rows)],
@@ -193,6 +194,14 @@ def tiny_day(dataset: DatasetSpec, ds: date, rows: int, seed: int = 0) -> tuple[
         with_fingerprint(pa.table(columns), dataset, "scenario_features", ds),
         with_fingerprint(pa.table(sequences), dataset, "behaviour_sequences", ds),
     )
+
+
+def _weights(dataset: DatasetSpec, ds: date, rows: int, seed: int) -> pa.Array:
+    """Some 0, the others of mean 1; null where the data set has none."""
+    if not dataset.has_weights:
+        return pa.nulls(rows, pa.float64())
+    rng = np.random.default_rng([seed, ds.toordinal(), 2])
+    return pa.array(np.where(rng.random(rows) < 0.1, 0.0, rng.gamma(2.0, 0.5, rows)))
 
 
 def write_masks(

@@ -27,6 +27,7 @@ OWN = DatasetSpec.model_validate(spec(audit={"max_refused_share": 0.05}))
         ),
         ("unknown_scenario", [("where=tv", 9)], r"scenario\.values lacks values of the log: .*'tv' \(9 rows\)"),
         ("bad_label", [("liked=Y", 9)], r"liked must be 0 or 1, or set columns\.label\.threshold; found 'Y'"),
+        ("bad_weight", [("w=-1", 9)], r"must be a finite number >= 0 \(columns\.weight\); found '-1' \(9 rows\)"),
         ("duplicate", [("natural key {}", 9)], r"\(who, what, at\) does not identify a row: .*columns\.natural_key"),
         ("null_user", [("who=null", 9)], r"column who is empty: is it the right one in columns\.user\?"),
         ("unreadable_record", [("x", 9)], r"source\.format, source\.delimiter or source\.header"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import date
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -109,3 +110,22 @@ def test_rows_without_the_main_label_are_told_apart() -> None:
         torch.tensor([0, 0, 1]), torch.tensor([1.0, 0.0, 0.0]), torch.tensor([[1.0], [1.0], [0.0]]), 2
     )
     assert counts.tolist() == [[[2, 0], [1, 0]]]
+
+
+def test_weighted_rows_are_summed_alike_in_memory_and_streamed(lake: Path) -> None:
+    dataset = tiny_dataset(columns=COLUMNS | {"further_labels": TWO, "weight": "w"})
+    write_tiny_lake(dataset, DAYS, rows_per_day=200)
+    window = load_window(dataset, DAYS)
+    assert window.weight_N is not None and window.further_NJ is not None
+    sums_J2K = window.further_counts()
+    for j, k in product(range(2), range(3)):
+        is_here_N = (window.scenario_N == k) & (window.further_NJ[:, j] == 1)
+        kinds = (is_here_N, is_here_N & (window.label_N == 0))
+        expected = [float(window.weight_N[kind_N].double().sum()) for kind_N in kinds]
+        assert sums_J2K[j, :, k].tolist() == pytest.approx(expected, rel=1e-12)
+    with open_streamed_rows(dataset, DAYS, bucket_rows=100, seed=1) as streamed:
+        assert torch.equal(streamed.further_counts(), sums_J2K)
+        batch = next(iter(streamed.batches(50, 3, 1)))
+        assert batch.weight_B is not None and batch.further_BJ is not None
+        assert batch.weight_B.shape == (50,) and set(batch.weight_B.tolist()) <= set(window.weight_N.tolist())
+        assert set(batch.further_BJ.flatten().tolist()) == {0.0, 1.0}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from msr_models.data.source import ResidentRows
 from msr_models.data.window import Window
+from msr_models.experiments.split import select_rows
 from msr_models.models.base import MultiScenarioModel
 from msr_models.models.registry import build_model
 from msr_models.modules.routing import Routing
@@ -57,11 +58,6 @@ def window() -> Window:
 @pytest.fixture(scope="module")
 def result(window: Window) -> SearchResult:
     return run_search(window, SPEC)
-
-
-def _part(window: Window, rows: Tensor) -> Window:
-    per_row = [f.name for f in fields(Window) if f.name.endswith(("_N", "_NS"))]
-    return replace(window, **{name: getattr(window, name)[rows] for name in per_row})
 
 
 def _fit(window: Window, model: MultiScenarioModel) -> None:
@@ -127,7 +123,7 @@ def test_masks_do_not_depend_on_how_rows_are_batched_or_partitioned(window: Wind
     whole = scorer.masks(window, result.probs_N)
     shuffled = torch.randperm(1_000, generator=torch.Generator().manual_seed(1))
     for rows in (shuffled, *shuffled.split(170), torch.arange(3), torch.tensor([999])):
-        part = scorer.masks(_part(window, rows))
+        part = scorer.masks(select_rows(window, rows))
         assert part.equals(whole.take(rows.numpy()))
 
 

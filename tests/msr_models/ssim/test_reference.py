@@ -83,7 +83,7 @@ def test_a_step_descends_the_formula(monkeypatch: pytest.MonkeyPatch, target: fl
     seen: dict[str, float] = {}
     inner = state.selector_step
 
-    def watched(loss: torch.Tensor, gate_B: torch.Tensor) -> None:
+    def watched(loss: torch.Tensor, gate_B: torch.Tensor, weight_B: torch.Tensor | None) -> None:
         batch = state.window.batch(torch.arange(300))
         with torch.no_grad():
             share_logits_B = state.selector.score_batch(batch)
@@ -91,7 +91,7 @@ def test_a_step_descends_the_formula(monkeypatch: pytest.MonkeyPatch, target: fl
         want = (g_B * e / e.mean()).mean() + 0.7 * F.softplus(-share_logits_B).mean()
         pull = 0.0 if target is None else (target - float(g_B.mean()))
         seen.update(loss=float(loss.detach()), want=float(want) + 0.5 * pull, pull=pull)
-        inner(loss, gate_B)
+        inner(loss, gate_B, weight_B)
         assert state.gate.threshold.grad is not None
         seen["gradient"] = float(state.gate.threshold.grad)
 

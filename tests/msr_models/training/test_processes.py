@@ -8,6 +8,7 @@ import re
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import date
 from importlib import import_module
 from pathlib import Path
@@ -27,9 +28,11 @@ from tests.support.tiny_lake import tiny_dataset, write_masks, write_tiny_lake
 DAYS = [date(2026, 1, 2), date(2026, 1, 3)]
 
 
-def main(out: str, balance: LossBalance) -> None:
+def main(out: str, balance: LossBalance, weighted: bool) -> None:
     torch.set_num_threads(1)
     window = load_window(tiny_dataset(), DAYS, shared_set_id="set").with_ratio(0.5)
+    if weighted:  # uneven between the two processes, which take turns in a batch
+        window = replace(window, weight_N=torch.arange(len(window)).remainder(5).float() / 2)
     config = TrainerConfig(batch_size=66, max_epochs=2, patience=9, learning_rate=0.01, weight_decay=0.0, seed=3)
     config = config.model_copy(update={"loss_balance": balance})
     model = build_model("shared_bottom", {"embedding_dim": 4, "hidden": [8]}, window.layout, 3, 1)
@@ -81,13 +84,15 @@ def test_the_group_is_gone_when_the_processes_have_left_it() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("balance", ["rows", "scenarios"])
-def test_two_processes_give_the_same_model_as_one(lake: Path, tmp_path: Path, balance: LossBalance) -> None:
+@pytest.mark.parametrize(("balance", "weighted"), [("rows", False), ("scenarios", False), ("scenarios", True)])
+def test_two_processes_give_the_same_model_as_one(
+    lake: Path, tmp_path: Path, balance: LossBalance, weighted: bool
+) -> None:
     spec = tiny_dataset()
     write_tiny_lake(spec, DAYS, rows_per_day=200)
     write_masks(spec, "set", DAYS, rows_per_day=200)
-    main(str(tmp_path / "one"), balance)
-    assert run_two(f"main({str(tmp_path / 'two')!r}, {balance!r})") == [0, 0]
+    main(str(tmp_path / "one"), balance, weighted)
+    assert run_two(f"main({str(tmp_path / 'two')!r}, {balance!r}, {weighted})") == [0, 0]
     one, first, second = (torch.load(tmp_path / name) for name in ("one.0", "two.0", "two.1"))
     assert [bool(found.pop("reports")) for found in (one, first, second)] == [True, True, False], "one process reports"
     losses, of_two, of_silent = (found.pop("losses") for found in (one, first, second))
