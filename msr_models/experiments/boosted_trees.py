@@ -34,7 +34,7 @@ PRIOR_ROWS = 20.0  # rows at the mean rate that every rate is mixed with
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TreeSettings:
-    """What is tuned, by scikit-learn's names. Boosting ends where PATIENCE trees have not improved validation logloss."""
+    """What is tuned, by scikit-learn's names. It ends where PATIENCE trees have not improved validation logloss."""
 
     learning_rate: float
     max_leaf_nodes: int

@@ -219,6 +219,8 @@ def measure(split: Split, probs_N: Floats) -> dict[str, dict[str, float | int | 
 def _in_short(record: Mapping[str, Any]) -> str:
     if record["kind"] == "search":
         return f"{record['status']} {record['reason']}".strip() + f", shares {record['share_rate']:.1%}"
+    if "test" not in record:
+        return f"validation {record['validation_auc'] or float('nan'):.4f}"
     mean = record["test"]["all"]["mean_scenario_auc"]
     return f"test mean AUC {'none' if mean is None else f'{mean:.4f}'}"
 
