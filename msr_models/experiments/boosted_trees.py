@@ -159,8 +159,9 @@ class Design:
         return np.stack(columns, axis=1)
 
     def _rows(self, window: Window) -> Ints:
+        """Rows of a window's ids; 0 for ids that later days have added."""
         rows_NS: Ints = self.layout.rows_of(window.slot_ids_NS.cpu().numpy().astype(np.int64))
-        return rows_NS
+        return np.where(rows_NS < np.repeat(self.layout.num_rows, self.layout.num_slots), rows_NS, 0)
 
     def _mean_rate(self, codes_NS: Ints, known_MS: Ints, size: int, is_training: bool) -> Floats:
         """Mean over the slots with a code (code 0 is none) of the code's rate of positives in the training rows."""
@@ -184,6 +185,7 @@ class Design:
         item_NL = window.batch(every_N).hist_ids_BLA[:, :, 0].cpu().numpy().astype(np.int64)
         yield (item_NL > 0).sum(1).astype(np.float64)
         f = self.layout.item_field
+        item_NL = np.where(item_NL < self.layout.num_rows[f], item_NL, 0)
         known_M1 = self.train_rows[:, self.layout.slot_starts[f]][:, None]
         yield self._mean_rate(item_NL, known_M1, self.layout.num_rows[f], is_training)
 

@@ -107,3 +107,11 @@ def test_validation_chooses_the_settings(split: Split, tmp_path: Path) -> None:
         assert trial.record["settings_chosen"]["max_iter"] == 30
     with pytest.raises(TrainingError, match="no settings to try"):
         train_boosted_trees(make_runner(split, tmp_path), 1, [])
+
+
+def test_ids_that_later_days_added_are_unknown(split: Split) -> None:
+    design, first = Design(split, 1), split.test.slot_ids_NS.clone()
+    first[0] = torch.tensor([301 + 5, 21 + 5], dtype=torch.int32)  # users and items end at 300 and 20
+    features_NX = design.of(replace(split.test, slot_ids_NS=first))
+    mean = split.train.label_N.mean().item()
+    assert features_NX[0, 1] == 0 and features_NX[0, 2:5] == pytest.approx([mean] * 3) and features_NX[0, 5] == 0
