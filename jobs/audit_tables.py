@@ -103,8 +103,8 @@ def _audit_features(spark: SparkSession, dataset: DatasetSpec, ds: date, sizes: 
 
 
 def _match_impressions(spark: SparkSession, dataset: DatasetSpec, ds: date, features: DataFrame) -> Row:
-    """How many impressions there are, and how many of one table the other lacks (same instance, scenario and label)."""
-    same = ["instance_id", "scenario_id", "label"]
+    """How many impressions there are, and how many of one table the other lacks (by instance, scenario and labels)."""
+    same = ["instance_id", "scenario_id", "label", *dataset.columns.label_columns.values()]
     left = read_days(spark, dataset, IMPRESSIONS, [ds], same).withColumn("is_impression", F.lit(True))
     right = features.select(*same).withColumn("is_feature", F.lit(True))
     joined = left.join(right, on=same, how="full_outer")

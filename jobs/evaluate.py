@@ -3,15 +3,17 @@
 AUC with its 95 % DeLong interval, logloss, S-GAUC, predicted / observed and ECE before and after calibration, per
 scenario and over all, for validation and test. Calibration was fitted on validation, so that its metrics there are
 optimistic. Gains in test AUC and logloss of each model's selected run over the floor (the logistic regression) and over
-no sharing have paired 95 % intervals. Prints tables; a scenario with one class has no AUC, and they say how many.
+no sharing have paired 95 % intervals. All of these are of the main label; further_evaluations has the metrics of the
+others. Prints tables; a scenario with one class has no AUC, and they say how many.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import date
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,19 +22,20 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from jobs.cli import StepArgs, StepOptions, run_step
-from jobs.reporting.evaluation_table import summary
+from jobs.reporting.evaluation_table import further_summary, summary
 from lake.locations import artifact_path
 from lake.reader import read_table
 from lake.rows import read_rows, write_rows
 from msr_models.evaluation.gains import ALL_ROWS, MEAN, PairedGain, paired_gains
 from msr_models.evaluation.metrics import scenario_metrics, session_ids
 from msr_models.evaluation.reliability import scenario_calibration_errors
-from msr_models.training.predictions import read_predictions
+from msr_models.training.predictions import further_schema, read_predictions
 from schemas.commands import command
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
 from schemas.models import FLOOR
 from schemas.tables.evaluations import Evaluation
+from schemas.tables.further_evaluations import FurtherEvaluation
 from schemas.tables.gains import Gain
 from schemas.tables.training_runs import TrainingRun
 
@@ -71,11 +74,12 @@ def evaluate_day(dataset: DatasetSpec, ds: date, model: str | None = None) -> No
         own = [run for run in runs if run.model == name]
         rows = [row for run in own for row in evaluate_run(dataset, run)]
         gains = gains_of(dataset, own, None if name == FLOOR else floor)
-        write_rows(dataset, rows)
-        if gains:
-            write_rows(dataset, gains)
+        further = [row for run in own for row in evaluate_further(dataset, run)]
+        for written in (rows, further, gains):
+            if written:
+                write_rows(dataset, written)
         log.info(f"{ds} {name}: {len(own)} runs, {len(rows)} rows of evaluations, {len(gains)} gains")
-        print("\n".join(summary(rows, gains)), flush=True)
+        print("\n".join([*summary(rows, gains), *further_summary(further)]), flush=True)
 
 
 def predictions_of(dataset: DatasetSpec, run: TrainingRun) -> pa.Table:
@@ -86,38 +90,66 @@ def predictions_of(dataset: DatasetSpec, run: TrainingRun) -> pa.Table:
 
 def evaluate_run(dataset: DatasetSpec, run: TrainingRun) -> list[Evaluation]:
     """Rows of `evaluations` of one run: per split, each scenario and all (scenario_id -1)."""
-    predictions = predictions_of(dataset, run)
     rows = []
+    for split, part, session_N in _splits(dataset, run):
+        facts = _facts(run, split)
+        measured = _measured(dataset, part, session_N, ("label", "prob", "prob_raw"))
+        rows += [Evaluation(**facts, **metrics) for metrics in measured]
+    return rows
+
+
+def evaluate_further(dataset: DatasetSpec, run: TrainingRun) -> list[FurtherEvaluation]:
+    """Rows of `further_evaluations` of one run, label by label; none where it predicted the main label alone."""
+    rows = []
+    for split, part, session_N in _splits(dataset, run):
+        for label in dataset.columns.further_labels:
+            names = further_schema(label).names
+            if names[0] in part.column_names:
+                facts = _facts(run, split) | {"label": label}
+                measured = _measured(dataset, part, session_N, names)
+                rows += [FurtherEvaluation(**facts, **metrics) for metrics in measured]
+    return rows
+
+
+def _splits(dataset: DatasetSpec, run: TrainingRun) -> Iterator[tuple[str, pa.Table, NDArray[np.int64]]]:
+    """Each split's name, predictions and sessions."""
+    predictions = predictions_of(dataset, run)
     for split in SPLITS:
         part = predictions.filter(pc.equal(predictions["split"], split))
         day_N = pc.dictionary_encode(part["ds"]).combine_chunks().indices.to_numpy(zero_copy_only=False)
-        names = ("prob", "prob_raw", "label", "scenario_id")
-        prob_N, raw_N, label_N, scenario_N = (part[name].to_numpy() for name in names)
-        session_N = session_ids(day_N, sessions_of(dataset, part))
-        metrics = scenario_metrics(prob_N, label_N, scenario_N, session_N, dataset.num_scenarios)
-        before = scenario_metrics(raw_N, label_N, scenario_N, session_N, dataset.num_scenarios)
-        errors, errors_before = (
-            scenario_calibration_errors(p, label_N, scenario_N, dataset.num_scenarios) for p in (prob_N, raw_N)
-        )
-        rows += [
-            Evaluation(
-                ds=run.ds,
-                model=run.model,
-                run_id=run.run_id,
-                arm=run.arm,
-                ratio=run.ratio,
-                is_selected=run.is_selected,
-                split=split,
-                scenario="all" if m.scenario_id < 0 else dataset.scenario.names[m.scenario_id],
-                **asdict(m),
-                ece=ece,
-                ece_raw=ece_raw,
-                logloss_raw=raw.logloss,
-                calibration_raw=raw.calibration,
-            )
-            for m, raw, ece, ece_raw in zip(metrics, before, errors, errors_before, strict=True)
-        ]
-    return rows
+        yield split, part, session_ids(day_N, sessions_of(dataset, part))
+
+
+def _facts(run: TrainingRun, split: str) -> dict[str, Any]:
+    names = ("ds", "model", "run_id", "arm", "ratio", "is_selected")
+    return {name: getattr(run, name) for name in names} | {"split": split}
+
+
+def _measured(
+    dataset: DatasetSpec, part: pa.Table, session_N: NDArray[np.int64], columns: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The metrics of each scenario and of all rows, by column of `evaluations`.
+
+    columns: of the label, of its probability after and before calibration.
+    """
+    label_N, prob_N, raw_N = (part[name].to_numpy() for name in columns)
+    scenario_N, num_scenarios = part["scenario_id"].to_numpy(), dataset.num_scenarios
+    metrics = scenario_metrics(prob_N, label_N, scenario_N, session_N, num_scenarios)
+    before = scenario_metrics(raw_N, label_N, scenario_N, session_N, num_scenarios)
+    errors, errors_before = (
+        scenario_calibration_errors(p, label_N, scenario_N, num_scenarios) for p in (prob_N, raw_N)
+    )
+    return [
+        asdict(m)
+        | {
+            "scenario": "all" if m.scenario_id < 0 else dataset.scenario.names[m.scenario_id],
+            "ece": ece,
+            "ece_raw": ece_raw,
+            "logloss_raw": raw.logloss,
+            "calibration_raw": raw.calibration,
+        }
+        for m, raw, ece, ece_raw in zip(metrics, before, errors, errors_before, strict=True)
+    ]
 
 
 def gains_of(dataset: DatasetSpec, runs: Sequence[TrainingRun], floor: TrainingRun | None) -> list[Gain]:

@@ -39,7 +39,7 @@ from msr_models.training.publish import publish_runs
 from msr_models.training.repeat import repeat_run
 from msr_models.training.selection import runs_exist
 from msr_models.training.state import Resume
-from msr_models.training.target import plan_arm, ratio_grid, resume_of, train_arm
+from msr_models.training.target import labels_of, plan_arm, ratio_grid, resume_of, train_arm
 from msr_models.training.target_data import ReadOptions, TargetData, load_target_data
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
@@ -133,7 +133,8 @@ def chosen_models(args: StepArgs[TrainOptions]) -> list[ModelChoice]:
 def _has_its_fields(dataset: DatasetSpec, choice: ModelChoice, *, skip: bool) -> bool:
     """Whether the model can be built on the data set's fields; if not and not to be skipped, its TrainingError."""
     try:
-        build_model(choice.name, choice.options, smallest_layout(dataset), dataset.num_scenarios, dataset.training.seed)
+        layout, labels = smallest_layout(dataset), labels_of(dataset)
+        build_model(choice.name, choice.options, layout, dataset.num_scenarios, dataset.training.seed, labels)
     except TrainingError as error:
         if not skip:
             raise

@@ -6,7 +6,7 @@ from datetime import date, datetime
 from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from schemas.audit_spec import AuditSpec
 from schemas.field_spec import FieldSpec, Name
@@ -31,6 +31,11 @@ class LabelSpec(Spec):
     threshold: float | None = None
 
 
+def label_column(name: str) -> str:
+    """Column of a further label in `impressions`, `scenario_features` and predictions."""
+    return f"label_{name}"
+
+
 class ColumnsSpec(Spec):
     """The log's columns that make up the canonical impression."""
 
@@ -38,11 +43,28 @@ class ColumnsSpec(Spec):
     user: str
     item: str
     label: LabelSpec
+    further_labels: dict[Name, LabelSpec] = Field(
+        default={},
+        description="labels beside the main one, by name, such as purchase: a model predicts each of them too",
+    )
     value: str | None = None
     session: str | None = Field(default=None, description="request or session id; default: a user's day is a session")
     natural_key: tuple[str, ...] = Field(
         default=(), description="columns that identify a row; default: user, item, time"
     )
+
+    @field_validator("further_labels")
+    @classmethod
+    def _can_name_columns(cls, labels: dict[str, LabelSpec]) -> dict[str, LabelSpec]:
+        # Columns of predictions: prob_raw_<name> is the probability of <name> before calibration
+        if taken := [name for name in labels if f"{name}_".startswith("raw_")]:
+            raise ValueError(f"{taken[0]!r} would name a column of predictions that exists; take another name")
+        return labels
+
+    @property
+    def label_columns(self) -> dict[str, str]:
+        """Further label -> its column in the tables, in the YAML's order."""
+        return {name: label_column(name) for name in self.further_labels}
 
 
 class BucketsSpec(Spec):
@@ -164,6 +186,17 @@ class DatasetBlocks(Spec):
                 f"retain.features_days {self.retain.features_days} is below {needed}, the days that the next training "
                 "and search read; raise it, or shorten their window_days"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _labels_are_known(self) -> DatasetBlocks:
+        known, labels = list(self.columns.further_labels), self.training.labels
+        if unknown := [name for name in labels.weights if name not in known]:
+            raise ValueError(
+                f"training.labels.weights names {unknown[0]!r}; columns.further_labels has {known}: name one of them"
+            )
+        if labels.esmm and not known:
+            raise ValueError("training.labels.esmm needs a label beside the main one: add columns.further_labels")
         return self
 
     @model_validator(mode="after")

@@ -112,7 +112,7 @@ def _keys_at(loc: list[Any]) -> list[str]:
     """Keys that the model at `loc` allows."""
     model: Any = DatasetSpec
     for part in loc:
-        if isinstance(part, int):
+        if isinstance(part, int) or part not in model.model_fields:  # a position, or a name that the user chose
             continue
         model = _model_in(model.model_fields[part].annotation)
         if model is None:

@@ -128,6 +128,18 @@ class ModelChoice(Spec):
     options: dict[str, OptionValue] = Field(default_factory=dict)
 
 
+class LabelsSpec(Spec):
+    """How labels beside the main one are trained (columns.further_labels)."""
+
+    weights: dict[str, Positive] = Field(
+        default={}, description="of a further label's loss beside the main label's; 1 where none is given"
+    )
+    esmm: bool = Field(
+        default=False,
+        description="P(further) = P(main) P(further | main), both trained on all impressions (Ma et al. 2018)",
+    )
+
+
 class TrainerConfig(Spec):
     """Settings that determine the trained weights and their calibration, given the rows."""
 
@@ -148,6 +160,11 @@ class TrainerConfig(Spec):
         default="auto", description="of matrix products; weights, logits and loss are fp32; auto: bf16 on a GPU"
     )
     gradient_clip: Positive | None = Field(default=None, description="largest total norm; null: not clipped")
+    weight_average: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=0.98,
+        description="decay, per step, of the moving average of the weights that is validated, kept and served; null: "
+        "the last step's weights",
+    )
     schedule: ScheduleKind = Field(
         default="constant", description="of the learning rate after warmup_steps, down to 0 at the last step"
     )
@@ -164,6 +181,12 @@ class TrainerConfig(Spec):
     calibration: CalibrationMethod = Field(
         default="platt",
         description="map from the model's to the served probability, per scenario, fitted on validation",
+    )
+    labels: LabelsSpec = Field(
+        default=LabelsSpec(),
+        # Excluded from dumps at its default, so that it does not change the id of a run with one label.
+        exclude_if=lambda value: value == LabelsSpec(),
+        description="labels beside the main one",
     )
 
 

@@ -24,6 +24,7 @@ class GeneratorSpec(Spec):
     drift: float = Field(default=0.02, ge=0, description="step of the daily random walk of items' appeal")
     base_logit: float = -1.4
     broken_rows: float = Field(default=0.001, ge=0, lt=0.5, description="share of records broken on purpose")
+    purchases: bool = Field(default=False, description="add the column purchase: some clicks are followed by one")
 
 
 # Adapters of data sets that consist of several files in one folder, and those files.

@@ -115,7 +115,8 @@ class TableSpec(_TablePart):
 
     `written_by` names the command in `jobs/` that writes it, `row` its typed row where there is one.
     `field_columns` says which of the data set's fields become columns beside the fixed ones: `raw` values (x_*),
-    `encoded` ids (f_*) or the encoded attributes of `behaviour`s (hist_f_*); `for_dataset` puts them in.
+    `encoded` ids (f_*) or the encoded attributes of `behaviour`s (hist_f_*); `for_dataset` puts them in, and the
+    further labels (label_*) beside raw values and encoded ids.
     """
 
     name: str
@@ -185,19 +186,35 @@ class TableSpec(_TablePart):
             "encoded": _encoded_columns,
             "behaviour": _behaviour_columns,
         }[self.field_columns](dataset)
-        return self.model_copy(update={"columns": self.columns + extra, "field_columns": "none"})
+        expectations = self.expectations + (_label_expectations(dataset) if self.field_columns == "raw" else ())
+        changes = {"columns": self.columns + extra, "expectations": expectations, "field_columns": "none"}
+        return self.model_copy(update=changes)
+
+
+def _label_columns(dataset: DatasetSpec) -> tuple[Column, ...]:
+    return tuple(
+        Column(name=column, type=pa.int32(), added=True, doc=f"further label {name}: 1 = positive, 0 = negative")
+        for name, column in dataset.columns.label_columns.items()
+    )
+
+
+def _label_expectations(dataset: DatasetSpec) -> tuple[Expectation, ...]:
+    return tuple(
+        Expectation(type="ExpectColumnValuesToBeInSet", kwargs={"column": column, "value_set": [0, 1]})
+        for column in dataset.columns.label_columns.values()
+    )
 
 
 def _raw_columns(dataset: DatasetSpec) -> tuple[Column, ...]:
     kinds = {"categorical": pa.string(), "numeric": pa.float64(), "multi_valued": pa.list_(pa.string())}
-    return tuple(
+    return _label_columns(dataset) + tuple(
         Column(name=f.raw_column, type=kinds[f.kind], nullable=True, added=True, doc=f"raw value of field {f.name}")
         for f in dataset.fields
     )
 
 
 def _encoded_columns(dataset: DatasetSpec) -> tuple[Column, ...]:
-    return tuple(
+    return _label_columns(dataset) + tuple(
         Column(
             name=f.column,
             type=pa.list_(pa.int32()) if f.max_values > 1 else pa.int32(),

@@ -36,6 +36,9 @@ DAY_MS = 86_400_000
 TASTE, ITEM_BIAS, USER_BIAS, SCENARIO_BIAS, CONTEXT = 1.15, 0.45, 0.4, 0.25, 0.2
 OWN_SHARE = 0.35  # share of the variance of a user's or item's taste that is its own, not its group's
 _DRIFT_STREAM = 1  # keeps a day's drift apart from its rows
+_PURCHASE_STREAM = 2  # and purchases, which change nothing else of the log
+# Of the logit of a purchase after a click: about one click in six, more where the item is to the user's taste.
+PURCHASE_BASE, PURCHASE_TASTE = -2.0, 0.8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +94,9 @@ def make_day(dataset: DatasetSpec, ds: date) -> pa.Table:
             IS_SHAREABLE: world.is_shareable_I[item_N],
         }
     )
+    if spec.purchases:
+        place = rows.column_names.index("click") + 1
+        rows = rows.add_column(place, "purchase", pa.array(_purchases(spec, world, user_N, item_N, click_N, ds)))
     broken = _break_some(rows, rng, spec.broken_rows)
     nothing = pa.nulls(broken.num_rows, pa.string())
     source = pa.array([f"generated-{spec.seed}-{ds}"] * broken.num_rows)
@@ -198,6 +204,19 @@ def _click_probability(
     )
     probability_N: Floats = 1 / (1 + np.exp(-logit_N))
     return probability_N
+
+
+def _purchases(spec: GeneratorSpec, world: World, user_N: Ints, item_N: Ints, click_N: Ints, ds: date) -> Ints:
+    """1 where a click was followed by a purchase: a taste of user and item that is the same in all scenarios and days,
+    and the item's appeal to buyers.
+    """
+    of_world = np.random.default_rng([spec.seed, _PURCHASE_STREAM])
+    wish_IR, appeal_I = of_world.normal(size=(spec.num_items, RANK)), of_world.normal(size=spec.num_items)
+    taste_N = np.einsum("nr,nr->n", world.user_factor_UR[user_N], wish_IR[item_N]) / np.sqrt(RANK)
+    logit_N = PURCHASE_BASE + PURCHASE_TASTE * (taste_N + appeal_I[item_N])
+    drawn_N = np.random.default_rng([spec.seed, ds.toordinal(), _PURCHASE_STREAM]).random(len(user_N))
+    bought_N: Ints = (drawn_N < 1 / (1 + np.exp(-logit_N))).astype(np.int64) * click_N
+    return bought_N
 
 
 def _break_some(rows: pa.Table, rng: np.random.Generator, share: float) -> pa.Table:

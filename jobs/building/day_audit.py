@@ -67,7 +67,7 @@ def count_rows(raw: DataFrame, classified: DataFrame, dataset: DatasetSpec) -> R
 def _row_hash(dataset: DatasetSpec) -> Column:
     """64-bit hash of an impression's content: the same whichever columns without a value the table has."""
     names = [c for c in get_table(IMPRESSIONS).column_names if c != FINGERPRINT.name]
-    named = [*names, *sorted(f.raw_column for f in dataset.fields)]
+    named = [*names, *sorted([*dataset.columns.label_columns.values(), *(f.raw_column for f in dataset.fields)])]
     # A null is skipped by the hash and a name is not, so that neither an absent column counts nor two of them swap
     return F.xxhash64(*[part for n in named for part in (F.when(F.col(n).isNotNull(), F.lit(n)), F.col(n))])
 

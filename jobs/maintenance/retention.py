@@ -25,7 +25,7 @@ from schemas.errors import TableError
 from schemas.tables.training_runs import TrainingRun
 
 FEATURE_TABLES = ("scenario_features", "behaviour_sequences", "shared_instance_masks")
-RUN_TABLES = ("training_runs", "evaluations", "gains")
+RUN_TABLES = ("training_runs", "evaluations", "further_evaluations", "gains")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ from schemas.dataset_spec import DatasetSpec
 from schemas.models import FLOOR
 from schemas.tables.audits import Audit
 from schemas.tables.evaluations import Evaluation
+from schemas.tables.further_evaluations import FurtherEvaluation
 from schemas.tables.gains import Gain
 from schemas.tables.shared_instance_sets import SharedSet
 from schemas.tables.training_runs import TrainingRun
@@ -52,6 +53,7 @@ class ReportData:
     drift: list[DayDrift]
     runs: list[TrainingRun]
     evaluations: list[Evaluation]
+    further: list[FurtherEvaluation]
     gains: list[Gain]
     reliability: list[Reliability]
     calibrations: dict[str, Calibration]
@@ -89,6 +91,13 @@ class ReportData:
         """Names of the scenarios that the selected run of a day had no training rows of; empty where there is none."""
         run = next((r for r in self.runs if r.model == model and r.ds == ds and r.is_selected), None)
         return ", ".join(json.loads(run.manifest).get("scenarios_without_rows", [])) if run else ""
+
+    def further_tests(self, model: str, ds: str) -> list[FurtherEvaluation]:
+        """Test metrics of the selected run's further labels, by label and scenario, all rows last."""
+        found = [e for e in self.further if (e.model, e.ds, e.split) == (model, ds, "test") and e.is_selected]
+        order = list(self.dataset.columns.further_labels)
+        known = [e for e in found if e.label in order]
+        return sorted(known, key=lambda e: (order.index(e.label), e.scenario_id < 0, e.scenario_id))
 
     def test_days(self, model: str) -> list[str]:
         return sorted({e.ds for e in self.evaluations if e.model == model and e.split == "test"})
@@ -175,6 +184,7 @@ def collect(dataset: DatasetSpec, days: Sequence[date], dataset_argument: str | 
         drift=read_drift(dataset, shared.shared_set.shared_set_id, days) if shared else [],
         runs=runs,
         evaluations=read_rows(dataset, Evaluation, days=days or None),
+        further=read_rows(dataset, FurtherEvaluation, days=days or None),
         gains=read_rows(dataset, Gain, days=days or None),
         reliability=[part for run in _newest(runs) for part in read_reliability(dataset, run)],
         calibrations={run.model: found for run in _newest(runs) if (found := read_curves(dataset, run)) is not None},

@@ -8,6 +8,7 @@ from jobs.reporting.formats import gain_text, number
 from msr_models.evaluation.gains import ALL_ROWS, MEAN
 from schemas.models import FLOOR
 from schemas.tables.evaluations import Evaluation
+from schemas.tables.further_evaluations import FurtherEvaluation
 from schemas.tables.gains import Gain
 from schemas.text import aligned_table
 
@@ -43,6 +44,18 @@ def summary(rows: Sequence[Evaluation], gains: Sequence[Gain]) -> list[str]:
     if overall is not None and overall.single_class_scenarios:
         lines.append(f"{overall.single_class_scenarios} scenario(s) with one class only: no AUC")
     return lines
+
+
+def further_summary(rows: Sequence[FurtherEvaluation]) -> list[str]:
+    """Lines of a table for the selected run's further labels on test; none without any."""
+    chosen = [row for row in rows if row.split == "test" and row.is_selected]
+    if not chosen:
+        return []
+    cells = [["label", "scenario", "rows", "positives", "AUC", "logloss", "predicted / observed", "ECE"]]
+    for row in chosen:
+        figures = (number(value) for value in (row.logloss, row.calibration, row.ece))
+        cells.append([row.label, row.scenario, f"{row.rows:,}", f"{row.positives:,}", _auc(row), *figures])
+    return [f"  {line}" for line in aligned_table(cells)]
 
 
 def _add_gains(cells: list[list[str]], gains: Sequence[Gain | None], title: str) -> None:

@@ -21,7 +21,7 @@ from jobs.transforms.raw_columns import (
 )
 from jobs.transforms.values import RawValues
 from jobs.transforms.verdict import verdict
-from schemas.blocks import LabelSpec, ScenarioSpec
+from schemas.blocks import LabelSpec, ScenarioSpec, label_column
 from schemas.dataset_spec import DatasetSpec
 from schemas.field_spec import FieldSpec
 from schemas.table_spec import FINGERPRINT
@@ -109,6 +109,7 @@ def _parsed(values: RawValues, raw: DataFrame, dataset: DatasetSpec, ds: date) -
         label(values, columns.label).alias("label"),
         value.alias("value"),
         session.alias("session_id"),
+        *[label(values, spec).alias(label_column(name)) for name, spec in columns.further_labels.items()],
         *[_field(values, field).alias(field.raw_column) for field in dataset.fields],
     ]
 

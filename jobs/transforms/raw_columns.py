@@ -17,6 +17,7 @@ def required_columns(dataset: DatasetSpec) -> list[str]:
     """Distinct columns of the log that the data set's YAML names, in order."""
     columns = dataset.columns
     names = [columns.event_time.column, columns.user, columns.item, columns.label.column, dataset.scenario.column]
+    names += [further.column for further in columns.further_labels.values()]
     names += [name for name in (columns.value, columns.session) if name]
     names += [*columns.natural_key, *(field.source for field in dataset.fields)]
     return list(dict.fromkeys(names))
@@ -36,5 +37,5 @@ def nullable_columns(dataset: DatasetSpec) -> list[str]:
     """Columns that a file may lack: fields, `value` and `session`, where they make up nothing else of the row."""
     columns = dataset.columns
     needed = {columns.event_time.column, columns.user, columns.item, columns.label.column, dataset.scenario.column}
-    needed |= set(columns.natural_key)
+    needed |= {*columns.natural_key, *(further.column for further in columns.further_labels.values())}
     return [name for name in required_columns(dataset) if name not in needed]

@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 from jobs.transforms.event_time import epoch_hint, local_day
 from jobs.transforms.raw_columns import REFUSED_DETAIL, REFUSED_REASON, id_columns
 from jobs.transforms.values import RawValues
+from schemas.blocks import label_column
 from schemas.dataset_spec import DatasetSpec
 
 _DECIMAL_COMMA = r"^[+-]?[\d.\u2019' ]*\d,\d+$"
@@ -36,6 +37,8 @@ def verdict(values: RawValues, dataset: DatasetSpec, ds: date) -> Column:
         (F.col("scenario_id").isNull(), "unknown_scenario", dataset.scenario.column, _near_scenario(values, dataset)),
         (F.col("label").isNull(), "bad_label", columns.label.column, F.lit("")),
     ]
+    for name, spec in columns.further_labels.items():
+        checks.append((F.col(label_column(name)).isNull(), "bad_label", spec.column, F.lit("")))
     numbers = {columns.value: "value"} if columns.value else {}
     numbers |= {field.source: field.raw_column for field in dataset.fields if field.kind == "numeric"}
     for name, parsed in numbers.items():

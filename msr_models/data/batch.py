@@ -1,7 +1,7 @@
 """Batch: the tensors of B impressions, as every model reads them.
 
 Shapes: B rows, S slots, L behaviours, A parts of a behaviour, K scenarios, F fields, D width, E = embedded width, V
-visits (row, scenario).
+visits (row, scenario), J further labels (beside the main one).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ class Batch:
     hist_scenario_BL int16 (where each behaviour happened, -1 = padding, or in none of the model's K scenarios),
     scenario_B int64, label_B float32, shared_B bool (all False where no masks are read).
 
+    further_BJ float32: further labels; None where the data set has one label.
     num_shared: rows with shared_B where the host knows it; a step that needs it need not wait for the device then.
     """
 
@@ -28,6 +29,7 @@ class Batch:
     scenario_B: Tensor
     label_B: Tensor
     shared_B: Tensor
+    further_BJ: Tensor | None = None
     num_shared: int | None = None
 
     def __len__(self) -> int:
@@ -49,5 +51,6 @@ class Batch:
             scenario_B=self.scenario_B.to(device, non_blocking=True),
             label_B=self.label_B.to(device, non_blocking=True),
             shared_B=self.shared_B.to(device, non_blocking=True),
+            further_BJ=None if self.further_BJ is None else self.further_BJ.to(device, non_blocking=True),
             num_shared=int(self.shared_B.sum()) if on_host and self.num_shared is None else self.num_shared,
         )

@@ -34,13 +34,17 @@ FEATURES = "scenario_features"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rows:
-    """N impressions of one day in the order of its files; behaviours are [hist_start_N, hist_end_N) of `Histories`."""
+    """N impressions of one day in the order of its files; behaviours are [hist_start_N, hist_end_N) of `Histories`.
+
+    further_NJ float32: the further labels, J of them; J may be 0.
+    """
 
     key_N: Array
     instance_id_N: Array
     user_key_N: Array
     scenario_N: Array
     label_N: Array
+    further_NJ: Array
     slot_ids_NS: Array
     hist_start_N: Array
     hist_end_N: Array
@@ -90,7 +94,8 @@ class WindowReader:
         self._known_on = known_on or self.days[-1]
         self._fields = fields = dataset.encoded_fields_on(self._known_on)
         self._columns = ["scenario_id", "instance_id", "user_key", "label", "hist_end", "vocabulary_version"]
-        self._columns += [f.column for f in fields]
+        self._label_columns = list(dataset.columns.label_columns.values())
+        self._columns += [*self._label_columns, *(f.column for f in fields)]
         self._source = lake_reader.open_dataset(dataset, FEATURES, self._columns, self.table_versions[FEATURES])
         self.histories = Histories(dataset, self.days, self.table_versions[SEQUENCES], allocate)
         self._ranks: Ranks | None = None
@@ -111,6 +116,11 @@ class WindowReader:
     def num_rows(self) -> int:
         """Rows of all days, from the Delta log."""
         return sum(self.rows_D.values())
+
+    @property
+    def num_further(self) -> int:
+        """J, the number of further labels."""
+        return len(self._label_columns)
 
     @property
     def has_ranks(self) -> bool:
@@ -175,7 +185,7 @@ class WindowReader:
         if self._ranks:
             self._ranks.require_complete()
             mask_fingerprint = _fingerprint(self._mask_digest.text(), *self._mask_name)
-        names = [self.dataset.lineage, *map(str, self.days), *sorted(self._versions_found)]
+        names = [self.dataset.lineage, *map(str, self.days), *sorted(self._versions_found), *self._label_columns]
         return WindowFacts(
             layout=layout,
             vocabulary_version=newest,
@@ -192,7 +202,8 @@ class WindowReader:
         self._broken += broken
         slots_NS = self._slots(piece)
         key_N = row_keys(instance_N, ds)
-        self._digest.add(key_N, [user_N, scenario_N, label_N, hist_end_N, slots_NS])
+        further = [numbers(piece, column, np.float32) for column in self._label_columns]
+        self._digest.add(key_N, [user_N, scenario_N, label_N, hist_end_N, slots_NS, *further])
         rank_N = None
         if self._ranks and masks:
             rank_N = self._ranks.join(ds, masks, instance_N)
@@ -203,6 +214,7 @@ class WindowReader:
             user_key_N=user_N,
             scenario_N=scenario_N,
             label_N=label_N,
+            further_NJ=np.stack(further, axis=1) if further else np.zeros((len(label_N), 0), dtype=np.float32),
             slot_ids_NS=slots_NS,
             hist_start_N=start_N,
             hist_end_N=end_N,

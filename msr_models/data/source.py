@@ -50,6 +50,10 @@ class TrainingData(Protocol):
         """(rows, rows with label 1) of every scenario, [K] int64 each, over all processes."""
         ...
 
+    def further_counts(self) -> Tensor:
+        """Rows with each further label, and those of them without the main one, of every scenario, [J, 2, K] int64."""
+        ...
+
 
 class ResidentRows(TrainingData):
     """Some rows of a window in memory, on the window's device."""
@@ -97,3 +101,6 @@ class ResidentRows(TrainingData):
 
     def label_counts(self) -> tuple[Tensor, Tensor]:
         return self.window.label_counts(self.rows)
+
+    def further_counts(self) -> Tensor:
+        return self.window.further_counts(self.rows)

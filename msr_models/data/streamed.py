@@ -5,7 +5,7 @@ of (seed, ds, instance_id): nothing depends on how files lie. In an epoch the bu
 each is loaded while the one before it trains, permuted by another hash, and batches run on over the buckets' borders.
 
 A row is W 32-bit words, so that a batch gathers a row in one piece: S slots, scenario, label, hist_start (2), hist_end
-(2), rank (2), key (2).
+(2), rank (2), key (2), J further labels.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from torch import Tensor
 from msr_models.data.batch import Batch
 from msr_models.data.columns import Array
 from msr_models.data.digest import mix, mix_int
+from msr_models.data.further import count_further
 from msr_models.data.gather import gather_behaviours, take
 from msr_models.data.memory import require_streamable
 from msr_models.data.reader import Rows, WindowFacts, WindowReader
@@ -45,7 +46,9 @@ SCENARIO, LABEL, START, END, RANK, KEY, TAIL_WORDS = 0, 1, 2, 4, 6, 8, 10
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Spill:
-    """Buckets on disk. Behaviours are memory-mapped: rows point into them. labels_K2: rows per scenario and label."""
+    """Buckets on disk. Behaviours are memory-mapped: rows point into them. labels_K2: rows per scenario and label;
+    further_J2K: as `TrainingData.further_counts`.
+    """
 
     folder: tempfile.TemporaryDirectory[str]
     facts: WindowFacts
@@ -55,13 +58,14 @@ class Spill:
     has_ranks: bool
     rows_P: tuple[int, ...]
     labels_K2: Array
+    further_J2K: Tensor
     hist_ids_HA: Tensor
     hist_scenario_H: Tensor
 
     def load(self, bucket: int) -> Tensor:
         """Rows of one bucket as int32 [N, W], in no particular order."""
         words = np.fromfile(_bucket_path(self.folder, bucket), dtype=np.int32)
-        return torch.from_numpy(words.reshape(-1, self.num_slots + TAIL_WORDS))
+        return torch.from_numpy(words.reshape(-1, self.num_slots + TAIL_WORDS + len(self.further_J2K)))
 
 
 class StreamedRows(TrainingData):
@@ -115,6 +119,9 @@ class StreamedRows(TrainingData):
     def label_counts(self) -> tuple[Tensor, Tensor]:
         counts_K2 = torch.from_numpy(self.spill.labels_K2)
         return counts_K2.sum(1), counts_K2[:, 1]
+
+    def further_counts(self) -> Tensor:
+        return self.spill.further_J2K
 
     def batches(
         self, batch_size: int, seed: int, epoch: int, *, first_batch: int = 0, rank: int = 0, world: int = 1
@@ -175,6 +182,7 @@ class StreamedRows(TrainingData):
         if self._ratio is not None and self.spill.has_ranks:
             shared_B = torch.from_numpy(at_ratio(_words(rows_BW, slots + RANK, np.float64), self._ratio))
         spill, length = self.spill, self.facts.layout.hist_length
+        further = rows_BW[:, slots + TAIL_WORDS :].contiguous().view(torch.float32)
         ids_BLA, scenario_BL = gather_behaviours(spill.hist_ids_HA, spill.hist_scenario_H, start_B, end_B, length)
         return Batch(
             slot_ids_BS=rows_BW[:, :slots].contiguous(),
@@ -183,6 +191,7 @@ class StreamedRows(TrainingData):
             scenario_B=rows_BW[:, slots + SCENARIO].long(),
             label_B=torch.from_numpy(_words(rows_BW, slots + LABEL, np.float32)),
             shared_B=shared_B,
+            further_BJ=further if further.shape[1] else None,
         )
 
 
@@ -215,7 +224,7 @@ def open_streamed_rows(
             versions=versions,
             known_on=known_on,
         )
-        row_bytes = (reader.num_slots + TAIL_WORDS) * WORD
+        row_bytes = (reader.num_slots + TAIL_WORDS + reader.num_further) * WORD
         num_buckets = max(1, -(-reader.num_rows // bucket_rows))
         require_streamable(
             Path(made.name),
@@ -223,7 +232,7 @@ def open_streamed_rows(
             bucket_bytes=-(-reader.num_rows // num_buckets) * (row_bytes + 24),
             memory_gb=memory_gb,
         )
-        rows_P, labels_K2 = _write_buckets(reader, made, num_buckets, seed, dataset.num_scenarios)
+        rows_P, labels_K2, further_J2K = _write_buckets(reader, made, num_buckets, seed, dataset.num_scenarios)
         return StreamedRows(
             Spill(
                 folder=made,
@@ -234,6 +243,7 @@ def open_streamed_rows(
                 has_ranks=reader.has_ranks,
                 rows_P=rows_P,
                 labels_K2=labels_K2,
+                further_J2K=further_J2K,
                 hist_ids_HA=torch.from_numpy(reader.histories.ids_HA),
                 hist_scenario_H=torch.from_numpy(reader.histories.scenario_H),
             )
@@ -245,9 +255,10 @@ def open_streamed_rows(
 
 def _write_buckets(
     reader: WindowReader, folder: tempfile.TemporaryDirectory[str], num_buckets: int, seed: int, num_scenarios: int
-) -> tuple[tuple[int, ...], Array]:
-    """(rows of each bucket, rows per scenario and label [K, 2])."""
+) -> tuple[tuple[int, ...], Array, Tensor]:
+    """(rows of each bucket, rows per scenario and label [K, 2], counts of the further labels [J, 2, K])."""
     rows_P, labels_K2 = np.zeros(num_buckets, dtype=np.int64), np.zeros((num_scenarios, 2), dtype=np.int64)
+    further_J2K = torch.zeros((reader.num_further, 2, num_scenarios), dtype=torch.int64)
     for bucket in range(num_buckets):
         _bucket_path(folder, bucket).touch()
     for ds in reader.days:
@@ -256,6 +267,9 @@ def _write_buckets(
             instances.append(rows.instance_id_N)
             cell_N = 2 * rows.scenario_N.astype(np.int64) + (rows.label_N > 0.5)
             labels_K2 += np.bincount(cell_N, minlength=2 * num_scenarios).reshape(-1, 2)
+            if reader.num_further:
+                scenario_N, label_N, further_NJ = map(torch.tensor, (rows.scenario_N, rows.label_N, rows.further_NJ))
+                further_J2K += count_further(scenario_N, label_N, further_NJ, num_scenarios)
             bucket_N = (_hashed(rows.key_N, seed, SPILLING) % np.uint64(num_buckets)).view(np.int64)
             count_P = np.bincount(bucket_N, minlength=num_buckets)
             rows_NW = np.take(_pack(rows), np.argsort(bucket_N, kind="stable"), axis=0)
@@ -265,7 +279,7 @@ def _write_buckets(
                     file.write(rows_NW[ends_P[bucket] - count_P[bucket] : ends_P[bucket]].data)
             rows_P += count_P
         reader.distinct(ds, instances)
-    return tuple(rows_P.tolist()), labels_K2
+    return tuple(rows_P.tolist()), labels_K2, further_J2K
 
 
 def _hashed(key_N: Array, seed: int, epoch: int) -> Array:
@@ -276,7 +290,8 @@ def _hashed(key_N: Array, seed: int, epoch: int) -> Array:
 def _pack(rows: Rows) -> Array:
     """int32 [N, W]."""
     num_rows, slots = rows.slot_ids_NS.shape
-    rows_NW = np.empty((num_rows, slots + TAIL_WORDS), dtype=np.int32)
+    rows_NW = np.empty((num_rows, slots + TAIL_WORDS + rows.further_NJ.shape[1]), dtype=np.int32)
+    rows_NW[:, slots + TAIL_WORDS :] = rows.further_NJ.view(np.int32)
     rows_NW[:, :slots] = rows.slot_ids_NS
     rows_NW[:, slots + SCENARIO] = rows.scenario_N
     rows_NW[:, slots + LABEL] = rows.label_N.view(np.int32)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from msr_models.data.batch import Batch
 from msr_models.data.columns import Array, find_in
+from msr_models.data.further import count_further
 from msr_models.data.gather import gather_behaviours, take
 from msr_models.data.histories import NO_SCENARIO
 from msr_models.data.layout import FieldLayout
@@ -31,7 +32,8 @@ class Window:
     stored rank (NaN where no mask was read; one NaN for all rows without a set, so not to be written to); behaviours of
     row n are hist_ids_HA[hist_start_N[n] : hist_end_N[n]] (int32, item and attributes; pointers int32 where H allows)
     in the scenarios hist_scenario_H (int16), both behind a padding (0 and -1) as a place to point at; day_N int32
-    indexes `days`; user_key_N with day_N names a session.
+    indexes `days`; user_key_N with day_N names a session. further_NJ float32: labels beside the main one, in the order
+    of further_labels; None without any.
     """
 
     dataset_name: str
@@ -54,6 +56,8 @@ class Window:
     shared_N: Tensor
     fingerprint: str
     mask_fingerprint: str | None = None
+    further_NJ: Tensor | None = None
+    further_labels: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return int(self.label_N.shape[0])
@@ -78,6 +82,7 @@ class Window:
             scenario_B=take(self.scenario_N, rows).long(),
             label_B=take(self.label_N, rows),
             shared_B=take(self.shared_N, rows),
+            further_BJ=None if self.further_NJ is None else take(self.further_NJ, rows),
         )
 
     def _behaviours(self, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -129,6 +134,23 @@ class Window:
                 f"{0 if positives == 0 else 1}: nothing can be learned; check columns.label of the data set, "
                 "or take more days"
             )
+
+    def labels(self, further: int | None = None) -> Tensor:
+        """The main label, or the further one of that place, [N] float32."""
+        if further is None:
+            return self.label_N
+        assert self.further_NJ is not None
+        return self.further_NJ[:, further]
+
+    def further_counts(self, rows: Tensor | None = None) -> Tensor:
+        """Of every further label and scenario the rows that have it, and those of them without the main label:
+        [J, 2, K] int64; of `rows` only where given.
+        """
+        if self.further_NJ is None:
+            return torch.zeros((0, 2, self.num_scenarios), dtype=torch.int64)
+        columns = (self.scenario_N, self.label_N, self.further_NJ)
+        scenario_N, label_N, further_NJ = columns if rows is None else (column[rows] for column in columns)
+        return count_further(scenario_N, label_N, further_NJ, self.num_scenarios)
 
     def label_counts(self, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(rows, rows with label 1) of every scenario, [K] int64 each; of `rows` only where given."""
@@ -195,6 +217,8 @@ def load_window(
         shared_N=torch.zeros(reader.num_rows, dtype=torch.bool),
         fingerprint=facts.fingerprint,
         mask_fingerprint=facts.mask_fingerprint,
+        further_NJ=torch.from_numpy(columns.further_NJ) if reader.num_further else None,
+        further_labels=tuple(dataset.columns.further_labels),
     )
 
 
@@ -208,6 +232,7 @@ class _Columns:
         self.user_key_N: Array = np.empty(rows, dtype=np.int64)
         self.scenario_N: Array = np.empty(rows, dtype=np.int32)
         self.label_N: Array = np.empty(rows, dtype=np.float32)
+        self.further_NJ: Array = np.empty((rows, reader.num_further), dtype=np.float32)
         self.slot_ids_NS: Array = np.empty((rows, reader.num_slots), dtype=np.int32)
         self.hist_start_N: Array = np.empty(rows, dtype=pointer)
         self.hist_end_N: Array = np.empty(rows, dtype=pointer)
@@ -226,6 +251,7 @@ class _Columns:
         self.user_key_N[at_N] = rows.user_key_N
         self.scenario_N[at_N] = rows.scenario_N
         self.label_N[at_N] = rows.label_N
+        self.further_NJ[at_N] = rows.further_NJ
         # A row's slots as one value: three times as fast as numpy's loop over them.
         row_of_slots = np.dtype((np.void, rows.slot_ids_NS.strides[0]))
         self.slot_ids_NS.view(row_of_slots)[at_N, 0] = rows.slot_ids_NS.view(row_of_slots)[:, 0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Generic, TypeVar
 
 import torch
@@ -26,7 +26,8 @@ ConfigT = TypeVar("ConfigT", bound=TowerConfig)
 class VisitLogits:
     """Logits of V visits, sorted by scenario: visit v is row row_index_V[v] in the tower of scenario_V[v].
 
-    logits_V: fp32. real_V: None, or False for padding up to a fixed number of visits (see Routing).
+    logits_V: fp32, of the main label. further_VJ: likewise of the further labels; None without any. real_V: None, or
+    False for padding up to a fixed number of visits (see Routing).
     penalty: scalar auxiliary loss, added to the mean loss in training; None without one.
     """
 
@@ -35,6 +36,12 @@ class VisitLogits:
     logits_V: Tensor
     real_V: Tensor | None = None
     penalty: Tensor | None = None
+    further_VJ: Tensor | None = None
+
+    def of_further(self, j: int) -> VisitLogits:
+        """The same visits with the logits of further label j."""
+        assert self.further_VJ is not None
+        return replace(self, logits_V=self.further_VJ[:, j])
 
 
 class MultiScenarioModel(nn.Module, ABC):
@@ -50,6 +57,15 @@ class MultiScenarioModel(nn.Module, ABC):
 
     visits_are_independent: ClassVar[bool] = True
     """False: in training a visit's logit depends on other visits of its scenario (batch moments)."""
+
+    further_labels: tuple[str, ...] = ()
+    """Labels beside the main one that are predicted too; see ManyLabels."""
+
+    labels_per_scenario: int = 1
+    """Above 1 inside ManyLabels alone: scenario n // labels_per_scenario has the tower n, label by label."""
+
+    predicts_main_label_only: ClassVar[bool] = False
+    """True: on a data set with further labels the model is trained as if there were none."""
 
     learning_rate_scale: float = 1.0
     """Factor on training.learning_rate, for a model whose weights have another scale than an MLP's."""
@@ -70,6 +86,14 @@ class MultiScenarioModel(nn.Module, ABC):
     def embedding(self) -> FieldEmbedding:
         """The embedding table of the fields; a search's selector keeps a copy."""
         return self.inputs.embedding
+
+    @property
+    def num_towers(self) -> int:
+        """Places of the first axis of a parameter that has one for each tower."""
+        return self.num_scenarios
+
+    def require_towers_for_labels(self) -> None:
+        """Raise TrainingError where labels cannot have towers as scenarios do; see ManyLabels."""
 
     @property
     def pretraining_epochs(self) -> int:
@@ -124,16 +148,18 @@ class MultiScenarioModel(nn.Module, ABC):
         """
         if self.has_base_rates:
             return
-        rows_K, positives_K = rows_K.double(), positives_K.double()
-        overall = (positives_K.sum() + 1.0) / (rows_K.sum() + BASE_RATE_ROWS)
-        rate_K = (positives_K + BASE_RATE_ROWS * overall) / (rows_K + BASE_RATE_ROWS)
-        self.base_logit_K.copy_(rate_K.logit())
+        self.base_logit_K.copy_(base_rate_logits(rows_K, positives_K))
         self.has_base_rates.fill_(True)
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits of each row in its own scenario's part, [B] fp32."""
         routing = Routing.own(batch.scenario_B, self.num_scenarios)
         return routing.to_rows(self.routed_logits(self.embed(batch), batch, routing))
+
+    def label_logits(self, batch: Batch) -> Tensor:
+        """Logits of each row in its own scenario's part, [B, 1 + J] fp32: of the main label, then the further ones."""
+        logits_B: Tensor = self(batch)
+        return logits_B[:, None]
 
     def visit(self, batch: Batch, capacity: int | None = None) -> VisitLogits:
         """Logits of each row in its own scenario's part, and of rows with shared_B in all others too.
@@ -143,6 +169,13 @@ class MultiScenarioModel(nn.Module, ABC):
         routing = Routing.own_and_shared(batch.scenario_B, batch.shared_B, self.num_scenarios, capacity)
         logits_V, penalty = self.penalised_logits(self.embed(batch), batch, routing)
         return VisitLogits(routing.row_index_V, routing.scenario_V, logits_V, routing.real_V, penalty)
+
+
+def base_rate_logits(rows_K: Tensor, positives_K: Tensor) -> Tensor:
+    """logit of each scenario's share of positives, with BASE_RATE_ROWS rows of the rate of all added, [K] float64."""
+    rows_K, positives_K = rows_K.double(), positives_K.double()
+    overall = (positives_K.sum() + 1.0) / (rows_K.sum() + BASE_RATE_ROWS)
+    return ((positives_K + BASE_RATE_ROWS * overall) / (rows_K + BASE_RATE_ROWS)).logit()
 
 
 class EmbeddingModel(MultiScenarioModel, Generic[ConfigT]):

@@ -15,6 +15,7 @@ from msr_models.models.config import Flag, TowerConfig
 from msr_models.models.registry import register
 from msr_models.modules.common_network import CommonNetwork
 from msr_models.modules.routing import Routing
+from schemas.errors import TrainingError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,6 +51,13 @@ class BaseDNN(EmbeddingModel[BaseDNNConfig]):
     def network_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
         logits_V: Tensor = self.network(e_BE, routing)
         return logits_V
+
+    def require_towers_for_labels(self) -> None:
+        if not self.config.scenario_input:
+            raise TrainingError(
+                "model 'base_dnn' with scenario_input false has one output for all labels; leave the option out, or "
+                "columns.further_labels of the data set"
+            )
 
     def start_from_base_rates(self, rows_K: Tensor, positives_K: Tensor) -> None:
         if not self.config.scenario_input:  # a rate of each scenario would be the scenario as an input

@@ -59,7 +59,17 @@ class HMoE(EmbeddingModel[HMoEConfig]):
         is_own_VK = routing.scenario_V[:, None] == torch.arange(self.num_scenarios, device=e_BE.device)
         scores_VK = stopped_BK.float().index_select(0, routing.row_index_V)
         scores_VK = torch.where(is_own_VK, own_V.float()[:, None], scores_VK)
-        return mixed_score_logit(routed_product(e_VE, self.score_gate_KEK, routing.ends_K), scores_VK)
+        gate_VK = routed_product(e_VE, self.score_gate_KEK, routing.ends_K)
+        return mixed_score_logit(self._of_same_label(gate_VK, routing), scores_VK)
+
+    def _of_same_label(self, gate_VK: Tensor, routing: Routing) -> Tensor:
+        """Scores of one label alone are mixed: a purchase is no opinion on a click."""
+        if self.labels_per_scenario == 1:
+            return gate_VK
+        label_K = torch.arange(self.num_scenarios, device=gate_VK.device) % self.labels_per_scenario
+        is_same_VK = label_K.index_select(0, routing.scenario_V)[:, None] == label_K
+        # Not -inf, whose product with a share of 0 is NaN in the gradient
+        return gate_VK.float().masked_fill(~is_same_VK, torch.finfo(torch.float32).min / 2)
 
 
 def mixed_score_logit(gate_VK: Tensor, logits_VK: Tensor) -> Tensor:

@@ -35,14 +35,16 @@ class LogisticRegression(MultiScenarioModel):
 
     w: one weight per id of every field, [rows of the table, 1], common to all scenarios (a multi-valued field counts
     with the mean of its ids); bias_K: one per scenario. All start at zero. No towers: scenarios differ in their bias
-    only. `embed` returns the terms of the sum, one column per field (and one for the behaviours). Rows in memory are
-    fitted at once to the optimum (training/regression.py), streamed ones by the trainer's steps.
+    only, and it learns the main label alone. `embed` returns the terms of the sum, one column per field (and one for
+    the behaviours). Rows in memory are fitted at once to the optimum (training/regression.py), streamed ones by the
+    trainer's steps.
 
     >>> model = build_model("logistic_regression", {"sequence_pooling": "none"}, layout, num_scenarios=3, seed=1)
     >>> logits_B = model(batch)
     """
 
     has_towers: ClassVar[bool] = False
+    predicts_main_label_only: ClassVar[bool] = True  # its weights are common to all towers
 
     def __init__(
         self, config: LogisticRegressionConfig, layout: FieldLayout, num_scenarios: int, generator: torch.Generator

@@ -132,7 +132,9 @@ class OptMSM(EmbeddingModel[ConfigT]):
                 parts.append(specific_BP.index_select(0, routing.row_index_V))
         if self.has_specific_behaviours:
             row_V, scenario_V = routing.row_index_V, routing.scenario_V
-            parts.append(self.embedding.history_in_scenario(batch, row_V, scenario_V, self.num_scenarios))
+            labels = self.labels_per_scenario  # a behaviour happened in a scenario, whatever label is predicted
+            scenarios = self.num_scenarios // labels
+            parts.append(self.embedding.history_in_scenario(batch, row_V, scenario_V // labels, scenarios))
         logits_V: Tensor = self.predictor(torch.cat(parts, dim=1), routing)
         return logits_V.float()
 

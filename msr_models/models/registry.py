@@ -13,6 +13,7 @@ import msr_models.models as package
 from msr_models.data.layout import FieldLayout
 from msr_models.models.base import MultiScenarioModel
 from msr_models.models.config import ModelConfig
+from msr_models.models.many_labels import MAIN_LABEL, Labels, ManyLabels
 from schemas.errors import TrainingError
 from schemas.settings import validated
 from schemas.text import did_you_mean
@@ -62,12 +63,24 @@ def parse_options(name: str, options: Mapping[str, Any]) -> Any:
 
 
 def build_model(
-    name: str, options: Mapping[str, Any], layout: FieldLayout, num_scenarios: int, seed: int
+    name: str,
+    options: Mapping[str, Any],
+    layout: FieldLayout,
+    num_scenarios: int,
+    seed: int,
+    labels: Labels = MAIN_LABEL,
 ) -> MultiScenarioModel:
-    """A model with initial weights that depend on the arguments alone."""
+    """A model with initial weights that depend on the arguments alone.
+
+    Raises TrainingError where the model cannot be built on the layout, or learns one label and `labels` has more.
+    """
     config = parse_options(name, options)
     factory: Callable[..., MultiScenarioModel] = model_class(name)
-    return factory(config, layout, num_scenarios, torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    if not labels.further or model_class(name).predicts_main_label_only:
+        return factory(config, layout, num_scenarios, generator)
+    network = factory(config, layout, num_scenarios * labels.count, generator)
+    return ManyLabels(network, num_scenarios, labels)
 
 
 def _find(name: str) -> tuple[type[MultiScenarioModel], type[ModelConfig]]:

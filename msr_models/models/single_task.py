@@ -63,6 +63,12 @@ class ScenarioCopies(MultiScenarioModel):
         """The table of the first copy; each copy has its own."""
         return self.copies[0].embedding
 
+    def require_towers_for_labels(self) -> None:
+        raise TrainingError(
+            "models 'single_task' and 'finetune' are one model per scenario and learn one label; take a model that "
+            "scenarios share, or leave columns.further_labels of the data set out"
+        )
+
     def embed(self, batch: Batch) -> Tensor:
         """[B, 0]."""
         return batch.label_B.new_zeros((len(batch), 0))

@@ -67,6 +67,26 @@ class Routing:
         ends_K = ((scenarios_K + 1) * num_rows).to(torch.int32)
         return cls(rows_B.repeat(num_scenarios), scenarios_K.repeat_interleave(num_rows), ends_K, num_rows)
 
+    def of_labels(self, labels: int, num_labels: int) -> tuple[Routing, Tensor]:
+        """Every visit once for each of the first `labels` labels: tower scenario * num_labels + label of
+        K * num_labels towers. Also the new visits' places, [labels, V], in the order of the visits of `self`.
+
+        Padding stays at the end. Nothing waits for the device.
+        """
+        num_towers = self.ends_K.shape[0] * num_labels
+        tower_TV = self.scenario_V * num_labels + torch.arange(labels, device=self.scenario_V.device)[:, None]
+        if self.real_V is not None:
+            tower_TV = torch.where(self.real_V, tower_TV, num_towers)
+        tower, order = torch.sort(tower_TV.flatten(), stable=True)
+        place = torch.empty_like(order)
+        place[order] = torch.arange(order.shape[0], device=order.device)
+        real = None if self.real_V is None else tower < num_towers
+        tower = tower.clamp(max=num_towers - 1)
+        towers = Routing(
+            self.row_index_V.repeat(labels).index_select(0, order), tower, _ends(tower, num_towers), self.num_rows, real
+        )
+        return towers, place.view(labels, self.row_index_V.shape[0])
+
     def present_K(self) -> Tensor:
         """[K] bool: whether a scenario has visits, padding not counted."""
         count_K = torch.diff(self.ends_K, prepend=self.ends_K.new_zeros(1))

@@ -14,6 +14,7 @@ import torch
 from lake.files import write_bytes, write_json
 from msr_models.data.layout import FieldLayout
 from msr_models.models.base import MultiScenarioModel
+from msr_models.models.many_labels import MAIN_LABEL, Labels
 from msr_models.models.registry import build_model
 from schemas.errors import TrainingError
 
@@ -22,7 +23,7 @@ FORMAT = 3
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelCard:
-    """How to build the model again, and which ids it knows."""
+    """How to build the model again, and which ids it knows. labels: as it was built with."""
 
     model: str
     options: dict[str, Any]
@@ -31,6 +32,11 @@ class ModelCard:
     seed: int
     dataset: str
     vocabulary_version: str
+    labels: Labels = MAIN_LABEL
+
+    def build(self) -> MultiScenarioModel:
+        """The model with fresh weights."""
+        return build_model(self.model, self.options, self.layout, self.num_scenarios, self.seed, self.labels)
 
     @property
     def num_scenarios(self) -> int:
@@ -49,6 +55,8 @@ def save_checkpoint(path: Path, model: MultiScenarioModel, card: ModelCard) -> s
     The same weights give the same bytes.
     """
     metadata = {"format": FORMAT, **asdict(card), "layout": card.layout.to_dict()}
+    if card.labels == MAIN_LABEL:  # as it was before there could be others
+        del metadata["labels"]
     buffer = io.BytesIO()
     weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     torch.save({"metadata": json.dumps(metadata, sort_keys=True), "weights": weights}, buffer)
@@ -73,7 +81,7 @@ def load_checkpoint(path: Path, sha256: str | None = None) -> tuple[MultiScenari
         )
     try:
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-        metadata = json.loads(content["metadata"])
+        metadata = {"labels": asdict(MAIN_LABEL)} | json.loads(content["metadata"])
         weights, written = content["weights"], metadata.pop("format")
     except Exception as error:  # torch and pickle raise many types for a damaged file
         raise TrainingError(
@@ -82,8 +90,10 @@ def load_checkpoint(path: Path, sha256: str | None = None) -> tuple[MultiScenari
     if written != FORMAT or set(metadata) != {f.name for f in fields(ModelCard)}:
         raise TrainingError(f"checkpoint {path} was written in another format than {FORMAT}; train again")
     layout, scenarios = FieldLayout.from_dict(metadata["layout"]), tuple(metadata["scenarios"])
-    card = ModelCard(**(metadata | {"layout": layout, "scenarios": scenarios}))
-    model = build_model(card.model, card.options, card.layout, card.num_scenarios, card.seed)
+    further, esmm = tuple(metadata["labels"]["further"]), metadata["labels"]["esmm"]
+    labels = Labels(further=further, esmm=esmm)
+    card = ModelCard(**(metadata | {"layout": layout, "scenarios": scenarios, "labels": labels}))
+    model = card.build()
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:

@@ -9,7 +9,8 @@ this is AdamW (Loshchilov & Hutter 2019), or Adagrad (Duchi et al. 2011) with th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from msr_models.modules.embedding import FieldEmbedding, narrow_rows
+from msr_models.training.average import RowAverage, WeightAverage
 from msr_models.training.row_gradients import RowGradient, RowMerger
 from msr_models.training.slices import ADAGRAD_EPS, ADAM_EPS, BETA1, BETA2, SliceOptimiser, slices_of
 from schemas.pipeline_spec import EmbeddingUpdate, OptimiserKind, TrainerConfig
@@ -27,7 +29,7 @@ GatherRows = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OptimiserConfig:
     """weight_decay: decoupled, per unit of learning rate. gradient_clip: upper bound of the norm of all gradients
-    together (None: none).
+    together (None: none). weight_average: decay of the average of the weights over steps (None: none is kept).
     """
 
     kind: OptimiserKind = "adam"
@@ -35,6 +37,7 @@ class OptimiserConfig:
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
     gradient_clip: float | None = None
+    weight_average: float | None = None
 
     @classmethod
     def of(cls, trainer: TrainerConfig, learning_rate_scale: float = 1.0) -> OptimiserConfig:
@@ -45,6 +48,7 @@ class OptimiserConfig:
             learning_rate=trainer.learning_rate * learning_rate_scale,
             weight_decay=trainer.weight_decay,
             gradient_clip=trainer.gradient_clip,
+            weight_average=trainer.weight_average,
         )
 
 
@@ -58,6 +62,7 @@ class RowOptimiser:
         width = weight.shape[1] * (2 if config.kind == "adam" else 1)
         self.state_RS = torch.zeros(weight.shape[0], width, device=weight.device)
         self.merger = RowMerger(weight.shape[0], weight.device)
+        self.average = None if config.weight_average is None else RowAverage(weight, config.weight_average)
 
     @torch.no_grad()
     def step(self, gradient: RowGradient, learning_rate: Tensor, steps: Tensor) -> None:
@@ -65,7 +70,7 @@ class RowOptimiser:
         rows_U, grad_UD = gradient.rows_U, gradient.grad_UD
         weight_UD = narrow_rows(self.weight, rows_U)
         state_US = narrow_rows(self.state_RS, rows_U)
-        before = (weight_UD.clone(), state_US.clone()) if self.by_element else None
+        before_UD, before_US = (weight_UD.clone(), state_US.clone()) if self._needs_before else (weight_UD, state_US)
         if self.config.weight_decay:
             weight_UD.mul_(1.0 - learning_rate * self.config.weight_decay)
         if self.config.kind == "adam":
@@ -78,13 +83,19 @@ class RowOptimiser:
         else:
             state_US.addcmul_(grad_UD, grad_UD)
             weight_UD.sub_(learning_rate * grad_UD / state_US.sqrt().add_(ADAGRAD_EPS))
-        if before is not None:
+        if self.by_element:
             has_data_UD = grad_UD != 0
-            weight_UD = torch.where(has_data_UD, weight_UD, before[0])
+            weight_UD = torch.where(has_data_UD, weight_UD, before_UD)
             moments = state_US.shape[1] // weight_UD.shape[1]
-            state_US = torch.where(has_data_UD.repeat(1, moments), state_US, before[1])
+            state_US = torch.where(has_data_UD.repeat(1, moments), state_US, before_US)
         self.state_RS.index_copy_(0, rows_U, state_US)
         self.weight.index_copy_(0, rows_U, weight_UD)
+        if self.average is not None:
+            self.average.move(rows_U, before_UD, weight_UD, steps)
+
+    @property
+    def _needs_before(self) -> bool:
+        return self.by_element or self.average is not None
 
 
 class Optimiser:
@@ -107,6 +118,10 @@ class Optimiser:
         self.learning_rate = torch.tensor(config.learning_rate, device=device)
         self._dense = SliceOptimiser(slices_of(model, self.others), config.kind, config.weight_decay)
         self._rate = config.learning_rate
+        self._average = None
+        if config.weight_average is not None:
+            rows = [(table.weight, table.average) for table in self.tables if table.average is not None]
+            self._average = WeightAverage(self.others, rows, config.weight_average)
 
     def set_learning_rate_factor(self, factor: float) -> None:
         """The next steps use factor * config.learning_rate."""
@@ -129,6 +144,21 @@ class Optimiser:
         self._dense.step(self.learning_rate if self.learning_rate.device.type == "cuda" else self._rate)
         for parameter in self.others:
             parameter.grad = None
+        if self._average is not None:
+            self._average.move(self.steps)
+
+    @contextmanager
+    @torch.no_grad()
+    def averaged(self) -> Iterator[None]:
+        """Within it the parameters are their averages over the steps so far, where an average is kept."""
+        if self._average is None or self.steps == 0:
+            yield
+            return
+        before = self._average.swap(self.steps)
+        try:
+            yield
+        finally:
+            self._average.restore(before)
 
     def _row_gradient(self, table: RowOptimiser, gather_rows: GatherRows | None) -> RowGradient:
         grad = table.weight.grad
@@ -157,6 +187,7 @@ class Optimiser:
             "steps": self.steps.cpu(),
             "tables": [table.state_RS.cpu() for table in self.tables],
             "dense": self._dense.state_dict(),
+            "average": None if self._average is None else self._average.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -165,3 +196,5 @@ class Optimiser:
         for table, saved in zip(self.tables, state["tables"], strict=True):
             table.state_RS.copy_(saved)
         self._dense.load_state_dict(state["dense"])
+        if self._average is not None:
+            self._average.load_state_dict(state["average"])

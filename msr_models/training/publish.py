@@ -13,7 +13,7 @@ from lake.rows import write_rows
 from msr_models.sets.catalogue import read_catalogue
 from msr_models.training.checkpoint import save_checkpoint
 from msr_models.training.predictions import write_predictions
-from msr_models.training.recorded_runs import CALIBRATION_FILE
+from msr_models.training.recorded_runs import CALIBRATION_FILE, further_calibration_file
 from msr_models.training.selection import selected_id
 from msr_models.training.target import Arm, run_folder
 from schemas.commands import command
@@ -61,6 +61,8 @@ def _row(dataset: DatasetSpec, arm: Arm, *, is_selected: bool) -> TrainingRun:
     folder = run_folder(artifacts_dir(dataset), manifest.run_id)
     sha256 = save_checkpoint(folder / "weights.pt", arm.model, arm.card)
     write_text(folder / CALIBRATION_FILE, arm.calibration.to_json())
+    for label, further in arm.further.items():
+        write_text(folder / further_calibration_file(label), further.to_json())
     write_predictions(folder / "predictions.parquet", arm.predictions)
     write_json(folder / "manifest.json", json.loads(manifest.to_json()))
     return TrainingRun(

@@ -16,6 +16,11 @@ from schemas.tables.training_runs import TrainingRun
 CALIBRATION_FILE = "calibration.json"
 
 
+def further_calibration_file(label: str) -> str:
+    """File of the calibration of a label beside the main one."""
+    return f"calibration_{label}.json"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordedRun:
     """A row of `training_runs` with its manifest parsed and its files located."""

@@ -149,7 +149,7 @@ def slices_of(model: nn.Module, parameters: Sequence[nn.Parameter]) -> list[Slic
 
     A parameter of something else that happens to have K places is cut alike; its slices have data in every step.
     """
-    num_scenarios = getattr(model, "num_scenarios", None)
+    num_towers = getattr(model, "num_towers", None)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     neutral = {
         id(getattr(module, name)): value
@@ -159,7 +159,7 @@ def slices_of(model: nn.Module, parameters: Sequence[nn.Parameter]) -> list[Slic
     found = []
     for parameter in parameters:
         is_copy = ".copies." in f".{names[id(parameter)]}"
-        has_axis = not is_copy and parameter.dim() > 0 and parameter.shape[0] == num_scenarios
+        has_axis = not is_copy and parameter.dim() > 0 and parameter.shape[0] == num_towers
         count = parameter.shape[0] if has_axis else 1
         value = neutral.get(id(parameter), 0.0)
         found.append(Slices(parameter, count=count, is_lazy=has_axis or is_copy, neutral=value))

@@ -10,6 +10,7 @@ from torch import Tensor
 from msr_models.data.source import ResidentRows, TrainingData
 from msr_models.models.base import MultiScenarioModel
 from msr_models.models.logistic_regression import LogisticRegression
+from msr_models.models.many_labels import ManyLabels
 from msr_models.training.regression import LinearFit, fit_path
 from schemas.pipeline_spec import TrainerConfig
 
@@ -27,6 +28,11 @@ def prepare(
     is_fresh = not model.has_base_rates
     rows_K, positives_K = data.label_counts()
     model.start_from_base_rates(rows_K, positives_K)
+    if isinstance(model, ManyLabels):
+        further_J2K = data.further_counts()
+        if is_fresh:
+            model.start_further_from_base_rates(rows_K, positives_K, further_J2K)
+        _tell_rare_labels(model, further_J2K, name)
     _tell_scenarios_without_rows(rows_K, validation.window.scenario_names, name)
     if not isinstance(data, ResidentRows):
         return None
@@ -40,6 +46,16 @@ def prepare(
     model.wide.adopt(fit.weight_R)
     model.base_logit_K.add_(fit.bias_K.to(model.base_logit_K.device))
     return fit
+
+
+def _tell_rare_labels(model: ManyLabels, further_J2K: Tensor, name: str) -> None:
+    """Labels that no row has, and with `esmm` rows that a product cannot explain."""
+    for label, (has, without_main) in zip(model.further_labels, further_J2K.sum(2).tolist(), strict=True):
+        if not has:
+            log.warning(f"{name} no training row has label {label}: its probabilities mean nothing".lstrip())
+        if without_main and model.labels.esmm:
+            rows = f"{name} {without_main} of {has} rows with label {label} lack the main one".lstrip()
+            log.warning(f"{rows}, which training.labels.esmm rules out; check the log, or leave esmm out")
 
 
 def _tell_scenarios_without_rows(rows_K: Tensor, names: Sequence[str], name: str) -> None:

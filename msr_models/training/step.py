@@ -6,8 +6,10 @@ A step never reads a value back from the device, so that the host runs ahead of 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import fields, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -48,6 +50,18 @@ def reuse_loss(visits: VisitLogits, label_B: Tensor, shared_B: Tensor, num_scena
     return torch.zeros_like(label_B).index_add(0, visits.row_index_V, weighted_V)
 
 
+def labels_loss(visits: VisitLogits, batch: Batch, num_scenarios: int, label_weights: Sequence[float]) -> Tensor:
+    """`reuse_loss` of the main label plus, weighted, that of each further one, [B]: labels share the masks."""
+    loss_B = reuse_loss(visits, batch.label_B, batch.shared_B, num_scenarios)
+    if visits.further_VJ is None:
+        return loss_B
+    assert batch.further_BJ is not None
+    for j, weight in enumerate(label_weights):
+        label_B = batch.further_BJ[:, j]
+        loss_B = loss_B + weight * reuse_loss(visits.of_further(j), label_B, batch.shared_B, num_scenarios)
+    return loss_B
+
+
 def balance_of_scenarios(scenario_B: Tensor, num_scenarios: int, processes: Processes) -> Tensor:
     """Factors [B] of the rows' losses, mean 1, with which each scenario that has rows weighs the same in a mean.
 
@@ -70,9 +84,11 @@ class TrainStep:
         precision: Precision,
         processes: Processes,
         loss_balance: LossBalance = "rows",
+        label_weights: Sequence[float] = (),
     ) -> None:
+        """label_weights: of the further labels' losses, in the order of the model's."""
         self.model, self.optimiser, self.precision, self.processes = model, optimiser, precision, processes
-        self.loss_balance = loss_balance
+        self.loss_balance, self.label_weights = loss_balance, label_weights
 
     def __call__(self, batch: Batch, global_rows: int) -> Tensor:
         """Mean loss, scalar on the device."""
@@ -81,7 +97,7 @@ class TrainStep:
     def _run(self, batch: Batch, global_rows: int, capacity: int | None) -> Tensor:
         with autocast(self.precision, batch.label_B.device.type):
             visits = self.model.visit(batch, capacity)
-        loss_B = reuse_loss(visits, batch.label_B, batch.shared_B, self.model.num_scenarios)
+        loss_B = labels_loss(visits, batch, self.model.num_scenarios, self.label_weights)
         if self.loss_balance == "scenarios":
             loss_B = loss_B * balance_of_scenarios(batch.scenario_B, self.model.num_scenarios, self.processes)
         alone = self.processes.world == 1
@@ -109,8 +125,9 @@ class GraphedStep(TrainStep):
         precision: Precision,
         batch_size: int,
         loss_balance: LossBalance = "rows",
+        label_weights: Sequence[float] = (),
     ) -> None:
-        super().__init__(model, optimiser, precision, Processes(), loss_balance)
+        super().__init__(model, optimiser, precision, Processes(), loss_balance, label_weights)
         self.batch_size = batch_size
         self._eager_steps = 0
         self._captures = True
@@ -141,9 +158,9 @@ class GraphedStep(TrainStep):
         return int(batch.shared_B.sum())  # waits for the device: TrainingData should know it
 
     def _capture(self, batch: Batch, capacity: int) -> bool:
-        static = replace(
-            batch, **{f.name: getattr(batch, f.name).clone() for f in fields(Batch) if f.name != "num_shared"}
-        )
+        values = {f.name: getattr(batch, f.name) for f in fields(Batch)}
+        tensors: dict[str, Any] = {name: value.clone() for name, value in values.items() if isinstance(value, Tensor)}
+        static = replace(batch, **tensors)
         graph = torch.cuda.CUDAGraph()
         try:
             # thread_local: the thread that copies batches may go on with its own work
@@ -176,6 +193,7 @@ def make_step(
     batch_size: int,
     processes: Processes,
     loss_balance: LossBalance = "rows",
+    label_weights: Sequence[float] = (),
 ) -> TrainStep:
     """The quickest step that the device, the precision and the number of processes allow."""
     # In fp32 the grouped product waits for the device; Adagrad's step count lives on the host.
@@ -185,5 +203,5 @@ def make_step(
         and processes.world == 1
         and optimiser.config.kind == "adam"
     ):
-        return GraphedStep(model, optimiser, precision, batch_size, loss_balance)
-    return TrainStep(model, optimiser, precision, processes, loss_balance)
+        return GraphedStep(model, optimiser, precision, batch_size, loss_balance, label_weights)
+    return TrainStep(model, optimiser, precision, processes, loss_balance, label_weights)

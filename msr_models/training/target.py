@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import torch
 
@@ -20,7 +22,8 @@ from msr_models.evaluation.blocks import Floats
 from msr_models.evaluation.calibration import Calibration, fit_calibration
 from msr_models.evaluation.metrics import logloss, mean_scenario_auc
 from msr_models.models.base import MultiScenarioModel
-from msr_models.models.registry import build_model, model_class
+from msr_models.models.many_labels import Labels
+from msr_models.models.registry import model_class
 from msr_models.training.chain import find_predecessor
 from msr_models.training.checkpoint import ModelCard
 from msr_models.training.manifest import RunManifest, code_version, package_versions
@@ -28,7 +31,7 @@ from msr_models.training.predictions import prediction_rows
 from msr_models.training.processes import Processes
 from msr_models.training.state import Resume
 from msr_models.training.target_data import TargetData
-from msr_models.training.trainer import TrainResult, predict, train, validate
+from msr_models.training.trainer import TrainResult, predict_labels, train, validate
 from msr_models.training.warm_start import build_from_checkpoint
 from schemas.commands import command
 from schemas.dataset_spec import DatasetSpec
@@ -41,7 +44,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Arm:
-    """One trained ratio: its manifest with metrics, its model and calibration, predictions of validation and test."""
+    """One trained ratio: its manifest with metrics, its model and calibration, predictions of validation and test.
+
+    further: the calibrations of the labels beside the main one, by name.
+    """
 
     manifest: RunManifest
     card: ModelCard
@@ -49,6 +55,7 @@ class Arm:
     result: TrainResult
     calibration: Calibration
     predictions: list[pa.Table]
+    further: Mapping[str, Calibration] = field(default_factory=dict)
 
 
 def arm_name(ratio: float) -> str:
@@ -138,6 +145,7 @@ def train_arm(
         seed=trainer.seed,
         dataset=planned.dataset,
         vocabulary_version=data.vocabulary_version,
+        labels=labels_of(data.dataset),
     )
     model = _first_weights(data.dataset, card, planned).to(planned.device)
     training = data.training_rows(planned.ratio)
@@ -147,15 +155,22 @@ def train_arm(
     else:
         log.info(f"{name} no new rows: the weights of the run before are kept")
         result = _kept(model, data.validation, trainer.calibration)
-    validation_probs, test_probs = (predict(model, rows.window, rows.rows) for rows in (data.validation, data.test))
+    # Of every label, the main one first
+    held_out_NT, test_NT = (predict_labels(model, rows.window, rows.rows) for rows in (data.validation, data.test))
+    validation_probs, test_probs = (np.ascontiguousarray(probs[:, 0]) for probs in (held_out_NT, test_NT))
     calibration = _fit(planned, data.validation, validation_probs, name)
+    further = {
+        label: _fit(planned, data.validation, held_out_NT[:, 1 + j], f"{name} {label}", j)
+        for j, label in enumerate(model.further_labels)
+    }
     metrics = {
         "validation_auc": result.validation_auc,
         "validation_logloss": result.validation_logloss,
         "validation_calibrated_logloss": result.validation_calibrated_logloss,
         **_test_metrics(data.test.window, test_probs, calibration),
+        **_further_metrics(data.test.window, test_NT[:, 1:], further),
     }
-    parts = ((data.validation, validation_probs, "validation"), (data.test, test_probs, "test"))
+    parts = ((data.validation, held_out_NT, "validation"), (data.test, test_NT, "test"))
     return Arm(
         manifest=replace(
             planned,
@@ -167,13 +182,24 @@ def train_arm(
         model=model,
         result=result,
         calibration=calibration,
-        predictions=[prediction_rows(part.window, part.rows, probs, s, calibration) for part, probs, s in parts],
+        predictions=[
+            prediction_rows(part.window, part.rows, probs, s, calibration, further) for part, probs, s in parts
+        ],
+        further=further,
     )
 
 
-def _fit(planned: RunManifest, validation: ResidentRows, probs: Floats, name: str) -> Calibration:
+def labels_of(dataset: DatasetSpec) -> Labels:
+    """The labels that a data set's models learn."""
+    return Labels(further=tuple(dataset.columns.further_labels), esmm=dataset.training.labels.esmm)
+
+
+def _fit(
+    planned: RunManifest, validation: ResidentRows, probs: Floats, name: str, further: int | None = None
+) -> Calibration:
+    """The calibration of the main label, or of a further one."""
     window, rows = validation.window, validation.rows
-    labels, scenarios = window.label_N[rows].cpu().numpy(), window.scenario_N[rows].cpu().numpy()
+    labels, scenarios = window.labels(further)[rows].cpu().numpy(), window.scenario_N[rows].cpu().numpy()
     found = fit_calibration(planned.trainer["calibration"], probs, labels, scenarios, planned.scenarios)
     if found.borrowing:
         few = ", ".join(found.borrowing)
@@ -183,7 +209,7 @@ def _fit(planned: RunManifest, validation: ResidentRows, probs: Floats, name: st
 
 def _trainer_config(planned: RunManifest) -> TrainerConfig:
     known = set(TrainerConfig.model_fields)
-    if set(planned.trainer) != known:
+    if set(planned.trainer) != known and set(planned.trainer) | {"labels"} != known:
         raise TrainingError(
             f"run {planned.run_id} was made by another version of the trainer (settings that differ: "
             f"{sorted(set(planned.trainer) ^ known)}); repeat it with code {planned.code_version}, or train again"
@@ -197,7 +223,7 @@ def _trainer_config(planned: RunManifest) -> TrainerConfig:
 def _first_weights(dataset: DatasetSpec, card: ModelCard, planned: RunManifest) -> MultiScenarioModel:
     before = planned.predecessor
     if before is None:
-        return build_model(card.model, card.options, card.layout, card.num_scenarios, card.seed)
+        return card.build()
     path = run_folder(artifacts_dir(dataset), before.run_id) / "weights.pt"
     try:
         return build_from_checkpoint(card, path, before.checkpoint_sha256, before.new_scenario_start)
@@ -225,6 +251,19 @@ def _test_metrics(test: Window, probs: Floats, calibration: Calibration) -> dict
         "test_logloss": logloss(probs, labels),
         "test_calibrated_logloss": logloss(calibration.apply(probs, scenarios), labels),
     }
+
+
+def _further_metrics(test: Window, probs_NJ: Floats, further: Mapping[str, Calibration]) -> dict[str, float | None]:
+    found: dict[str, float | None] = {}
+    scenarios = test.scenario_N.cpu().numpy()
+    for j, (label, calibration) in enumerate(further.items()):
+        probs, labels = probs_NJ[:, j], test.labels(j).cpu().numpy()
+        found |= {
+            f"test_auc {label}": mean_scenario_auc(probs, labels, scenarios, test.num_scenarios),
+            f"test_logloss {label}": logloss(probs, labels),
+            f"test_calibrated_logloss {label}": logloss(calibration.apply(probs, scenarios), labels),
+        }
+    return found
 
 
 def run_folder(artifacts: Path, run_id: str) -> Path:

@@ -137,7 +137,13 @@ class _Training:
         config = self.config
         self.optimiser = Optimiser(self.model, OptimiserConfig.of(config, self.model.learning_rate_scale))
         self.step = make_step(
-            self.model, self.optimiser, config.precision, config.batch_size, self.processes, config.loss_balance
+            self.model,
+            self.optimiser,
+            config.precision,
+            config.batch_size,
+            self.processes,
+            config.loss_balance,
+            [config.labels.weights.get(label, 1.0) for label in self.model.further_labels],
         )
 
     def _first_state(self) -> TrainingState:
@@ -234,6 +240,10 @@ class _Training:
 
     def _validate(self, loss: float | None) -> None:
         """Of the epoch that ended with the mean loss; None: of the weights before the first one."""
+        with self.optimiser.averaged():
+            self._validate_weights(loss)
+
+    def _validate_weights(self, loss: float | None) -> None:
         state, config = self.state, self.config
         epoch = state.epoch if loss is not None else 0
         found = validate(self.model, self.validation.window, self.validation.rows, config.calibration)
@@ -284,6 +294,16 @@ def predict(model: MultiScenarioModel, window: Window, rows: Tensor) -> Floats:
     model.eval()
     device = next(model.parameters()).device
     probs = [model(window.batch(part).to(device)).double().sigmoid() for part in torch.split(rows, PREDICT_ROWS)]
+    return np.asarray(torch.cat(probs).cpu().numpy())
+
+
+@torch.no_grad()
+def predict_labels(model: MultiScenarioModel, window: Window, rows: Tensor) -> Floats:
+    """As `predict`, of the main and the further labels: [N, 1 + J]."""
+    model.eval()
+    device = next(model.parameters()).device
+    parts = torch.split(rows, PREDICT_ROWS)
+    probs = [model.label_logits(window.batch(part).to(device)).double().sigmoid() for part in parts]
     return np.asarray(torch.cat(probs).cpu().numpy())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from msr_models.models.base import MultiScenarioModel
-from msr_models.models.registry import build_model
 from msr_models.modules.embedding import FieldEmbedding
 from msr_models.training.checkpoint import ModelCard, load_checkpoint
 from msr_models.training.growth import NewFields, NewScenarios
@@ -30,7 +29,7 @@ def build_from_checkpoint(
     Raises TrainingError where the file is missing or not the one of `sha256`, or its model does not fit `card`.
     """
     before, card_before = load_checkpoint(path, sha256)
-    model = build_model(card.model, card.options, card.layout, card.num_scenarios, card.seed)
+    model = card.build()
     carry_over(model, card, before, card_before, start_scenario)
     return model
 
@@ -55,7 +54,7 @@ def carry_over(
     if card.num_scenarios > card_before.num_scenarios and card.layout.names != card_before.layout.names:
         # One after the other: a weight's shape must tell which of the two its axes run over
         between = replace(card_before, scenarios=card.scenarios)
-        middle = build_model(between.model, between.options, between.layout, between.num_scenarios, between.seed)
+        middle = between.build()
         carry_over(middle, between, before, card_before, start_scenario)
         before, card_before = middle, between
     start = None if start_scenario is None else card_before.scenarios.index(start_scenario)
@@ -105,6 +104,7 @@ def require_same_model(card: ModelCard, before: ModelCard) -> None:
     pairs = {
         "model": (before.model, card.model),
         "options": (before.options, card.options),
+        "labels": (asdict(before.labels), asdict(card.labels)),
         "vocabulary lineage": (before.lineage, card.lineage),
         "scenarios": (before.scenarios, card.scenarios),
         "fields": (_fields(before), _fields(card)),

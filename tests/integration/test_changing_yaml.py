@@ -60,6 +60,7 @@ CONTENT: dict[str, Change] = {
     "columns.item": put("columns.item", "who"),
     "columns.label.column": put("columns.label.column", "paid"),
     "columns.label.threshold": put("columns.label.threshold", 4),
+    "columns.further_labels": put("columns.further_labels", {"paid": {"column": "paid", "threshold": 10}}),
     "columns.value": put("columns.value", "liked"),
     "columns.session": put("columns.session", "rid"),
     "columns.natural_key": put("columns.natural_key", ["rid"]),

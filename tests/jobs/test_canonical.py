@@ -110,6 +110,19 @@ def test_rows_that_only_look_odd_are_accepted(spark: SparkSession) -> None:
     assert len({row["instance_id"] for row in rows}) == len(FINE)
 
 
+def test_a_further_label_is_read_as_the_main_one_is(spark: SparkSession) -> None:
+    further = {"paid": {"column": "paid", "threshold": 2}, "kept": {"column": "kind"}}
+    changes: list[Raw] = [{"kind": "1"}, {"paid": "1.5", "kind": "no"}, {"paid": None, "kind": "1"}, {"kind": "7"}]
+    dataset = dataset_of(columns=spec()["columns"] | {"value": None, "further_labels": further})
+    rows = classified_rows(spark, [{**GOOD, "what": f"item{n}"} | change for n, change in enumerate(changes)], dataset)
+    assert [(row["label_paid"], row["label_kept"]) for row in rows[:2]] == [(1, 1), (0, 0)]
+    details = [row[canonical.REASON] and f"{row[canonical.REASON]} {row[canonical.DETAIL]}" for row in rows]
+    assert details == [None, None, "bad_label paid=null", "bad_label kind=7"]
+    assert canonical.impressions(
+        canonical.classify(raw_frame(spark, [GOOD]), dataset, date.fromisoformat(DAY)), dataset
+    ).columns[9:11] == ["label_paid", "label_kept"]
+
+
 def test_of_duplicates_the_same_one_stays_whatever_the_order(spark: SparkSession) -> None:
     twins = [GOOD | {"liked": "0"}, GOOD | {"liked": "1"}, GOOD | {"liked": "0"}, GOOD | {"liked": "7"}]
     dataset = dataset_of()

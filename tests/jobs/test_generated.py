@@ -110,6 +110,24 @@ def test_tastes_drift_and_days_far_off_are_quick(dataset: DatasetSpec) -> None:
     assert not drifted["_click_probability"].equals(still["_click_probability"])
 
 
+def test_purchases_follow_clicks_and_change_nothing_else(dataset: DatasetSpec, log: list[pa.Table]) -> None:
+    days = [make_day(changed(dataset, purchases=True), ds) for ds in DAYS]
+    assert all(day.drop_columns("purchase").equals(plain) for day, plain in zip(days, log, strict=True))
+    assert days[1].equals(make_day(changed(dataset, purchases=True), DAYS[1]))
+    rows = pa.concat_tables([sound(day) for day in days])
+    clicks, purchases = rows["click"].to_numpy(), rows["purchase"].to_numpy()
+    assert set(purchases) == {0, 1} and (purchases <= clicks).all()
+    assert 0.1 < purchases.sum() / clicks.sum() < 0.3
+    # An item's buyers of one day are those of another: there is something to learn
+    by_item = [
+        dict(pc.filter(day, pc.equal(day["click"], 1)).group_by("item").aggregate([("purchase", "mean")]).to_pydict())
+        for day in days
+    ]
+    rates = [dict(zip(d["item"], d["purchase_mean"], strict=True)) for d in by_item]
+    both = sorted(set(rates[0]) & set(rates[1]))
+    assert np.corrcoef([rates[0][i] for i in both], [rates[1][i] for i in both])[0, 1] > 0.1
+
+
 def test_shares_that_do_not_fit_the_scenarios_are_named(dataset: DatasetSpec) -> None:
     with pytest.raises(DatasetSpecError, match=r"scenario_shares: \[0.5, 0.5\] must hold one positive share"):
         make_day(changed(dataset, scenario_shares=(0.5, 0.5)), DAYS[0])

@@ -107,6 +107,9 @@ def test_ali_ccp_joins_the_shared_features_and_keeps_the_split(spark: SparkSessi
     assert by_reason["bad_sample_id"] == "sample_id=x15"
     assert by_reason["conversion_without_click"] == "conversion=1 click=0"
     assert by_reason["unknown_scenario"] == "301=9351999"
+    conversions = [row["label_conversion"] for row in (*first, *second) if row[canonical.REASON] is None]
+    clicks = [row["label"] for row in (*first, *second) if row[canonical.REASON] is None]
+    assert sum(conversions) == 3 and all(click >= bought for click, bought in zip(clicks, conversions, strict=True))
     users = {ds: {row["user_id"] for row in classified(spark, dataset, ds)} for ds in MADE_UP[2:]}
     assert users == {MADE_UP[2]: {"100", "101", "102", None}}
 

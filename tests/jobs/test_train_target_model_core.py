@@ -188,3 +188,7 @@ def test_settings_reach_the_trainer() -> None:
         "calibration": "isotonic",
     }
     assert dataset(**changed).training.trainer.model_dump() == changed
+    labels = {"weights": {"purchase": 0.5}, "esmm": True}
+    columns = tiny_dataset().columns.model_dump() | {"further_labels": {"purchase": {"column": "b"}}}
+    both = tiny_dataset(columns=columns, training=dataset(**changed).training.model_dump() | {"labels": labels})
+    assert both.training.trainer.model_dump() == changed | {"labels": labels}

@@ -12,6 +12,8 @@ import yaml
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import DatasetSpecError
 from schemas.load_dataset import known_datasets, load_dataset
+from schemas.provenance import settings_of
+from schemas.tables import get_table
 from tests.support.own_log import spec
 
 
@@ -182,3 +184,61 @@ def test_late_rows_need_a_file_per_day(tmp_path: Path) -> None:
 
 def test_whole_numbers_are_scenarios_as_they_are_written(tmp_path: Path) -> None:
     assert load(tmp_path, changed("scenario.values", [1, "2"])).scenario.names == ("1", "2")
+
+
+TWO_LABELS = {"columns": spec()["columns"] | {"further_labels": {"paid": {"column": "paid", "threshold": 2}}}}
+
+
+@pytest.mark.parametrize(
+    ("columns", "training", "message"),
+    [
+        ({"raw": {"column": "paid"}}, {}, r"columns\.further_labels: 'raw' would name a column of predictions"),
+        ({"Paid": {"column": "paid"}}, {}, r"columns\.further_labels\.Paid"),
+        (
+            {"paid": {"colum": "paid"}},
+            {},
+            r"columns\.further_labels\.paid\.colum: unknown key with value 'paid'; did you mean 'column'\?",
+        ),
+        (
+            {"paid": {"column": "paid"}},
+            {"weights": {"payed": 2}},
+            r"training\.labels\.weights names 'payed'; columns\.further_labels has \['paid'\]: name one of them",
+        ),
+        ({}, {"esmm": True}, r"training\.labels\.esmm needs a label beside the main one: add columns\.further_labels"),
+        (
+            {"paid": {"column": "paid"}},
+            {"weights": {"paid": 0}},
+            r"training\.labels\.weights\.paid: 0: .*greater than 0",
+        ),
+    ],
+)
+def test_a_mistake_in_further_labels_is_named(tmp_path: Path, columns: Any, training: Any, message: str) -> None:
+    raw = spec(columns=spec()["columns"] | {"further_labels": columns}, training={"labels": training})
+    with pytest.raises(DatasetSpecError, match=message) as error:
+        load(tmp_path, raw)
+    assert "\n" not in str(error.value)
+
+
+def test_further_labels_add_columns_and_expectations_and_nothing_without_them(tmp_path: Path) -> None:
+    one, two = load(tmp_path, spec()), load(tmp_path, spec(**TWO_LABELS))
+    for table in ("impressions", "scenario_features"):
+        plain, wide = (get_table(table).for_dataset(dataset) for dataset in (one, two))
+        assert [name for name in wide.column_names if name not in plain.column_names] == ["label_paid"]
+        checked = [e for e in wide.expectations if e.kwargs.get("column") == "label_paid"]
+        assert len(checked) == (table == "impressions") and len(plain.expectations) + len(checked) == len(
+            wide.expectations
+        )
+    day = one.days.start
+    before, after = (settings_of(dataset, "impressions", day) for dataset in (one, two))
+    assert sorted(after.keys() - before.keys()) == [
+        "columns.further_labels.paid.column",
+        "columns.further_labels.paid.threshold",
+    ]
+    assert one.lineage != two.lineage, "a row without the label is refused: it adds no value to a vocabulary"
+
+
+def test_settings_of_labels_are_in_a_dump_only_where_they_are_given(tmp_path: Path) -> None:
+    one = load(tmp_path, spec(**TWO_LABELS))
+    two = load(tmp_path, spec(**TWO_LABELS, training={"labels": {"weights": {"paid": 3}}}))
+    assert "labels" not in one.training.trainer.model_dump()
+    assert two.training.trainer.model_dump()["labels"] == {"weights": {"paid": 3.0}, "esmm": False}

@@ -168,6 +168,9 @@ def tiny_day(dataset: DatasetSpec, ds: date, rows: int, seed: int = 0) -> tuple[
         "f_tags": [rng.integers(1, NUM_TAGS + 1, n).astype(np.int32) for n in rng.integers(0, MAX_TAGS + 1, rows)],
         "f_price": rng.integers(1, NUM_PRICES + 1, rows).astype(np.int32),
     }
+    for j, column in enumerate(dataset.columns.label_columns.values()):  # half of the positives of even items
+        drawn = np.random.default_rng([seed, ds.toordinal(), 2 + j]).random(rows)
+        columns[column] = (label * (drawn < np.where(item % 2 == 0, 0.5, 0.05))).astype(np.int32)
     for field in dataset.encoded_fields:
         if field.is_statistic:
             columns[field.column] = rng.integers(0, 18, rows).astype(np.int32)
