@@ -110,7 +110,7 @@ def _state(window: Window, hidden: Sequence[int], changes: dict[str, object]) ->
 def _hold_share(state: SearchState) -> None:
     """Set the threshold so that SHARE of the rows lie above it."""
     batch = state.window.batch(state.rows[: 4 * BATCH])
-    probs_B = state.selector(field_vectors(state.embedding, batch), batch.scenario_B).sigmoid()
+    probs_B = state.selector(field_vectors(state.model.embedding, batch), batch.scenario_B).sigmoid()
     state.gate.threshold.fill_(float(probs_B.quantile(1.0 - SHARE)))
 
 

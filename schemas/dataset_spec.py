@@ -10,7 +10,7 @@ from datetime import date, timedelta
 from functools import cached_property
 
 from schemas.blocks import DatasetBlocks
-from schemas.field_spec import EncodedField
+from schemas.field_spec import EncodedField, FieldSpec, Role
 from schemas.provenance import lineage_of
 
 # Ids of statistic fields are bins of fixed edges, so that they need no fitting: see jobs/transforms/statistics.py.
@@ -28,14 +28,24 @@ class DatasetSpec(DatasetBlocks):
     @cached_property
     def encoded_fields(self) -> tuple[EncodedField, ...]:
         """The model's fields in order: the data set's, then the statistics'."""
-        own = tuple(EncodedField(name=f.name, max_values=f.max_values, since=f.since) for f in self.fields)
+        own = tuple(
+            EncodedField(name=f.name, max_values=f.max_values, role=self._role(f), since=f.since) for f in self.fields
+        )
         if self.statistics is None:
             return own
         return own + tuple(
-            EncodedField(name=f"{entity}_scenario_{stat}", is_statistic=True)
+            EncodedField(name=f"{entity}_scenario_{stat}", role="statistic")
             for entity in self.statistics.of
             for stat in STATISTICS
         )
+
+    def _role(self, field: FieldSpec) -> Role:
+        if field.kind == "categorical":
+            if field.source == self.columns.user:
+                return "user"
+            if field.source == self.columns.item:
+                return "item"
+        return "feature"
 
     def encoded_fields_on(self, ds: date) -> tuple[EncodedField, ...]:
         """The encoded fields that rows of day `ds` have a value of; the others came later and are unknown there."""

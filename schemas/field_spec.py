@@ -10,6 +10,7 @@ from pydantic import Field, StringConstraints, model_validator
 from schemas.spec import Spec
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
+Role = Literal["user", "item", "statistic", "feature"]
 
 
 class BinningSpec(Spec):
@@ -91,12 +92,20 @@ class FieldSpec(Spec):
 
 
 class EncodedField(Spec):
-    """A field as the model sees it: a column of `scenario_features`."""
+    """A field as the model sees it: a column of `scenario_features`.
+
+    role: `user` or `item` for a categorical field whose source is `columns.user` or `columns.item`, whatever its name;
+    `statistic` for a statistic of a user or an item in a scenario.
+    """
 
     name: str
     max_values: int = 1
-    is_statistic: bool = False
+    role: Role = "feature"
     since: date | None = None
+
+    @property
+    def is_statistic(self) -> bool:
+        return self.role == "statistic"
 
     @property
     def column(self) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PlainValidator, field_validator, model_validator
 
 from schemas.models import FLOOR
+from schemas.settings import validated
 from schemas.spec import Spec
 
 Rate = Annotated[float, Field(ge=0, le=1)]
@@ -15,6 +16,7 @@ Positive = Annotated[float, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Hidden = Annotated[tuple[int, ...], Field(min_length=1)]
 GateEstimator = Literal["straight_through", "relu"]
+TrunkKind = Literal["dense", "field_wise"]
 KlForm = Literal["bernoulli", "linear"]
 TowerReduction = Literal["mean", "sum"]
 RankScope = Literal["global", "scenario"]
@@ -92,11 +94,23 @@ class SearchSpec(Spec):
     embedding_dim: int = Field(default=32, ge=1)
     hidden: Hidden = (128, 64)
     selector_hidden: Hidden = (32,)
+    trunk: TrunkKind | None = Field(
+        default=None,
+        # Excluded from dumps at its default, so that it does not change a set's id.
+        exclude_if=lambda value: value is None,
+        description="the selector's hidden layers: dense (eq. 8) or field_wise, an MLP per field; null: field_wise for "
+        "objective reference, dense for joint",
+    )
     scenario_heads: bool = Field(default=True, description="eq. 8 and 9: a head of the selector per scenario, or one")
     seed: Seed = 1
     # Excluded from dumps: they decide when a search is due, not what it does, and must not change a set's id.
     drift_psi_limit: float = Field(default=0.25, ge=0, exclude=True, description="score shift that flags a day")
     drift_share_limit: Rate = Field(default=0.15, exclude=True, description="change of share rate that flags a day")
+
+    @property
+    def selector_trunk(self) -> TrunkKind:
+        """`trunk`, or the objective's own where none is given."""
+        return self.trunk or ("field_wise" if self.objective == "reference" else "dense")
 
     @model_validator(mode="after")
     def _options_have_an_effect(self) -> SearchSpec:
@@ -122,10 +136,14 @@ class SearchSpec(Spec):
 
 
 class ModelChoice(Spec):
-    """A target model to train daily: its registered name and its options (checked by the model's own config)."""
+    """A target model to train daily: its registered name and its options (checked by the model's own config).
+
+    trainer: settings of the block `training` that differ for this model (any of TrainerConfig but the seed).
+    """
 
     name: str
     options: dict[str, OptionValue] = Field(default_factory=dict)
+    trainer: dict[str, Any] = Field(default_factory=dict)
 
 
 class LabelsSpec(Spec):
@@ -172,6 +190,10 @@ class TrainerConfig(Spec):
     loss_balance: LossBalance = Field(
         default="rows",
         description="a step's loss is the mean over its rows, or over its scenarios of the mean over their rows",
+    )
+    tower_reduction: TowerReduction = Field(
+        default="mean",
+        description="of a shared row's losses in all towers; mean: 1/K, the row weighs what others do; sum: eq. 5",
     )
     select_on: Criterion = Field(
         default="logloss",
@@ -225,6 +247,21 @@ class TrainingSpec(TrainerConfig):
     def trainer(self) -> TrainerConfig:
         """The trainer's part of the block."""
         return TrainerConfig(**{name: getattr(self, name) for name in TrainerConfig.model_fields})
+
+    def trainer_of(self, choice: ModelChoice) -> TrainerConfig:
+        """The block's trainer settings with the model's own. Raises ValueError that names model, setting and value."""
+        try:
+            if "seed" in choice.trainer:
+                raise ValueError("option seed: all models of a day have the same rows in the same order; set it once")
+            return validated(TrainerConfig, {**self.trainer.model_dump(), **choice.trainer})
+        except ValueError as error:
+            raise ValueError(f"models: trainer of {choice.name!r}: {error}") from error
+
+    @model_validator(mode="after")
+    def _models_have_possible_trainers(self) -> TrainingSpec:
+        for choice in self.models:
+            self.trainer_of(choice)
+        return self
 
     @field_validator("models")
     @classmethod

@@ -1,7 +1,9 @@
 """Run one experiment of the SSIM paper and write its tables and plots.
 
-arms: ST-Backbone, Finetune, MT-Backbone, MT-Backbone-S, SSIM and, if the truth is known, the oracle's mask.
-ablations: SSIM-R (random rows), -P (positives), -NK (no KL term), -ND (no scenario-specific heads).
+arms: ST-Backbone, Finetune, MT-Backbone, MT-Backbone-S, SSIM with our objective and with the paper's (joint, eq. 15)
+and, if the truth is known, the oracle's mask.
+ablations: SSIM-R (random rows), -P (positives), -NK (no KL term), -ND (no scenario-specific heads), with a dense trunk
+(eq. 8), and joint (eq. 15).
 reusability: every source's shared set in every target.  ratios: sweep over 0, 5, 10, 20 ... 100 %.
 features: do other scenarios have the features of shared rows?  projection: shared and other rows by PCA.
 times: cost of search, reuse and baselines.

@@ -71,17 +71,19 @@ def write_results(options: TuneOptions, request: Request) -> str:
 def best_yaml(winner: Winner, dataset: DatasetSpec | None) -> str:
     """Blocks that replace those of the same name in a data set's YAML; a lake's data set keeps its other settings.
 
+    Trainer settings are those of the model's entry, so that entries of several studies can stand in one list.
+
     They are checked by the blocks' own specs before anything is written.
     """
     tuning, drawn = winner.tuning, winner.drawn
     training = {} if dataset is None else dataset.training.model_dump(mode="json", exclude_defaults=True)
-    for name, value in drawn.trainer.model_dump(mode="json", exclude={"seed"}).items():
-        if name in PROTOCOL and f"{TRAINER}.{name}" not in winner.parameter_names:
-            continue
-        is_default = value == TrainerConfig.model_fields[name].default
-        if not is_default or name in training or f"{TRAINER}.{name}" in winner.parameter_names:
-            training[name] = value
-    training["models"] = [{"name": registered_name(tuning.model), "options": _plain(drawn.options)}]
+    entry = _options_entry(winner, TrainerConfig() if dataset is None else dataset.training.trainer)
+    own = entry.pop(TRAINER)
+    for name in PROTOCOL:
+        if f"{TRAINER}.{name}" not in winner.parameter_names:
+            own.pop(name, None)
+    # Of this model alone, so that entries of several models stand beside each other
+    training["models"] = [{"name": registered_name(tuning.model), "options": entry, TRAINER: own}]
     blocks: dict[str, Any] = {"training": training}
     if tuning.config.shared:
         if drawn.ratio is not None:

@@ -19,6 +19,7 @@ from msr_models.data.columns import Array
 from schemas.commands import command
 from schemas.dataset_spec import STATISTIC_IDS, DatasetSpec
 from schemas.errors import TrainingError
+from schemas.field_spec import Role
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +30,7 @@ class FieldLayout:
 
     live: of each field that evicts values, the ids that have rows, as ranges [first, end) in ascending order; empty for
     other fields, where every id up to num_rows - 1 has one, and altogether where no field evicts.
+    roles: what each field is to a model (`EncodedField.role`); empty where nothing is known of any field.
     """
 
     names: tuple[str, ...]
@@ -38,6 +40,7 @@ class FieldLayout:
     hist_length: int
     live: tuple[tuple[tuple[int, int], ...], ...] = ()
     attribute_fields: tuple[int, ...] = ()
+    roles: tuple[Role, ...] = ()
 
     @property
     def num_fields(self) -> int:
@@ -71,6 +74,10 @@ class FieldLayout:
         """Names of `behaviour_fields`."""
         return tuple(self.names[f] for f in self.behaviour_fields)
 
+    def names_with(self, role: Role) -> tuple[str, ...]:
+        """Names of the fields that have this role, in slot order."""
+        return tuple(name for name, has in zip(self.names, self.roles, strict=False) if has == role)
+
     def of_fields(self, names: Sequence[str]) -> FieldLayout:
         """The layout of these fields alone, in this order; behaviours lose the attributes that are not among them.
 
@@ -87,6 +94,7 @@ class FieldLayout:
             item_field=list(names).index(item),
             hist_length=self.hist_length,
             attribute_fields=tuple(list(names).index(name) for name in self.behaviour_names[1:] if name in names),
+            roles=tuple(self.roles[i] for i in at) if self.roles else (),
         )
 
     def has_all_ids(self, f: int) -> bool:
@@ -120,8 +128,9 @@ class FieldLayout:
     def to_dict(self) -> dict[str, Any]:
         """For JSON metadata; `from_dict` reads it back."""
         raw = asdict(self)
-        if not self.live:
-            del raw["live"]
+        for name in ("live", "roles"):
+            if not raw[name]:
+                del raw[name]
         return raw
 
     @classmethod
@@ -135,6 +144,7 @@ class FieldLayout:
             hist_length=int(raw["hist_length"]),
             live=tuple(tuple((int(first), int(end)) for first, end in ranges) for ranges in raw.get("live", ())),
             attribute_fields=tuple(raw["attribute_fields"]),
+            roles=tuple(raw.get("roles", ())),
         )
 
 
@@ -153,6 +163,7 @@ def smallest_layout(dataset: DatasetSpec, ds: date = date.max) -> FieldLayout:
         item_field=names.index(dataset.sequence.item_field),
         hist_length=dataset.sequence.max_length,
         attribute_fields=tuple(names.index(name) for name in dataset.sequence.stored_fields[1:]),
+        roles=tuple(f.role for f in fields),
     )
 
 

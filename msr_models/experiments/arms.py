@@ -15,7 +15,8 @@ from msr_models.experiments.variants import registered_name
 from msr_models.models.registry import model_class
 from schemas.errors import TrainingError
 
-BASE, SSIM, ORACLE = "mt_backbone", "ssim", "oracle"
+BASE, SSIM, JOINT, ORACLE = "mt_backbone", "ssim", "joint", "oracle"
+PAPERS_OBJECTIVE: Mapping[str, Any] = {"objective": "joint"}
 # Random masks must not depend on the stream that draws the initial weights
 _RANDOM_MASK = 20_251
 
@@ -60,13 +61,13 @@ def arms(runner: ExperimentRunner, backbones: Sequence[str], seeds: Sequence[int
     """Groups `backbone/arm`, all compared with mt_backbone.
 
     Arms: st_backbone (one network for all rows), per_scenario (one network each), finetune, mt_backbone (no row
-    shared), mt_backbone_s (every row shared), ssim (source and target are the same backbone) and, if the truth is
-    known, oracle. A rejected search shares nothing, as in the pipeline.
+    shared), mt_backbone_s (every row shared), ssim (source and target are the same backbone), joint (ssim with the
+    paper's objective, eq. 15) and, if the truth is known, oracle. A rejected search shares nothing, as in the pipeline.
     """
     require_towers(backbones)
     truth = runner.split.shareable_N
     grid = sorted({0.0, 1.0, *ratios})
-    runner.expect(len(backbones) * len(seeds) * (7 + len(grid) + (truth is not None)))
+    runner.expect(len(backbones) * len(seeds) * (8 + 2 * len(grid) + (truth is not None)))
     study = Study()
     for seed in seeds:
         for name in backbones:
@@ -76,9 +77,9 @@ def arms(runner: ExperimentRunner, backbones: Sequence[str], seeds: Sequence[int
             study.add(f"{name}/st_backbone", base, runner.train(name, seed, "pooled"))
             study.add(f"{name}/finetune", base, runner.train(name, seed, "finetune"))
             study.add(f"{name}/per_scenario", base, runner.train(name, seed, "per_scenario"))
-            found = runner.find_shared(name, seed)
-            chosen = best_ratio(runner, name, seed, found, grid)
-            study.add(f"{name}/{SSIM}", base, chosen.trial, ratio=chosen.ratio, **chosen.facts)
+            for arm, changes in ((SSIM, {}), (JOINT, PAPERS_OBJECTIVE)):
+                chosen = best_ratio(runner, name, seed, runner.find_shared(name, seed, **changes), grid)
+                study.add(f"{name}/{arm}", base, chosen.trial, ratio=chosen.ratio, **chosen.facts)
             if truth is not None:
                 study.add(f"{name}/{ORACLE}", base, runner.train(name, seed, shared_N=truth))
     return study
@@ -89,16 +90,19 @@ def ablations(
 ) -> Study:
     """Groups `backbone/variant`, compared with the backbone's ssim.
 
-    Variants: mt_backbone, ssim_r (as many random rows), ssim_p (positives), ssim_nk (no KL term) and ssim_nd (no
-    scenario-specific heads). The ablation is about the order of rows: every search's order is cut at the ratio between
-    0 and 1 (exclusive) that is best on validation, even if the search was rejected, as it may be without the KL term,
-    which alone makes a gate share.
+    Variants: mt_backbone, ssim_r (as many random rows), ssim_p (positives), ssim_nk (no KL term), ssim_nd (no
+    scenario-specific heads), ssim_dense (dense trunk, eq. 8) and joint (the paper's objective, eq. 15, whose trunk is
+    dense too, so that trunk and objective can be told apart). The ablation is about the order of rows: every search's
+    order is cut at the ratio between 0 and 1 (exclusive) that is best on validation, even if the search was rejected,
+    as it may be without the KL term, which alone makes a gate share.
     """
     require_towers(backbones)
     between = _between(ratios)
-    variants: dict[str, dict[str, Any]] = {
+    variants: dict[str, Mapping[str, Any]] = {
         "ssim_nk": {"kl_weight": 0.0, "target_share_rate": None},
         "ssim_nd": {"scenario_heads": False},
+        "ssim_dense": {"trunk": "dense"},
+        JOINT: PAPERS_OBJECTIVE,
     }
     runner.expect(len(backbones) * len(seeds) * (3 + (1 + len(variants)) * (1 + len(between))))
     study = Study()

@@ -22,10 +22,12 @@ from msr_models.data.layout import FieldLayout
 from msr_models.data.window import Window
 from msr_models.experiments.split import Split, in_time, split_rows
 from schemas.errors import SourceError
+from schemas.field_spec import Role
 
 ScenarioKind = Literal["age3", "age7", "genre"]
 
 FIELDS = ("user", "item", "gender", "occupation", "zip", "first_genre", "age")
+_ROLES: dict[str, Role] = {"user": "user", "item": "item"}
 POSITIVE_RATING = 4
 AGE_EDGES, AGE_NAMES = (25, 35), ("under_25", "from_25_to_34", "from_35")
 GENRES = ("Comedy", "Action", "Drama", "Horror", "Adventure", "Crime", "Animation", "Children's")
@@ -153,6 +155,7 @@ def _window(ratings: _Ratings, scenario_N: Array, names: tuple[str, ...], train_
             num_rows=tuple(size for _, size in encoded),
             item_field=FIELDS.index("item"),
             hist_length=history,
+            roles=tuple(_ROLES.get(name, "feature") for name in FIELDS),
         ),
         vocabulary_version="training-rows",
         table_versions={},

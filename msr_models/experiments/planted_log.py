@@ -85,7 +85,12 @@ def _window(
         scenario_names=tuple(f"s{k}" for k in range(scenarios)),
         days=tuple(date(2026, 1, 1) + timedelta(days=d) for d in range(days)),
         layout=FieldLayout(
-            names=("user", "item"), num_slots=(1, 1), num_rows=(users + 1, items + 1), item_field=1, hist_length=1
+            names=("user", "item"),
+            num_slots=(1, 1),
+            num_rows=(users + 1, items + 1),
+            item_field=1,
+            hist_length=1,
+            roles=("user", "item"),
         ),
         vocabulary_version="20260101-planted",
         table_versions={},

@@ -14,7 +14,7 @@ from torch import Tensor
 from msr_models.data.batch import Batch
 from msr_models.data.layout import FieldLayout
 from msr_models.models.base import EmbeddingModel
-from msr_models.models.config import Positive, Share, Size, TowerConfig, Weight
+from msr_models.models.config import Positive, Share, TowerConfig, Weight
 from msr_models.models.registry import register
 from msr_models.modules.module_list import ModuleList
 from msr_models.modules.neuron_weights import NeuronForm, neuron_weights, sparsity_excess
@@ -27,7 +27,7 @@ from msr_models.modules.stacked import StackedLinear, StackedTowers
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AdaSparseConfig(TowerConfig):
     """form, beta, epsilon: see `neuron_weights`; β = 2 and ε = 0.25 are the paper's. alpha and sparsity_weight (of R_s)
-    grow linearly from their first to their second value over the first growth_steps training steps.
+    grow linearly from their first to their second value over the first growth_share of the planned training steps.
     min_sparsity, max_sparsity: range of the share of a layer's neurons that is cut without a penalty.
     The ranges are this code's choice.
     """
@@ -37,7 +37,7 @@ class AdaSparseConfig(TowerConfig):
     epsilon: Annotated[Positive, Field(lt=1)] = 0.25
     alpha: tuple[Positive, Positive] = (1.0, 10.0)
     sparsity_weight: tuple[Weight, Weight] = (0.01, 0.1)
-    growth_steps: Size = 10_000
+    growth_share: Annotated[float, Field(gt=0, le=1)] = 0.5
     min_sparsity: Share = 0.15
     max_sparsity: Share = 0.25
 
@@ -59,14 +59,18 @@ class AdaSparse(EmbeddingModel[AdaSparseConfig]):
     π_l weights the neurons of layer l by v_l = P_l [embedding of the scenario ; h_l] + c_l: `binarisation`
     1[σ(αv) > ε], `scaling` β·σ(v), `fusion` β·σ(αv) where that exceeds ε, else 0 (see `neuron_weights`). All hidden
     layers are weighted, e is not: the first layer and its part of v run once per row, the rest once per visit.
-    α and the weight of the penalty R_s grow with `num_steps`, the number of training steps, a buffer. R_s: mean over
-    visits and layers of `sparsity_excess`; `scaling` cuts nothing and has no penalty.
+    α and the weight of the penalty R_s grow with the part of the planned steps that is done, kept in buffers: a resumed
+    run goes on where it was, one that starts from another run's weights grows from what that one had reached. Without a
+    plan they stay as they are. R_s: mean over visits and layers of `sparsity_excess`; `scaling` cuts nothing and has no
+    penalty.
 
     >>> model = build_model("adasparse", {"form": "binarisation"}, layout, num_scenarios=3, seed=1)
     >>> logits_B = model(batch)
     """
 
     num_steps: Tensor
+    planned_steps: Tensor
+    grown_before: Tensor
 
     def __init__(
         self, config: AdaSparseConfig, layout: FieldLayout, num_scenarios: int, generator: torch.Generator
@@ -78,6 +82,14 @@ class AdaSparse(EmbeddingModel[AdaSparseConfig]):
         self.pruners = ModuleList(SplitLinear(h, config.embedding_dim, h, generator) for h in config.hidden)
         self.head = StackedTowers(1, widths[-1], (), 0.0, generator)
         self.register_buffer("num_steps", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("planned_steps", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("grown_before", torch.zeros(()))
+
+    @torch.no_grad()
+    def plan_steps(self, num_steps: int) -> None:
+        self.grown_before.copy_(self._grown((0.0, 1.0)))
+        self.num_steps.zero_()
+        self.planned_steps.fill_(num_steps)
 
     def network_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
         return self.penalised_network_logits(e_BE, batch, routing)[0]
@@ -107,6 +119,8 @@ class AdaSparse(EmbeddingModel[AdaSparseConfig]):
         return logits_V, sparsity_weight * mean_of_real(torch.stack(excess).mean(0), routing)
 
     def _grown(self, ends: tuple[float, float]) -> Tensor:
-        """A value that grows linearly from the first to the second end over growth_steps, scalar."""
+        """A value that grows linearly from the first to the second end over growth_share of the plan, scalar."""
         start, end = ends
-        return start + (end - start) * (self.num_steps / self.config.growth_steps).clamp(max=1.0)
+        span = (self.planned_steps * self.config.growth_share).clamp(min=1.0)
+        done = torch.where(self.planned_steps > 0, (self.num_steps / span).clamp(max=1.0), 0.0)
+        return start + (end - start) * (self.grown_before + (1.0 - self.grown_before) * done)

@@ -84,8 +84,13 @@ class MultiScenarioModel(nn.Module, ABC):
 
     @property
     def embedding(self) -> FieldEmbedding:
-        """The embedding table of the fields; a search's selector keeps a copy."""
+        """The embedding table of the fields."""
         return self.inputs.embedding
+
+    @property
+    def embeddings(self) -> tuple[FieldEmbedding, ...]:
+        """All embedding tables of the fields, of the same layout: a search's selector keeps copies, side by side."""
+        return (self.embedding,)
 
     @property
     def num_towers(self) -> int:
@@ -102,6 +107,9 @@ class MultiScenarioModel(nn.Module, ABC):
 
     def end_pretraining(self) -> None:
         """Enter the final phase. Keep the phase in a buffer: checkpoints and resumed runs restore it."""
+
+    def plan_steps(self, num_steps: int) -> None:
+        """Told before training how many steps are planned, all epochs together: for what grows with their share."""
 
     @abstractmethod
     def embed(self, batch: Batch) -> Tensor:

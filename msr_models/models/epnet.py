@@ -29,7 +29,8 @@ class EPNet(EmbeddingModel[EPNetConfig]):
     """logit_k = tower_k(δ([E_k ; sg(e)]) ⊗ e) (Chang et al. 2023, eq. 3-5); δ: see EmbeddingGate.
 
     E_k: embedding of scenario k. The scenario's statistics of user and item, which the paper puts beside it, are fields
-    of e (`statistics` of a data set). The products of the gate's first layer are computed once per row and scenario.
+    of e (`statistics` of a data set), those of the row's own scenario on every visit (SSIM eq. 5). The products of the
+    gate's first layer are computed once per row and scenario.
 
     >>> model = build_model("epnet", {"gate_hidden": 64}, layout, num_scenarios=3, seed=1)
     >>> logits_B = model(batch)

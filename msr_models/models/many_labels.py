@@ -71,6 +71,9 @@ class ManyLabels(MultiScenarioModel):
     def num_towers(self) -> int:
         return self.num_scenarios * self.labels.count
 
+    def plan_steps(self, num_steps: int) -> None:
+        self.network.plan_steps(num_steps)
+
     def embed(self, batch: Batch) -> Tensor:
         return self.network.embed(batch)
 

@@ -27,7 +27,7 @@ from msr_models.modules.transfer import StarTransfer, Transfer
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OptMSMConfig(TowerConfig):
     """priors, constraint, hypernetwork: False removes that part (the paper's ablations). specific_fields: the priors
-    beside the scenario's id; None: the statistics per scenario (names with `_scenario_`). specific_behaviours: the
+    beside the scenario's id; None: the statistics per scenario (role `statistic`). specific_behaviours: the
     user's behaviours in the visited scenario are a prior too, where behaviours are read. transfer_hidden: widths of the
     transfer, the paper's. The paper gives neither λ (constraint_weight) nor the widths of predictor (hidden) and
     hypernetwork (hyper_hidden).
@@ -54,7 +54,8 @@ class OptMSM(EmbeddingModel[ConfigT]):
 
     The features are split into common ones e_c [B, C, D] and priors e^m (eq. 4 and table 1): a vector of the visited
     scenario m, the row's specific fields [B, P * D], and the mean of the user's behaviours that happened in m. All
-    behaviours together are a common feature. For a visit (row, m):
+    behaviours together are a common feature. Statistics stay those of the row's own scenario in whatever tower it is:
+    eq. 5 of SSIM passes the row's features through the others' networks. For a visit (row, m):
     e_c^m = z^m ⊗ e_c, z^m from scenario m's squeeze-and-excitation (eq. 5);
     r^m = transfer(e_c^m) [H], not negative (eq. 6-8);
     R_0 = [r^m ; e^m], R_l ← R_l ⊗ 2σ(hypernetwork_l(R_0)), logit = W R_(L-1) + b: scenario m's predictor (eq. 10-13).

@@ -21,7 +21,8 @@ from msr_models.modules.routing import Routing
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PPNetConfig(TowerConfig):
-    """gate_fields: prior fields (user, item and author in the paper); None: `user`, where there is one, and the item.
+    """gate_fields: prior fields (user, item and author in the paper); None: the
+    fields whose sources are `columns.user` and `columns.item`, whatever their names.
     gate_hidden: hidden width of every gate, which the paper does not give.
     """
 

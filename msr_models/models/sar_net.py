@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from msr_models.data.batch import Batch
 from msr_models.data.layout import FieldLayout
 from msr_models.models.base import MultiScenarioModel
-from msr_models.models.config import Dropout, ModelConfig, Size, Widths
+from msr_models.models.config import Dropout, Flag, ModelConfig, Size, Widths
 from msr_models.models.registry import register
 from msr_models.modules.dense import xavier_parameter, xavier_uniform_
 from msr_models.modules.inputs import InputLayer, require_behaviours
@@ -25,7 +25,8 @@ from msr_models.modules.stacked import StackedTowers, routed_product, rows_of, s
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SARNetConfig(ModelConfig):
     """hidden: widths of an expert's layers, which end in the logit. sequence_pooling: the model's own attention to
-    behaviours, or none. Sizes are this code's choice.
+    behaviours, or none. behaviour_scenarios: also attend to the scenarios that the behaviours happened in. Sizes are
+    this code's choice.
     """
 
     embedding_dim: Size = 16
@@ -35,23 +36,24 @@ class SARNetConfig(ModelConfig):
     hidden: Widths = (128, 64)
     dropout: Dropout = 0.0
     sequence_pooling: Literal["scenario_attention", "none"] = "scenario_attention"
+    behaviour_scenarios: Flag = True
 
 
 @register("sar_net", SARNetConfig)
 class SARNet(MultiScenarioModel):
     """logit_k = w_k·Σ_x softmax(W_k v'_k)_x E_x(v'_k) + b_k, E_x the shared experts and those of scenario k.
 
-    v'_k = v_k ⊙ β_k + γ_k (scenario-specific linear transformation), v_k = [e ; s_k ; u_k]: the fields' vectors side by
-    side, the embedding of scenario k, and the behaviours h_l by attention with q, the row's item composed as they are:
-    u_k = Σ_l softmax_l(zᵀ tanh(H h_l + Q q + S s_k + c)) h_l over the real behaviours, 0 without any.
+    v'_k = v_k ⊙ β_k + γ_k (scenario-specific linear transformation), v_k = [e ; s_k ; u_k ; t_k]: the fields' vectors
+    side by side, the embedding of scenario k, and two attentions. u_k: the behaviours h_l by the row's item q, composed
+    as they are, u_k = Σ_l softmax_l(zᵀ tanh(H h_l + Q q + S s_k + c)) h_l over the real behaviours, 0 without any.
+    t_k: the behaviours' scenarios m(l) by scenario k, t_k = Σ_l softmax_l(yᵀ tanh(G r_m(l) + R s_k + d)) r_m(l) over
+    those that happened in a known scenario, 0 without any, so that a log that does not tell them has v_k without t_k.
     Shen et al. 2021 ("SAR-Net", CIKM).
 
-    What differs from the paper: it has two attentions, of the items' features of behaviours to the row's item, and of
-    the behaviours' scenarios to the row's scenario. Here is the first one, conditioned on the row's scenario; the
-    second would be one more `ScenarioAttention` over `hist_scenario_BL`, whose result joins v_k. The paper's experts
-    are debiased by a fairness coefficient of the sample, for items whose exposure was raised by hand; a log does not
-    tell these, and every coefficient is 1. This code's choices: the additive score; a gate per scenario; experts give
-    vectors, which a linear layer per scenario reads; β starts at 1 and γ at 0.
+    What differs from the paper: its first attention does not read the row's scenario. Its experts are debiased by a
+    fairness coefficient of the sample, for items whose exposure was raised by hand; a log does not tell these, and
+    every coefficient is 1. This code's choices: the additive scores; r, a table of its own; a gate per scenario;
+    experts give vectors, which a linear layer per scenario reads; β starts at 1 and γ at 0.
     Raises TrainingError on a data set without behaviours, unless sequence_pooling is `none`.
 
     Cost: v'_k depends on the scenario, so that all experts run once per visit: with two shared and one own expert three
@@ -70,11 +72,15 @@ class SARNet(MultiScenarioModel):
         self.embedded_width = self.inputs.total_width
         self.scenario_KD = scenario_vectors(num_scenarios, width, generator)
         self.attention: ScenarioAttention | None = None
+        self.origins: OriginAttention | None = None
         read = self.embedded_width + width
         if config.sequence_pooling != "none":
             require_behaviours(layout, "model 'sar_net' with sequence_pooling 'scenario_attention'")
             self.attention = ScenarioAttention(width, config.attention_width, generator)
             read += width
+            if config.behaviour_scenarios:
+                self.origins = OriginAttention(num_scenarios, width, config.attention_width, generator)
+                read += width
         self.transformation = ScenarioTransformation(num_scenarios, read)
         self.experts = ExpertGroups(
             num_scenarios,
@@ -104,6 +110,9 @@ class SARNet(MultiScenarioModel):
             fields_BFD = fields_BE.view(len(mask_BL), self.inputs.num_vectors, width)
             item_BD = self.embedding.target(fields_BFD, self.embedding.target_parts(batch))
             read.append(self.attention(item_BD, history_BLD, mask_BL, self.scenario_KD, routing))
+            if self.origins is not None:
+                happened_BL = torch.where(mask_BL, batch.hist_scenario_BL, -1)
+                read.append(self.origins(happened_BL, self.scenario_KD, routing).to(e_BE.dtype))
         v_VC = self.transformation(torch.cat(read, dim=1), routing)
         logits_V: Tensor = self.head(self.experts(v_VC, routing), routing)
         return logits_V.float()
@@ -137,6 +146,34 @@ class ScenarioAttention(nn.Module):
         share_VL = torch.where(mask_VL, share_VL, 0.0).to(history_BLD.dtype)
         pooled_VD: Tensor = torch.bmm(share_VL[:, None], history_BLD.index_select(0, row_V)).squeeze(1)
         return pooled_VD.to(history_BLD.dtype)
+
+
+class OriginAttention(nn.Module):
+    """t_k = Σ_l softmax_l(yᵀ tanh(G r_m(l) + R s_k + d)) r_m(l) over behaviours that happened in a scenario m(l).
+
+    A score depends on the two scenarios alone, so that a row needs only the number of its behaviours in each: a visit
+    costs K products, whatever the number of behaviours. Suffixes: M scenarios of behaviours.
+    """
+
+    def __init__(self, num_scenarios: int, width: int, score_width: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.origin_MD = scenario_vectors(num_scenarios, width, generator)
+        self.layer = SplitLinear(width, width, score_width, generator)
+        self.head_A = nn.Parameter(torch.empty(score_width))
+        xavier_uniform_(self.head_A, score_width + 1, generator)
+
+    def forward(self, happened_BL: Tensor, scenario_KD: Tensor, routing: Routing) -> Tensor:
+        """[V, D] fp32 of the visits; happened_BL: scenario of each behaviour, -1 for none."""
+        known_M = torch.arange(len(self.origin_MD), device=happened_BL.device)
+        count_BM = (happened_BL[:, :, None] == known_M).sum(1)
+        of_origin_MA, of_visited_KA = self.layer.first(self.origin_MD), self.layer.second(scenario_KD)
+        score_KM = ((of_visited_KA[:, None] + of_origin_MA).tanh() @ self.head_A).float()
+        count_VM = count_BM.index_select(0, routing.row_index_V)
+        # n equal scores are one with log n more; not log 0, whose softmax is NaN for a row without any
+        score_VM = rows_of(score_KM, routing.scenario_V) + count_VM.clamp(min=1).log()
+        share_VM = score_VM.masked_fill(count_VM == 0, torch.finfo(torch.float32).min).softmax(1)
+        t_VD: Tensor = torch.where(count_VM > 0, share_VM, 0.0) @ self.origin_MD.float()
+        return t_VD
 
 
 class ScenarioTransformation(nn.Module):

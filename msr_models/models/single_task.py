@@ -63,6 +63,16 @@ class ScenarioCopies(MultiScenarioModel):
         """The table of the first copy; each copy has its own."""
         return self.copies[0].embedding
 
+    @property
+    def embeddings(self) -> tuple[FieldEmbedding, ...]:
+        """Those of all copies: the first one alone knows the rows of one scenario only."""
+        return tuple(copy.embedding for copy in self.copies)
+
+    def plan_steps(self, num_steps: int) -> None:
+        """Each copy takes part in every step."""
+        for copy in self.copies:
+            copy.plan_steps(num_steps)
+
     def require_towers_for_labels(self) -> None:
         raise TrainingError(
             "models 'single_task' and 'finetune' are one model per scenario and learn one label; take a model that "

@@ -8,9 +8,6 @@ from torch import Tensor
 from msr_models.data.layout import FieldLayout
 from schemas.errors import TrainingError
 
-# In the names of the statistics of a user or an item in a scenario (DatasetSpec.encoded_fields)
-SCENARIO_STATISTIC = "_scenario_"
-
 
 class FeaturePartition:
     """Orders vectors: common ones, then specific ones (Tang et al. 2023, eq. 4).
@@ -21,7 +18,7 @@ class FeaturePartition:
 
     def __init__(self, layout: FieldLayout, num_vectors: int, specific_fields: tuple[str, ...] | None) -> None:
         if specific_fields is None:
-            specific_fields = tuple(name for name in layout.names if SCENARIO_STATISTIC in name)
+            specific_fields = layout.names_with("statistic")
         unknown = [name for name in specific_fields if name not in layout.names]
         if unknown:
             raise TrainingError(

@@ -10,15 +10,16 @@ from schemas.errors import TrainingError
 
 
 class PriorFields:
-    """[E_user ; E_item ; ...] of a row. names: fields; None: `user`, where there is one, and the item.
+    """[E_user ; E_item ; ...] of a row. names: fields; None: those of the role user, where there are any, and the item.
 
+    The item is the field of that role, or else the one that behaviours have.
     Raises TrainingError for a name that is no field.
     """
 
     def __init__(self, layout: FieldLayout, names: tuple[str, ...] | None, width: int) -> None:
         if names is None:
-            item = layout.names[layout.item_field]
-            names = tuple(dict.fromkeys([n for n in layout.names if n == "user"] + [item]))
+            item = layout.names_with("item") or (layout.names[layout.item_field],)
+            names = (*layout.names_with("user"), *item)
         unknown = [name for name in names if name not in layout.names]
         if unknown:
             raise TrainingError(

@@ -13,7 +13,7 @@ from msr_models.ssim.divergence import divergence_from_all_shared
 from msr_models.ssim.objective import gated_logits, shared_instance_loss, tower_losses
 from msr_models.ssim.sampled import draw_towers, sampled_loss
 from msr_models.ssim.search_state import SearchState
-from msr_models.ssim.selector import field_vectors
+from msr_models.ssim.selector import vectors_of_tables
 
 
 def learn_jointly(state: SearchState) -> None:
@@ -21,7 +21,7 @@ def learn_jointly(state: SearchState) -> None:
     joint = _Joint(state)
     for epoch in range(1, state.spec.epochs + 1):
         state.epoch("joint", epoch, state.spec.epochs, state.rows, joint.step)
-    state.selector.adopt_embeddings(state.embedding, standardise=False)
+    state.selector.adopt_embeddings(*state.embeddings, standardise=False)
 
 
 def temperature_at(step: int, num_steps: int, first: float, last: float) -> float:
@@ -46,7 +46,8 @@ class _Joint:
         state.temperature = temperature_at(self.steps_done, self.num_steps, *spec.temperature)
         self.steps_done += 1
         batch = state.window.batch(rows)
-        share_logits_B = state.selector(field_vectors(state.embedding, batch), batch.scenario_B) * state.temperature
+        vectors_BFD = vectors_of_tables(state.embeddings, batch)
+        share_logits_B = state.selector(vectors_BFD, batch.scenario_B) * state.temperature
         gate_B = state.gate(share_logits_B.sigmoid())
         loss, penalty = self._data_term(batch, gate_B)
         loss = loss + state.kl_weight * divergence_from_all_shared(spec.kl_form, gate_B, share_logits_B)

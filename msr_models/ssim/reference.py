@@ -45,7 +45,7 @@ SCALE_ROWS = 4096
 
 def learn_gate_from_reference(state: SearchState) -> None:
     """Keep the towers as they are; the gate learns which rows they disagree over (formula: see this module)."""
-    state.selector.adopt_embeddings(state.embedding, standardise=True)
+    state.selector.adopt_embeddings(*state.embeddings, standardise=True)
     state.selector.embedding.weight.requires_grad_(True)
     state.make_selector_optimiser()
     excess_N = _excess(state)

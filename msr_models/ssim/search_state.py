@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from msr_models.data.order import epoch_batches
+from msr_models.data.order import epoch_batches, num_batches
 from msr_models.data.window import Window
 from msr_models.models.base import MultiScenarioModel
 from msr_models.models.registry import build_model, known_models, model_class, parse_options
@@ -41,13 +41,13 @@ class SearchState:
         self.window, self.spec = window, spec
         device = window.label_N.device
         self.model = _backbone(window, spec).to(device)
-        self.embedding = self.model.embedding
+        self.embeddings = self.model.embeddings
         self.selector = Selector(
             window.layout,
-            spec.embedding_dim,
+            sum(table.width for table in self.embeddings),
             window.num_scenarios,
             spec.selector_hidden,
-            "field_wise" if spec.objective == "reference" else "dense",
+            spec.selector_trunk,
             torch.Generator().manual_seed(spec.seed + 1),
             scenario_heads=spec.scenario_heads,
         ).to(device)
@@ -60,6 +60,8 @@ class SearchState:
         held_out_N = window.instance_id_N % HOLD_OUT_EVERY == 0
         self.held_out = held_out_N.nonzero().squeeze(1)
         self.rows = (~held_out_N).nonzero().squeeze(1)
+        epochs = spec.warmup_epochs + (spec.epochs if spec.objective == "joint" else 0)
+        self.model.plan_steps(epochs * num_batches(len(self.rows), spec.batch_size))
         self.model.start_from_base_rates(*window.label_counts(self.rows))
 
     def make_optimiser(self) -> None:

@@ -6,7 +6,6 @@ import copy
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -16,13 +15,17 @@ from msr_models.data.batch import Batch
 from msr_models.data.layout import FieldLayout
 from msr_models.modules.embedding import FieldEmbedding
 from msr_models.modules.stacked import StackedLinear
-
-TrunkKind = Literal["dense", "field_wise"]
+from schemas.pipeline_spec import TrunkKind
 
 
 def field_vectors(embedding: FieldEmbedding, batch: Batch) -> Tensor:
     """e of eq. 7 before concatenation: vectors of all fields and the mean of the behaviours, [B, F + 1, D]."""
     return torch.cat([embedding.fields(batch), embedding.pooled_history(batch)[:, None]], dim=1)
+
+
+def vectors_of_tables(embeddings: Sequence[FieldEmbedding], batch: Batch) -> Tensor:
+    """`field_vectors` of several tables side by side, [B, F + 1, sum of the widths]."""
+    return torch.cat([field_vectors(embedding, batch) for embedding in embeddings], dim=2)
 
 
 class Selector(nn.Module):
@@ -70,17 +73,18 @@ class Selector(nn.Module):
         self.register_buffer("input_scale_F", torch.ones(num_inputs))
 
     @torch.no_grad()
-    def adopt_embeddings(self, trained: FieldEmbedding, *, standardise: bool) -> None:
-        """Take a copy of a trained table; `standardise`: scale each field's vectors to unit spread.
+    def adopt_embeddings(self, *trained: FieldEmbedding, standardise: bool) -> None:
+        """Take a copy of the trained tables, side by side; `standardise`: scale each field's vectors to unit spread.
 
         Tables of many rows start and stay small (Xavier), and would reach the trunk as almost nothing.
         """
-        self.embedding.weight.copy_(trained.weight)
+        weight_RD = torch.cat([table.weight for table in trained], dim=1)
+        self.embedding.weight.copy_(weight_RD)
         if not standardise:
             return
-        layout = trained.layout
+        layout = self.embedding.layout
         spread = [
-            float(trained.weight[start : start + rows].std(correction=0))
+            float(weight_RD[start : start + rows].std(correction=0))
             for start, rows in zip(layout.row_starts, layout.num_rows, strict=True)
         ]
         # The last input is made of behaviours, each the sum of a vector per part

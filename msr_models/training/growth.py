@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from msr_models.data.layout import FieldLayout
-from msr_models.modules.feature_partition import SCENARIO_STATISTIC
 from schemas.errors import TrainingError
 
 # Modules that exist once per scenario instead of stacking their weights
@@ -97,9 +96,11 @@ class NewFields:
 
     def _orders(self) -> list[tuple[Sequence[str], Sequence[str]]]:
         """Fields that an axis may run over: all, or those that all scenarios share (FeaturePartition)."""
-        parts = [(self.before.names, self.now.names)]
-        plain = [tuple(n for n in names if SCENARIO_STATISTIC not in n) for names in parts[0]]
-        return [parts[0], (plain[0], plain[1])]
+        common = [
+            tuple(n for n in layout.names if n not in layout.names_with("statistic"))
+            for layout in (self.before, self.now)
+        ]
+        return [(self.before.names, self.now.names), (common[0], common[1])]
 
 
 def _unknown(name: str, old: Tensor, fresh: Tensor) -> TrainingError:

@@ -19,7 +19,7 @@ from msr_models.data.batch import Batch
 from msr_models.models.base import MultiScenarioModel, VisitLogits
 from msr_models.training.optimiser import Optimiser
 from msr_models.training.processes import Processes
-from schemas.pipeline_spec import LossBalance, Precision
+from schemas.pipeline_spec import LossBalance, Precision, TowerReduction
 
 log = logging.getLogger(__name__)
 
@@ -35,14 +35,16 @@ def autocast(precision: Precision, device_type: str) -> AbstractContextManager[o
     return torch.autocast(device_type, dtype=torch.bfloat16, enabled=lower)
 
 
-def reuse_loss(visits: VisitLogits, label_B: Tensor, shared_B: Tensor, num_scenarios: int) -> Tensor:
+def reuse_loss(
+    visits: VisitLogits, label_B: Tensor, shared_B: Tensor, num_scenarios: int, reduction: TowerReduction = "mean"
+) -> Tensor:
     """SSIM eq. 6 with stored g (eq. 16): l_B = (1 - g) l_own + g (1/K) Σ_k l_k, per row, not reduced.
 
-    The 1/K (tower_reduction mean) keeps a shared row's weight that of any other. With g = 0 each row's one term is
-    multiplied by exactly 1, so the numbers are those of MT-Backbone bit for bit.
+    The 1/K (reduction mean) keeps a shared row's weight that of any other; `sum` is eq. 5 to the letter, without it.
+    With g = 0 each row's one term is multiplied by exactly 1, so the numbers are those of MT-Backbone bit for bit.
     """
     label_V, logits_V = label_B.index_select(0, visits.row_index_V), visits.logits_V.float()
-    weight_B = torch.where(shared_B, 1.0 / num_scenarios, 1.0)
+    weight_B = torch.where(shared_B, 1.0 / num_scenarios if reduction == "mean" else 1.0, 1.0)
     weight_V = weight_B.index_select(0, visits.row_index_V)
     if visits.real_V is not None:
         weight_V = torch.where(visits.real_V, weight_V, 0.0)
@@ -50,15 +52,21 @@ def reuse_loss(visits: VisitLogits, label_B: Tensor, shared_B: Tensor, num_scena
     return torch.zeros_like(label_B).index_add(0, visits.row_index_V, weighted_V)
 
 
-def labels_loss(visits: VisitLogits, batch: Batch, num_scenarios: int, label_weights: Sequence[float]) -> Tensor:
+def labels_loss(
+    visits: VisitLogits,
+    batch: Batch,
+    num_scenarios: int,
+    label_weights: Sequence[float],
+    reduction: TowerReduction = "mean",
+) -> Tensor:
     """`reuse_loss` of the main label plus, weighted, that of each further one, [B]: labels share the masks."""
-    loss_B = reuse_loss(visits, batch.label_B, batch.shared_B, num_scenarios)
+    loss_B = reuse_loss(visits, batch.label_B, batch.shared_B, num_scenarios, reduction)
     if visits.further_VJ is None:
         return loss_B
     assert batch.further_BJ is not None
     for j, weight in enumerate(label_weights):
         label_B = batch.further_BJ[:, j]
-        loss_B = loss_B + weight * reuse_loss(visits.of_further(j), label_B, batch.shared_B, num_scenarios)
+        loss_B = loss_B + weight * reuse_loss(visits.of_further(j), label_B, batch.shared_B, num_scenarios, reduction)
     return loss_B
 
 
@@ -85,10 +93,11 @@ class TrainStep:
         processes: Processes,
         loss_balance: LossBalance = "rows",
         label_weights: Sequence[float] = (),
+        tower_reduction: TowerReduction = "mean",
     ) -> None:
         """label_weights: of the further labels' losses, in the order of the model's."""
         self.model, self.optimiser, self.precision, self.processes = model, optimiser, precision, processes
-        self.loss_balance, self.label_weights = loss_balance, label_weights
+        self.loss_balance, self.label_weights, self.tower_reduction = loss_balance, label_weights, tower_reduction
 
     def __call__(self, batch: Batch, global_rows: int) -> Tensor:
         """Mean loss, scalar on the device."""
@@ -97,9 +106,10 @@ class TrainStep:
     def _run(self, batch: Batch, global_rows: int, capacity: int | None) -> Tensor:
         with autocast(self.precision, batch.label_B.device.type):
             visits = self.model.visit(batch, capacity)
-        loss_B = labels_loss(visits, batch, self.model.num_scenarios, self.label_weights)
+        num_scenarios = self.model.num_scenarios
+        loss_B = labels_loss(visits, batch, num_scenarios, self.label_weights, self.tower_reduction)
         if self.loss_balance == "scenarios":
-            loss_B = loss_B * balance_of_scenarios(batch.scenario_B, self.model.num_scenarios, self.processes)
+            loss_B = loss_B * balance_of_scenarios(batch.scenario_B, num_scenarios, self.processes)
         alone = self.processes.world == 1
         loss = loss_B.mean() if alone else loss_B.sum() / global_rows
         if visits.penalty is not None:
@@ -126,8 +136,9 @@ class GraphedStep(TrainStep):
         batch_size: int,
         loss_balance: LossBalance = "rows",
         label_weights: Sequence[float] = (),
+        tower_reduction: TowerReduction = "mean",
     ) -> None:
-        super().__init__(model, optimiser, precision, Processes(), loss_balance, label_weights)
+        super().__init__(model, optimiser, precision, Processes(), loss_balance, label_weights, tower_reduction)
         self.batch_size = batch_size
         self._eager_steps = 0
         self._captures = True
@@ -194,6 +205,7 @@ def make_step(
     processes: Processes,
     loss_balance: LossBalance = "rows",
     label_weights: Sequence[float] = (),
+    tower_reduction: TowerReduction = "mean",
 ) -> TrainStep:
     """The quickest step that the device, the precision and the number of processes allow."""
     # In fp32 the grouped product waits for the device; Adagrad's step count lives on the host.
@@ -203,5 +215,5 @@ def make_step(
         and processes.world == 1
         and optimiser.config.kind == "adam"
     ):
-        return GraphedStep(model, optimiser, precision, batch_size, loss_balance, label_weights)
-    return TrainStep(model, optimiser, precision, processes, loss_balance, label_weights)
+        return GraphedStep(model, optimiser, precision, batch_size, loss_balance, label_weights, tower_reduction)
+    return TrainStep(model, optimiser, precision, processes, loss_balance, label_weights, tower_reduction)

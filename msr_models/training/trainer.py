@@ -129,6 +129,8 @@ class _Training:
         self._start_optimiser()
         self.batches_per_epoch = num_batches(data.num_rows, config.batch_size)
         total = config.max_epochs * self.batches_per_epoch
+        # Before a state is loaded: a resumed model brings its own plan
+        model.plan_steps(total)
         self.schedule = Schedule(kind=config.schedule, warmup_steps=config.warmup_steps, total_steps=total)
         self.state = self._first_state()
         self.started = time.perf_counter() - self.state.seconds
@@ -144,6 +146,7 @@ class _Training:
             self.processes,
             config.loss_balance,
             [config.labels.weights.get(label, 1.0) for label in self.model.further_labels],
+            config.tower_reduction,
         )
 
     def _first_state(self) -> TrainingState:

@@ -184,8 +184,10 @@ def test_settings_reach_the_trainer() -> None:
         "schedule": "cosine",
         "warmup_steps": 4,
         "loss_balance": "scenarios",
+        "tower_reduction": "sum",
         "select_on": "auc",
         "calibration": "isotonic",
+        "weight_average": 0.9,
     }
     assert dataset(**changed).training.trainer.model_dump() == changed
     labels = {"weights": {"purchase": 0.5}, "esmm": True}

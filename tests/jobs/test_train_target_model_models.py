@@ -105,6 +105,40 @@ def test_an_option_out_of_its_bounds_is_one_line(
     assert capsys.readouterr().err == line
 
 
+def test_models_of_one_day_have_trainer_settings_of_their_own(
+    lake: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In the manifest, and so in the run's name; a repetition takes them from there."""
+    small = {"embedding_dim": 4, "hidden": [7]}
+    own = {"learning_rate": 0.02, "max_epochs": 1}
+    models: list[dict[str, Any]] = [
+        {"name": "star", "options": small},
+        {"name": "mmoe", "options": small | {"expert_hidden": [4]}, "trainer": own},
+    ]
+
+    def manifests(path: Path) -> dict[str, Any]:
+        assert command(monkeypatch, path) == 0
+        rows = lake_reader.read_table(tiny_dataset(), "training_runs", days=[DAYS[-1]]).to_pylist()
+        return {r["model"]: json.loads(r["manifest"]) for r in rows}
+
+    path = write_yaml(lake.parent, models=models)
+    write_tiny_lake(load_dataset(str(path)), DAYS, rows_per_day=100)
+    found = manifests(path)
+    settings = ("learning_rate", "max_epochs", "batch_size")
+    assert [found["star"]["trainer"][name] for name in settings] == [1e-3, 2, 64]
+    assert [found["mmoe"]["trainer"][name] for name in settings] == [0.02, 1, 64]
+    models[1]["trainer"] = {"learning_rate": 0.02}
+    again = manifests(write_yaml(lake.parent, models=models))
+    assert again["star"]["run_id"] == found["star"]["run_id"]
+    assert again["mmoe"]["run_id"] != found["mmoe"]["run_id"]
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(json.dumps(found["mmoe"]), encoding="utf-8")
+    monkeypatch.setattr("sys.argv", ["train", "--dataset", str(path), "--manifest", str(manifest)])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(train_target_model.__file__, run_name="__main__")
+    assert not ended.value.code
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("max_length", [0, 5])
 def test_all_trains_every_model_that_the_data_set_can_feed(

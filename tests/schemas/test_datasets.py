@@ -6,8 +6,10 @@ from datetime import date
 
 import pytest
 
-from msr_models.data.layout import smallest_layout
+from msr_models.data.layout import FieldLayout, smallest_layout
+from msr_models.models.ppnet import PPNet
 from msr_models.models.registry import build_model, known_models
+from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
 from schemas.load_dataset import known_datasets, load_dataset
 
@@ -36,6 +38,37 @@ def test_the_other_logs_train_every_model(name: str) -> None:
     dataset = load_dataset(name)
     for model in ("sfpnet", "dffm", "sar_net"):
         build_model(model, {}, smallest_layout(dataset), dataset.num_scenarios, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "users", "items"),
+    [
+        ("generated", ("user",), ("item",)),
+        ("movielens_age", ("user",), ("item",)),
+        ("alimama", ("user",), ("item",)),
+        ("ali_express", (), ()),
+    ],
+)
+def test_users_and_items_are_known_by_their_source(name: str, users: tuple[str, ...], items: tuple[str, ...]) -> None:
+    layout = smallest_layout(load_dataset(name))
+    assert (layout.names_with("user"), layout.names_with("item")) == (users, items)
+
+
+def test_a_role_belongs_to_the_source_and_not_to_the_name() -> None:
+    dataset = load_dataset("generated")
+    raw = dataset.model_dump(mode="json", exclude_unset=True)
+    for field in raw["fields"]:
+        if field["name"] in ("user", "segment"):
+            field["name"] = {"user": "member", "segment": "user"}[field["name"]]
+    renamed = DatasetSpec.model_validate(raw)
+    layout = smallest_layout(renamed)
+    assert (layout.names_with("user"), layout.names_with("item")) == (("member",), ("item",))
+    statistics = ("user_scenario_impressions", "user_scenario_ctr", "item_scenario_impressions", "item_scenario_ctr")
+    assert layout.names_with("statistic") == statistics
+    assert layout.of_fields(["item", "hour", "member"]).roles == ("item", "feature", "user")
+    assert FieldLayout.from_dict(layout.to_dict()) == layout
+    model = build_model("ppnet", {}, layout, renamed.num_scenarios, 1)
+    assert isinstance(model, PPNet) and model.prior.names == ("member", "item")
 
 
 @pytest.mark.parametrize(

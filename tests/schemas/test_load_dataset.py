@@ -84,6 +84,21 @@ MISTAKES = [
         {"models": [{"name": "star", "options": {"hidden": {"a": 1}}}]},
         r"own\.yaml: training\.models\.0\.options\.hidden: \{'a': 1\} is not an option: give a number[^|]*$",
     ),
+    (
+        "training",
+        {"models": [{"name": "star"}, {"name": "dcn", "trainer": {"learning_rat": 0.1}}]},
+        r"models: trainer of 'dcn': no option 'learning_rat'; did you mean 'learning_rate'\?",
+    ),
+    (
+        "training",
+        {"models": [{"name": "dcn", "trainer": {"learning_rate": -1}}]},
+        r"models: trainer of 'dcn': option learning_rate: -1 is not allowed: .*greater than 0",
+    ),
+    (
+        "training",
+        {"models": [{"name": "dcn", "trainer": {"seed": 2}}]},
+        r"models: trainer of 'dcn': option seed: all .*once",
+    ),
     ("training", {"models": []}, r"training\.models: names no model; give at least 1"),
     ("days.start", "soon", r"days\.start: 'soon': "),
     ("days.end", "2026-02-01", r"end 2026-02-01 lies before start 2026-03-01"),

@@ -10,7 +10,12 @@ from msr_models.data.batch import Batch
 from msr_models.data.layout import FieldLayout
 
 LAYOUT = FieldLayout(
-    names=("user", "item", "tags", "price"), num_slots=(1, 1, 3, 1), num_rows=(11, 9, 5, 4), item_field=1, hist_length=6
+    names=("user", "item", "tags", "price"),
+    num_slots=(1, 1, 3, 1),
+    num_rows=(11, 9, 5, 4),
+    item_field=1,
+    hist_length=6,
+    roles=("user", "item", "feature", "feature"),
 )
 
 

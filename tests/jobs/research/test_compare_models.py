@@ -214,6 +214,13 @@ def test_the_shipped_options_are_of_models_that_there_are() -> None:
     public = read_model_options(FILES / "movielens_fixed.yaml", [])
     assert set(known_models()) - set(public) == {"sfpnet"}, "which needs the behaviours that this split leaves out"
     assert all(options["sequence_pooling"] == "none" for options in public.values())
+    din = read_model_options(FILES / "din.yaml", [])
+    configs = {name: parse_options(name, din.get(name, {})) for name in known_models()}
+    pooled = {name: getattr(config, "sequence_pooling", None) for name, config in configs.items()}
+    own_way = {"dffm": "scenario_attention", "sar_net": "scenario_attention", "sfpnet": None}
+    others = {name: pooling for name, pooling in pooled.items() if pooling != "din"}
+    assert others == own_way | {"logistic_regression": "mean"}
+    assert all(options == {"sequence_pooling": "din"} for options in din.values())
     assert public["autoint"] == {"hidden": [128, 64], "sequence_pooling": "none"}
 
 

@@ -83,8 +83,9 @@ def test_every_model_has_the_same_budget_and_the_comparison_takes_the_settings(
         test = found["test"]["1"]["all"]["mean_scenario_auc"]
         assert shown.count(f"| {test:.4f} |") == 1, "the test figure is printed once"
         training = yaml.safe_load((out / model / "best.yaml").read_text(encoding="utf-8"))["training"]
-        assert TrainingSpec.model_validate(training).models[0].name == model
-        assert training["learning_rate"] == found["trainer"]["learning_rate"]
+        spec = TrainingSpec.model_validate(training)
+        assert spec.models[0].name == model and "learning_rate" not in training
+        assert spec.trainer_of(spec.models[0]).learning_rate == found["trainer"]["learning_rate"]
     compared = ["--data", DATA, "--out", str(out), "--options", str(out / "options.yaml"), "--device", "cpu"]
     compared += ["--seeds", "1", "--resamples", "100", "--models", "mmoe", "--base", "shared_bottom"]
     compare_models.compare(parse(compare_models.CompareOptions, compared))
@@ -116,7 +117,8 @@ def test_what_is_written_trains_that_model_daily(lake: Path, monkeypatch: pytest
     manifest = json.loads(row["manifest"])
     assert row["model"] == "mmoe" and manifest["options"] == blocks["training"]["models"][0]["options"]
     for name in ("learning_rate", "weight_decay", "max_epochs"):
-        assert manifest["trainer"][name] == blocks["training"][name]
+        assert manifest["trainer"][name] == blocks["training"]["models"][0]["trainer"][name]
+    assert manifest["trainer"]["calibration"] == "platt", "as the data set has it, not as a study does"
 
 
 def test_shared_rows_are_tuned_and_their_search_is_written_too(tmp_path: Path) -> None:

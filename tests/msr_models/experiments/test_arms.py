@@ -69,13 +69,14 @@ def runner(split: Split, tmp_path: Path) -> RecordingRunner:
 
 def test_the_arms_share_no_all_or_selected_rows(runner: RecordingRunner, split: Split) -> None:
     study = arms(runner, ["shared_bottom"], [1, 2], RATIOS)
-    names = ["mt_backbone", "mt_backbone_s", "st_backbone", "finetune", "per_scenario", "ssim", "oracle"]
+    names = ["mt_backbone", "mt_backbone_s", "st_backbone", "finetune", "per_scenario", "ssim", "joint", "oracle"]
     assert list(study.groups) == [f"shared_bottom/{n}" for n in names]
     assert set(study.base_of.values()) == {"shared_bottom/mt_backbone"}
     assert all(len(trials) == 2 for trials in study.groups.values())
     rates = {name: study.groups[f"shared_bottom/{name}"][0].record["share_rate"] for name in names}
     assert (rates["mt_backbone"], rates["mt_backbone_s"]) == (0.0, 1.0)
     assert rates["ssim"] == pytest.approx(0.5, abs=0.01), "the ratio that is best on validation"
+    assert [changes for _, _, changes in runner.searches] == [{}, {"objective": "joint"}] * 2
     modes = {trial.arrays_path.name.split("-")[1] for trial in study.groups["shared_bottom/st_backbone"]}
     assert modes == {"pooled"}
     assert split.shareable_N is not None
@@ -99,6 +100,9 @@ def test_the_ablations_change_one_thing_each(runner: RecordingRunner, split: Spl
     assert set(study.base_of.values()) == {"shared_bottom/ssim"}
     no_kl = [changes for _, _, changes in runner.searches if "kl_weight" in changes]
     assert no_kl == [{"kl_weight": 0.0, "target_share_rate": None}], "a target would move lambda away from 0"
+    searched = {tuple(changes.items()) for _, _, changes in runner.searches}
+    assert {(("trunk", "dense"),), (("objective", "joint"),)} < searched, "trunk and objective, one at a time"
+    assert {"shared_bottom/ssim_dense", "shared_bottom/joint"} < set(study.groups)
     rates = {g.split("/")[1]: trials[0].record["share_rate"] for g, trials in study.groups.items()}
     assert rates["ssim_r"] == pytest.approx(rates["ssim"], abs=1e-3)
     positives = split.train.label_N.numpy() == 1

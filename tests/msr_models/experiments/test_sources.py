@@ -24,6 +24,7 @@ from msr_models.experiments.sources import (
     trainer_defaults,
 )
 from schemas.errors import TrainingError
+from schemas.pipeline_spec import TrainerConfig
 from tests.support.movielens_files import write_movielens
 from tests.support.tiny_lake import tiny_dataset, write_tiny_lake
 
@@ -136,7 +137,8 @@ def test_the_generators_truth_is_joined_by_instance(lake: Path) -> None:
 
 def test_defaults_follow_the_source() -> None:
     movielens = trainer_defaults("movielens_fixed")
-    assert (movielens.batch_size, movielens.learning_rate, movielens.weight_decay) == (4096, 1e-3, 1e-5)
+    assert (movielens.batch_size, movielens.learning_rate, movielens.weight_decay) == (4096, 1e-3, 0.01)
+    assert trainer_defaults("planted").weight_decay == TrainerConfig().weight_decay
     assert (movielens.optimiser, movielens.embedding_update) == ("adam", "dense")
     assert trainer_defaults("lake:generated").batch_size == 1024
     assert search_defaults("lake:generated").hidden == search_defaults("planted").hidden

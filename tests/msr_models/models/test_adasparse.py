@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from msr_models.data.order import num_batches
+from msr_models.data.source import ResidentRows
 from msr_models.models.adasparse import AdaSparse
 from msr_models.models.registry import build_model
+from msr_models.models.single_task import ScenarioCopies
+from msr_models.ssim.search_state import SearchState
 from msr_models.training.checkpoint import ModelCard, load_checkpoint, save_checkpoint
+from msr_models.training.state import Resume
+from msr_models.training.trainer import train
 from schemas.errors import TrainingError
+from schemas.pipeline_spec import SearchSpec, TrainerConfig
 from tests.support.batches import LAYOUT, random_batch
+from tests.support.planted_log import planted_log
 
+PLANNED = 16
 FORMS = ["binarisation", "scaling", "fusion"]
-OPTIONS = {"embedding_dim": 4, "hidden": [9, 7], "alpha": [1.0, 5.0], "sparsity_weight": [0.5, 2.5], "growth_steps": 8}
+OPTIONS = {
+    "embedding_dim": 4,
+    "hidden": [9, 7],
+    "alpha": [1.0, 5.0],
+    "sparsity_weight": [0.5, 2.5],
+    "growth_share": 0.5,
+}
 
 
 def build(form: str = "fusion", steps: int = 0, **options: object) -> AdaSparse:
@@ -26,6 +43,7 @@ def build(form: str = "fusion", steps: int = 0, **options: object) -> AdaSparse:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator))
+        model.plan_steps(PLANNED)
         model.num_steps.fill_(steps)
     return model
 
@@ -123,6 +141,68 @@ def test_only_training_steps_with_gradients_count() -> None:
     assert int(model.num_steps) == 2
 
 
+def grown(model: AdaSparse) -> float:
+    return float(model._grown((0.0, 1.0)))
+
+
+def test_growth_is_a_share_of_the_planned_steps_and_goes_on_from_where_weights_come_from() -> None:
+    model = build(steps=2)
+    assert grown(model) == 0.25, "two of half of sixteen"
+    model.plan_steps(400)
+    assert grown(model) == 0.25
+    model.num_steps.fill_(100)
+    assert grown(model) == pytest.approx(0.25 + 0.75 * 0.5)
+    model.num_steps.fill_(400)
+    model.plan_steps(10)
+    assert grown(model) == 1.0
+    unplanned = build_model("adasparse", OPTIONS, LAYOUT, 3, 1)
+    assert isinstance(unplanned, AdaSparse)
+    unplanned.visit(random_batch(20, 3))
+    assert grown(unplanned) == 0.0, "without a plan"
+
+
+@pytest.mark.parametrize("epochs", [1, 4])
+def test_the_trainer_and_the_search_plan_their_steps(epochs: int) -> None:
+    log = planted_log(rows=400, users=30, items=20, shares=(3, 2, 1)).window
+    rows = ResidentRows(log, torch.arange(len(log)))
+    config = TrainerConfig(max_epochs=epochs, batch_size=64, patience=9)
+    model = build_model("adasparse", OPTIONS | {"growth_share": 1.0}, log.layout, 3, 1)
+    assert isinstance(model, AdaSparse)
+    result = train(model, rows, rows, config)
+    assert (int(model.planned_steps), grown(model)) == (7 * epochs, result.epochs / epochs)
+    for backbone in ("single_task", "finetune"):
+        copies = build_model(backbone, {"backbone": "adasparse"}, log.layout, 3, 1)
+        assert isinstance(copies, ScenarioCopies)
+        copies.plan_steps(12)
+        assert [copy.state_dict()["planned_steps"].item() for copy in copies.copies] == [12] * 3
+    small: dict[str, Any] = {"batch_size": 64, "embedding_dim": 4, "hidden": (8,), "warmup_epochs": epochs, "epochs": 2}
+    for objective, both in (("reference", epochs), ("joint", epochs + 2)):
+        state = SearchState(log, SearchSpec.model_validate(small | {"backbone": "adasparse", "objective": objective}))
+        assert state.model.state_dict()["planned_steps"].item() == both * num_batches(len(state.rows), 64)
+
+
+def test_a_resumed_run_goes_on_growing(tmp_path: Path) -> None:
+    log = planted_log(rows=400, users=30, items=20, shares=(3, 2, 1)).window
+    rows = ResidentRows(log, torch.arange(len(log)))
+    config = TrainerConfig(max_epochs=4, batch_size=64, patience=9)
+    weights = []
+    for stops in (False, True):
+        resume = Resume(tmp_path / f"{stops}.pt", "run")
+        seen: list[int] = []
+
+        def stop(epoch: int, _: float, seen: list[int] = seen, stops: bool = stops) -> None:
+            seen.append(epoch)
+            if stops and epoch == 2:
+                raise KeyboardInterrupt
+
+        for attempt in range(2 if stops else 1):
+            model = build_model("adasparse", OPTIONS, log.layout, 3, 1)
+            with pytest.raises(KeyboardInterrupt) if stops and attempt == 0 else nullcontext():
+                train(model, rows, rows, config, resume=resume, on_epoch=stop if attempt == 0 else None)
+        weights.append(model.state_dict())
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
 def test_a_checkpoint_keeps_how_hard_neurons_are_cut(tmp_path: Path) -> None:
     model, batch = build(steps=3).eval(), random_batch(20, 3)
     options = OPTIONS | {"form": "fusion"}
@@ -138,6 +218,7 @@ def test_a_checkpoint_keeps_how_hard_neurons_are_cut(tmp_path: Path) -> None:
     loaded, _ = load_checkpoint(tmp_path / "model.pt", save_checkpoint(tmp_path / "model.pt", model, card))
     assert isinstance(loaded, AdaSparse) and int(loaded.num_steps) == 3
     assert torch.equal(loaded(batch), model(batch))
+    assert (int(loaded.planned_steps), float(loaded.grown_before)) == (PLANNED, 0.0)
     loaded.num_steps.zero_()
     assert not torch.equal(loaded(batch), model(batch))
 

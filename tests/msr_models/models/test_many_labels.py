@@ -45,6 +45,12 @@ def batch_of(rows: int = 60, num_scenarios: int = 3, *, share: float = 0.0) -> B
     return dataclasses.replace(batch, further_BJ=further)
 
 
+def test_the_network_is_told_the_plan() -> None:
+    model = build("adasparse")
+    model.plan_steps(8)
+    assert int(model.state_dict()["network.planned_steps"]) == 8
+
+
 @pytest.mark.parametrize("name", known_models())
 def test_a_model_trains_all_labels_or_refuses_or_knows_the_main_one_alone(name: str) -> None:
     labels = dataclasses.replace(LABELS, esmm=True)

@@ -16,7 +16,12 @@ from tests.support.batches import random_batch
 from tests.support.models import SCENARIOS, build
 
 # Scenario parameters of these prefixes also work for other scenarios' rows: what their definition feeds to all.
-FED_TO_ALL = {"hinet": "specific.", "m3oe": "of_scenarios.", "ple": "experts.levels.0.own."}
+FED_TO_ALL = {
+    "hinet": "specific.",
+    "m3oe": "of_scenarios.",
+    "ple": "experts.levels.0.own.",
+    "sar_net": "origins.origin_",
+}
 
 
 @pytest.mark.parametrize("name", known_models())

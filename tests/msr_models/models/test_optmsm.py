@@ -231,9 +231,26 @@ def test_priors_reach_the_predictor_and_never_a_representation() -> None:
         assert not torch.equal(model(batch), model(other))
 
 
+def test_a_visit_to_another_scenario_brings_the_rows_own_statistics() -> None:
+    """Its prior: the vector of the visited scenario, the row's statistic as it is, behaviours in the visited one."""
+    layout = dataclasses.replace(LAYOUT, roles=("user", "item", "feature", "statistic"))
+    model, batch = build(layout=layout), random_batch(12, 3, share=2.0)
+    seen: list[torch.Tensor] = []
+    model.predictor.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+    visits = model.visit(batch)
+    row_V, scenario_V = visits.row_index_V, visits.scenario_V
+    assert model.scenario_KD is not None and len(row_V) == 36
+    width = model.config.embedding_dim
+    _, scenario_VD, statistic_VD, behaviours_VD = seen[0].split([model.transfer.out_width, *[width] * 3], dim=1)
+    assert torch.equal(scenario_VD, model.scenario_KD[scenario_V])
+    assert torch.equal(statistic_VD, model.embedding.fields(batch)[row_V, LAYOUT.names.index("price")])
+    happened_VD = model.embedding.history_in_scenario(batch, row_V, scenario_V, 3)
+    assert torch.equal(behaviours_VD, happened_VD) and behaviours_VD.abs().max() > 0
+
+
 def test_by_default_the_statistics_in_a_scenario_are_priors() -> None:
     names = ("user", "item_scenario_ctr", "tags", "user_scenario_impressions")
-    layout = dataclasses.replace(LAYOUT, names=names)
+    layout = dataclasses.replace(LAYOUT, names=names, roles=("user", "statistic", "feature", "statistic"))
     model = build_model("optmsm", SMALL, layout, 3, 1)
     assert isinstance(model, OptMSM)
     batch = random_batch(6, 3)

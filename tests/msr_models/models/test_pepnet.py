@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from torch import Tensor
@@ -126,6 +128,19 @@ def test_the_embedding_gate_lies_between_0_and_2_and_depends_on_the_scenario(nam
     assert (by_scenario[0] - by_scenario[1]).abs().max() > 0.1
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_visit_reads_the_rows_statistics_whatever_scenario_it_is_in(name: str) -> None:
+    """What the visited scenario brings is its part of the network; the row's features are those of its own scenario."""
+    model, batch = build(name).eval(), random_batch(30, 3)
+    before_BK = model.scenario_logits(model.embed(batch), batch)
+    elsewhere = dataclasses.replace(batch, scenario_B=(batch.scenario_B + 1) % 3)
+    assert torch.equal(model.scenario_logits(model.embed(elsewhere), elsewhere), before_BK)
+    other = dataclasses.replace(batch, slot_ids_BS=batch.slot_ids_BS.clone())
+    other.slot_ids_BS[:, -1] = (batch.slot_ids_BS[:, -1] + 1) % LAYOUT.num_rows[-1]
+    changed_BK = (model.scenario_logits(model.embed(other), other) - before_BK).abs() > 1e-6
+    assert changed_BK.float().mean(0).min() > 0.5, "all but rows without an active unit, in every scenario"
+
+
 def test_zero_gates_are_neutral() -> None:
     """W' = b' = 0 makes every gate 1: what is left is SharedBottom."""
     batch = random_batch(30, 3)
@@ -146,6 +161,19 @@ def test_an_unknown_gate_field_names_the_known_ones(name: str) -> None:
         build(name, gate_fields=["user", "author"])
     model = build(name)
     assert isinstance(model, PPNet | PEPNet) and model.prior.names == ("user", "item")
+
+
+@pytest.mark.parametrize("name", ["ppnet", "pepnet"])
+def test_the_prior_is_found_by_role_whatever_the_fields_are_called(name: str) -> None:
+    def prior(**changes: object) -> tuple[str, ...]:
+        model = build_model(name, {}, dataclasses.replace(LAYOUT, **changes), 3, 1)  # type: ignore[arg-type]
+        assert isinstance(model, PPNet | PEPNet)
+        return model.prior.names
+
+    renamed = ("user", "brand", "tags", "member")
+    assert prior(names=renamed, roles=("feature", "feature", "feature", "user")) == ("member", "brand")
+    assert prior(names=renamed, roles=("item", "feature", "feature", "user")) == ("member", "user")
+    assert prior(roles=("feature",) * 4) == ("item",), "behaviours have it, and no field is the item itself"
 
 
 @pytest.mark.parametrize("name", NAMES)

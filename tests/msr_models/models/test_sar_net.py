@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -61,11 +62,29 @@ def attended(model: SARNet, item: Tensor, vectors: list[Tensor], k: int) -> Tens
     return total
 
 
+def origin(model: SARNet, batch: Batch, row: int, k: int) -> Tensor:
+    """The second attention, behaviour by behaviour."""
+    part = model.origins
+    assert part is not None
+    weight = torch.cat([part.layer.first_weight_IO, part.layer.second_weight_JO])
+    real = model.embedding.history_mask(batch)[row].tolist()
+    places = [m for m, is_real in zip(batch.hist_scenario_BL[row].tolist(), real, strict=True) if is_real and m >= 0]
+    scores, total = [], torch.zeros(WIDTH)
+    for m in places:
+        x = torch.cat([part.origin_MD[m], model.scenario_KD[k]])
+        scores.append(math.exp((part.head_A @ torch.tanh(x @ weight + part.layer.bias_O)).item()))
+    for score, m in zip(scores, places, strict=True):
+        total = total + score / sum(scores) * part.origin_MD[m]
+    return total
+
+
 def transcribed(model: SARNet, batch: Batch, row: int, fields: Tensor, k: int) -> float:
     v = [fields, model.scenario_KD[k]]
     if model.attention is not None:
         item = behaviours.target_of_row(model.embedding, batch, row, fields.view(-1, WIDTH))
         v.append(attended(model, item, behaviours.behaviours_of_row(model.embedding, batch, row), k))
+    if model.origins is not None:
+        v.append(origin(model, batch, row, k))
     x = torch.cat(v) * model.transformation.scale_KC[k] + model.transformation.shift_KC[k]
     part, outputs = model.experts, []
     for n in range(SHARED):
@@ -86,9 +105,36 @@ def transcribed(model: SARNet, batch: Batch, row: int, fields: Tensor, k: int) -
     return (mixed @ last.weight[k, :, 0] + last.bias[k, 0]).item()
 
 
-@pytest.mark.parametrize("pooling", ["scenario_attention", "none"])
-def test_logits_are_those_of_the_formula(pooling: str) -> None:
-    assert_transcribed(build(sequence_pooling=pooling), batch_with_gaps())
+@pytest.mark.parametrize(
+    "options", [{}, {"behaviour_scenarios": False}, {"sequence_pooling": "none"}], ids=["both", "items", "none"]
+)
+def test_logits_are_those_of_the_formula(options: dict[str, Any]) -> None:
+    model = build(**options)
+    assert (model.origins is not None) == (options == {})
+    assert_transcribed(model, batch_with_gaps())
+
+
+def test_behaviours_of_unknown_scenarios_count_in_the_first_attention_alone() -> None:
+    """A row with some, and a log that tells no scenario of any: t_k is then zero, and nothing of it is trained."""
+    batch = batch_with_gaps()
+    happened_BL = batch.hist_scenario_BL.clone()
+    happened_BL[5:9, 2:] = -1
+    assert_transcribed(build(), dataclasses.replace(batch, hist_scenario_BL=happened_BL))
+    model, nowhere = build(), dataclasses.replace(batch, hist_scenario_BL=torch.full_like(happened_BL, -1))
+    assert_transcribed(model, nowhere)
+    model(nowhere).sum().backward()
+    assert model.origins is not None and model.attention is not None and model.attention.behaviour_DA.grad is not None
+    assert model.attention.behaviour_DA.grad.abs().max() > 0
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.origins.parameters())
+    assert all(p.grad is None or p.grad.abs().max() == 0 for p in model.origins.parameters())
+
+
+def test_where_behaviours_happened_moves_the_logit() -> None:
+    model, batch = build().eval(), batch_with_gaps()
+    moved = (batch.hist_scenario_BL + 1) % 3
+    elsewhere = dataclasses.replace(batch, hist_scenario_BL=moved.where(batch.hist_scenario_BL >= 0, -1))
+    changed_B = (model(elsewhere) - model(batch)).abs() > 1e-5
+    assert changed_B.float().mean() > 0.8 and not changed_B[0], "row 0 has no behaviour"
 
 
 def test_behaviours_and_query_have_attributes() -> None:

@@ -24,7 +24,9 @@ def test_common_vectors_come_first_and_behaviours_are_common(names: tuple[str, .
 
 
 def test_unless_named_the_statistics_in_a_scenario_are_specific() -> None:
-    layout = dataclasses.replace(LAYOUT, names=("user", "user_scenario_ctr", "tags", "item_scenario_impressions"))
+    """By their role: a field of the log may have such a name too."""
+    layout = dataclasses.replace(LAYOUT, names=("user", "user_ctr", "my_scenario_tags", "item_scenario_impressions"))
+    layout = dataclasses.replace(layout, roles=("user", "statistic", "feature", "statistic"))
     assert torch.equal(FeaturePartition(layout, 4, None)(X_BFD[:, :4]), X_BFD[:, [0, 2, 1, 3]])
 
 

@@ -15,7 +15,8 @@ from msr_models.models.registry import build_model
 from msr_models.modules.embedding import FieldEmbedding
 from msr_models.modules.stacked import StackedLinear
 from msr_models.ssim import scoring
-from msr_models.ssim.selector import Selector, TrunkKind, field_vectors
+from msr_models.ssim.selector import Selector, field_vectors
+from schemas.pipeline_spec import TrunkKind
 from tests.support.batches import WITH_ATTRIBUTE
 from tests.support.behaviours import batch_with_gaps
 from tests.support.planted_log import planted_log

@@ -54,6 +54,21 @@ def test_the_same_window_and_spec_give_the_same_bits(objective: str) -> None:
     assert not np.array_equal(first.probs_N, other.probs_N)
 
 
+def test_the_trunk_is_independent_of_the_objective() -> None:
+    """By default it is what the objective always had, and then the set's id is what it was, too."""
+    window = _log(rows=1_000).window
+    found: dict[tuple[str, str | None], NDArray[np.float32]] = {}
+    for objective, default in (("reference", "field_wise"), ("joint", "dense")):
+        for trunk in (None, "dense", "field_wise"):
+            spec = _spec(objective=objective, trunk=trunk)
+            result = run_search(window, spec)
+            assert result.selector.trunk == (trunk or default)
+            assert ("trunk" in spec.model_dump()) is (trunk is not None)
+            found[objective, trunk] = result.probs_N
+        assert np.array_equal(found[objective, None], found[objective, default])
+        assert not np.array_equal(found[objective, "dense"], found[objective, "field_wise"])
+
+
 def test_the_callers_random_state_is_left_alone() -> None:
     torch.manual_seed(4)
     expected = torch.rand(3)

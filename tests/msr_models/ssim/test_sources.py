@@ -13,9 +13,12 @@ from torch import Tensor
 
 from msr_models.models.finetune import Finetune
 from msr_models.models.registry import known_models, model_class
+from msr_models.models.single_task import ScenarioCopies
 from msr_models.ssim import search as search_module
+from msr_models.ssim.joint import learn_jointly
 from msr_models.ssim.search import run_search
 from msr_models.ssim.search_state import SearchState
+from msr_models.ssim.selector import vectors_of_tables
 from schemas.errors import TrainingError
 from schemas.pipeline_spec import SearchSpec
 from tests.support.planted_log import planted_log
@@ -70,7 +73,27 @@ def test_a_search_runs_from_every_source(name: str, form: str, warm: list[Tensor
     assert all(np.isfinite(curve["loss"]) for curve in result.curves)
     assert np.ptp(result.probs_N) > 0
     assert np.isfinite(float(result.metrics["logloss"] or np.nan))
-    assert result.selector.embedding.width == 8
+    assert result.selector.embedding.width == 8 * (3 if issubclass(model_class(name), ScenarioCopies) else 1)
+
+
+@pytest.mark.parametrize("name", ["single_task", "finetune"])
+def test_the_selector_reads_and_trains_the_tables_of_all_copies(name: str) -> None:
+    """The first copy's alone has seen the rows of one scenario."""
+    window = planted_log(rows=400, users=30, items=20, shares=(3, 2, 1)).window
+    state = SearchState(window, SearchSpec(backbone=name, objective="joint", **SMALL))
+    assert isinstance(state.model, ScenarioCopies)
+    tables = [copy.embedding for copy in state.model.copies]
+    batch = window.batch(torch.arange(64))
+    for table in tables:
+        table.row_gradient = False  # so that autograd keeps it
+    state.selector(vectors_of_tables(state.embeddings, batch), batch.scenario_B).sum().backward()
+    assert all(table.weight.grad is not None and table.weight.grad.abs().max() > 0 for table in tables)
+    state = SearchState(window, state.spec)
+    assert isinstance(state.model, ScenarioCopies)
+    tables = [copy.embedding for copy in state.model.copies]
+    learn_jointly(state)
+    assert torch.equal(state.selector.embedding.weight, torch.cat([table.weight for table in tables], dim=1))
+    assert not torch.equal(tables[0].weight, tables[1].weight)
 
 
 def test_pretraining_ends_once_with_a_fresh_optimiser_and_a_search_made_again_is_the_same(

@@ -20,7 +20,7 @@ from msr_models.training.step import reuse_loss
 from msr_models.training.trainer import predict, train, validate
 from msr_models.training.validation import Validated
 from schemas.errors import TrainingError
-from schemas.pipeline_spec import TrainerConfig
+from schemas.pipeline_spec import TowerReduction, TrainerConfig
 from tests.support.batches import LAYOUT, random_batch
 from tests.support.tiny_lake import tiny_dataset, write_masks, write_tiny_lake
 
@@ -128,17 +128,20 @@ def test_ratio_1_is_mt_backbone_s(num_scenarios: int) -> None:
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
 
 
-def test_loss_mixes_own_and_mean_tower_loss_per_row() -> None:
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_loss_mixes_own_and_all_towers_loss_per_row(reduction: TowerReduction) -> None:
+    """Eq. 5 sums a shared row's losses; the default divides them by K."""
     model = build_model("shared_bottom", OPTIONS, LAYOUT, 4, 1)
     batch = random_batch(50, 4, share=0.5)
     assert 0 < batch.shared_B.sum() < 50
-    loss_B = reuse_loss(model.visit(batch), batch.label_B, batch.shared_B, 4)
+    loss_B = reuse_loss(model.visit(batch), batch.label_B, batch.shared_B, 4, reduction)
     logits_BK = model.scenario_logits(model.embed(batch), batch)
     every_BK = F.binary_cross_entropy_with_logits(
         logits_BK, batch.label_B[:, None].expand_as(logits_BK), reduction="none"
     )
     own_B = every_BK.gather(1, batch.scenario_B[:, None]).squeeze(1)
-    torch.testing.assert_close(loss_B, torch.where(batch.shared_B, every_BK.mean(1), own_B), atol=1e-6, rtol=1e-5)
+    all_B = every_BK.mean(1) if reduction == "mean" else every_BK.sum(1)
+    torch.testing.assert_close(loss_B, torch.where(batch.shared_B, all_B, own_B), atol=1e-5, rtol=1e-5)
 
 
 def test_the_same_inputs_give_the_same_bits(window: Window) -> None:

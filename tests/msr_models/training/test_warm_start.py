@@ -11,11 +11,13 @@ import torch
 
 from msr_models.data.layout import FieldLayout
 from msr_models.models.base import MultiScenarioModel
+from msr_models.models.optmsm import OptMSM
 from msr_models.models.registry import build_model, known_models
 from msr_models.modules.embedding import FieldEmbedding
 from msr_models.training.checkpoint import ModelCard, save_checkpoint
 from msr_models.training.warm_start import build_from_checkpoint, carry_over
 from schemas.errors import TrainingError
+from schemas.field_spec import Role
 from tests.support.batches import LAYOUT, WITH_ATTRIBUTE, random_batch
 
 # Three fields grow, one of them in the middle, so that all later fields' rows move
@@ -126,6 +128,7 @@ WIDER = FieldLayout(
     num_rows=(*LAYOUT.num_rows[:2], 4, *LAYOUT.num_rows[2:]),
     item_field=1,
     hist_length=LAYOUT.hist_length,
+    roles=("user", "item", "feature", "feature", "feature"),
 )
 # Their gates or fixed shares mix over scenarios: one more changes the others' shares
 MIXES_SCENARIOS = {"aesm2", "hinet", "hmoe", "m3oe", "optmsm_moe", "ple"}
@@ -181,6 +184,22 @@ def test_a_new_field_leaves_the_weights_of_the_others(name: str) -> None:
         batch = random_batch(64, 3)
         wide = replace(batch, slot_ids_BS=_with_device(batch.slot_ids_BS))
         torch.testing.assert_close(model.eval()(wide), old.eval()(batch))
+
+
+def test_a_new_field_is_common_where_statistics_are_priors() -> None:
+    """Known by their role: the transfer's axis runs over the fields that are none."""
+    roles: tuple[Role, ...] = ("statistic", "statistic", "feature", "feature")
+    old_layout, new_layout = replace(LAYOUT, roles=roles), replace(WIDER, roles=(*roles, "feature"))
+    before, after = (card(layout, model="optmsm", options={}) for layout in (old_layout, new_layout))
+    old, model = fresh(before), fresh(after)
+    _disturb(old)
+    carry_over(model, after, old, before)
+    assert isinstance(model, OptMSM) and isinstance(old, OptMSM)
+    assert (old.partition.num_common, model.partition.num_common) == (3, 4)
+    pairs = zip(model.transfer.parameters(), old.transfer.parameters(), strict=True)
+    mine, theirs = next((now, then) for now, then in pairs if now.shape != then.shape)
+    axis = next(n for n in range(mine.dim()) if mine.shape[n] != theirs.shape[n])
+    assert torch.equal(mine.narrow(axis, old.config.embedding_dim, theirs.shape[axis]), theirs), "device comes first"
 
 
 def _disturb(model: MultiScenarioModel) -> None:
