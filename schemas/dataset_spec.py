@@ -29,7 +29,14 @@ class DatasetSpec(DatasetBlocks):
     def encoded_fields(self) -> tuple[EncodedField, ...]:
         """The model's fields in order: the data set's, then the statistics'."""
         own = tuple(
-            EncodedField(name=f.name, max_values=f.max_values, role=self._role(f), since=f.since) for f in self.fields
+            EncodedField(
+                name=f.name,
+                max_values=f.max_values,
+                role=self._role(f),
+                since=f.since,
+                embedding_dim=f.embedding_dim,
+            )
+            for f in self.fields
         )
         if self.statistics is None:
             return own
@@ -46,6 +53,11 @@ class DatasetSpec(DatasetBlocks):
             if field.source == self.columns.item:
                 return "item"
         return "feature"
+
+    @property
+    def dense_fields(self) -> tuple[FieldSpec, ...]:
+        """The fields whose normalised value is an input beside their bin."""
+        return tuple(f for f in self.fields if f.dense is not None)
 
     def encoded_fields_on(self, ds: date) -> tuple[EncodedField, ...]:
         """The encoded fields that rows of day `ds` have a value of; the others came later and are unknown there."""

@@ -28,6 +28,19 @@ class BinningSpec(Spec):
         return self
 
 
+class DenseSpec(Spec):
+    """A numeric field's value beside its bin: (t(x) - mean) / standard deviation, within ±clip; 0 without a value.
+
+    Mean and deviation of t(x) are those of the days that the bins are fitted on, in one vocabulary version for good.
+    """
+
+    transform: Literal["none", "log1p"] = Field(default="none", description="t(x): x, or sign(x) log(1 + |x|)")
+    normalise: Literal["standard", "none"] = Field(
+        default="standard", description="none: t(x) as it is, for numbers that are scaled already"
+    )
+    clip: float = Field(default=5.0, gt=0, description="bound of the normalised value")
+
+
 class FieldSpec(Spec):
     """One field of the model's input."""
 
@@ -55,6 +68,16 @@ class FieldSpec(Spec):
         le=2**31 - 2,
         description="no vocabulary: a value's id is 1 + hash(value) mod so many",
     )
+    embedding_dim: int | None = Field(
+        default=None,
+        ge=1,
+        description="width of the field's own embedding rows, projected to the model's embedding_dim where that is "
+        "larger; null: the model's",
+    )
+
+    dense: DenseSpec | None = Field(
+        default=None, description="numeric: the normalised value is an input too, beside the bin"
+    )
 
     @model_validator(mode="after")
     def _fits_kind(self) -> FieldSpec:
@@ -62,6 +85,10 @@ class FieldSpec(Spec):
             raise ValueError("kind numeric needs binning (edges or quantiles), and only numeric may have it")
         if (self.kind == "multi_valued") != (self.max_values > 1):
             raise ValueError("kind multi_valued needs max_values above 1, and only multi_valued may have it")
+        if self.dense is not None and self.kind != "numeric":
+            raise ValueError(f"dense has no effect on kind {self.kind}, which has no number; leave it out")
+        if self.dense is not None and self.since is not None:
+            raise ValueError(f"dense needs a field of all days, and this one begins on {self.since}; drop either")
         return self
 
     @model_validator(mode="after")
@@ -90,6 +117,16 @@ class FieldSpec(Spec):
         """Column of `impressions`."""
         return f"x_{self.name}"
 
+    @property
+    def dense_column(self) -> str:
+        """Column of `scenario_features` with the normalised value, where the field is dense."""
+        return f"d_{self.name}"
+
+    @property
+    def moments_field(self) -> str:
+        """Name under which `vocabularies` keeps mean (id 1) and deviation (id 2) of a dense field."""
+        return f"{self.name}:moments"
+
 
 class EncodedField(Spec):
     """A field as the model sees it: a column of `scenario_features`.
@@ -102,6 +139,7 @@ class EncodedField(Spec):
     max_values: int = 1
     role: Role = "feature"
     since: date | None = None
+    embedding_dim: int | None = None
 
     @property
     def is_statistic(self) -> bool:

@@ -28,6 +28,8 @@ SCENARIOS = "scenario.values"
 _IDENTITY = {"name", "since"}
 _RAW = {"source", "kind", "separator"}
 _ENCODING = {"max_values"}
+# What models make of a field's ids, which no table holds
+_OF_MODELS = {"embedding_dim"}
 # Where files lie and which days exist does not change a day's rows
 _NOT_CONTENT_OF_SOURCE = {"path"}
 _NOT_CONTENT_OF_DAYS = {"start", "end", "allow_empty"}
@@ -137,8 +139,9 @@ def _of_fields(dataset: DatasetBlocks, ds: date, is_wanted: Callable[[str], bool
     settings: Settings = {}
     for one in dataset.fields:
         if _counts_on(one, ds):
-            keys = {key: value for key, value in _dump(one, _IDENTITY).items() if is_wanted(key)}
-            settings |= _flat(f"fields.{one.name}", keys)
+            keys = {key: value for key, value in _dump(one, _IDENTITY | _OF_MODELS).items() if is_wanted(key)}
+            # A block that is there with all its defaults is not a block that is not there
+            settings |= _flat(f"fields.{one.name}", {k: "defaults" if v == {} else v for k, v in keys.items()})
     return settings
 
 

@@ -214,14 +214,23 @@ def _raw_columns(dataset: DatasetSpec) -> tuple[Column, ...]:
 
 
 def _encoded_columns(dataset: DatasetSpec) -> tuple[Column, ...]:
-    return _label_columns(dataset) + tuple(
-        Column(
-            name=f.column,
-            type=pa.list_(pa.int32()) if f.max_values > 1 else pa.int32(),
-            doc=f"id of field {f.name}, 0 = out of vocabulary",
-            added=True,
+    return (
+        _label_columns(dataset)
+        + tuple(
+            Column(
+                name=f.column,
+                type=pa.list_(pa.int32()) if f.max_values > 1 else pa.int32(),
+                doc=f"id of field {f.name}, 0 = out of vocabulary",
+                added=True,
+            )
+            for f in dataset.encoded_fields
         )
-        for f in dataset.encoded_fields
+        + tuple(
+            Column(
+                name=f.dense_column, type=pa.float32(), doc=f"normalised value of field {f.name}, 0 = none", added=True
+            )
+            for f in dataset.dense_fields
+        )
     )
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
+from jobs.transforms.dense import standardised
 from schemas.dataset_spec import DatasetSpec
 from schemas.field_spec import FieldSpec
 
@@ -16,30 +17,36 @@ BROADCAST_VALUES = 200_000
 
 @dataclass(frozen=True, kw_only=True)
 class VocabularyIndex:
-    """One vocabulary version, ready to encode with: its rows, each field's size, the lower edges of numeric fields."""
+    """One vocabulary version, ready to encode with: its rows, each field's size, the lower edges of numeric fields,
+    and (mean, deviation) of dense ones.
+    """
 
     rows: DataFrame
     num_values: dict[str, int]
     lower_edges: dict[str, tuple[float, ...]]
+    moments: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
-    def values_of(self, field: str) -> DataFrame:
+    def values_of(self, name: str) -> DataFrame:
         """(value, id) of one field, to be broadcast where it is small."""
-        values = self.rows.where(F.col("field") == field).select("value", "id")
-        return F.broadcast(values) if self.num_values.get(field, 0) <= BROADCAST_VALUES else values
+        values = self.rows.where(F.col("field") == name).select("value", "id")
+        return F.broadcast(values) if self.num_values.get(name, 0) <= BROADCAST_VALUES else values
 
 
 def index_vocabulary(vocabulary: DataFrame, dataset: DatasetSpec) -> VocabularyIndex:
-    """Materialise one version for all fields, with sizes per field and the edges of numeric fields."""
+    """Materialise one version for all fields, with sizes per field and the edges and moments of numeric fields."""
     # Each field joins these rows: planned from the table, every join would read Delta's log again
     kept = vocabulary.select("field", "value", "id").localCheckpoint()
     numeric = [f.name for f in dataset.fields if f.kind == "numeric"]
+    numeric += [f.moments_field for f in standardised(dataset.dense_fields)]
     is_edge = F.col("field").isin(numeric) if numeric else F.lit(False)
     edges = F.collect_list(F.when(is_edge, F.struct("id", "value")))
     rows = kept.groupBy("field").agg(F.count(F.lit(1)).alias("size"), edges.alias("edges")).collect()
+    numbers = {row["field"]: _as_numbers(row["edges"]) for row in rows if row["edges"]}
     return VocabularyIndex(
         rows=kept,
         num_values={row["field"]: row["size"] for row in rows},
-        lower_edges={row["field"]: _as_numbers(row["edges"]) for row in rows if row["edges"]},
+        lower_edges=numbers,
+        moments={f.name: numbers[f.moments_field] for f in standardised(dataset.dense_fields)},
     )
 
 

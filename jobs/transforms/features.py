@@ -5,6 +5,7 @@ from __future__ import annotations
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from jobs.transforms.dense import NO_MOMENTS, dense_value
 from jobs.transforms.encoding import (
     VocabularyIndex,
     bin_id,
@@ -43,6 +44,8 @@ def scenario_features(
         found = _lookup(impressions, index, field)
         rows = rows if found is None else rows.join(found, field.raw_column, "left")
         columns[f"f_{field.name}"] = _encoded(index, field)
+        if field.dense is not None:
+            columns[field.dense_column] = dense_value(field, index.moments.get(field.name, NO_MOMENTS))
     for entity, frame in statistics.items():
         rows = rows.join(frame, ["scenario_id", entity_column(entity)], "left")
         # 0 where the scenario has not shown the user or item within the lookback

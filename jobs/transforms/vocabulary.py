@@ -13,6 +13,7 @@ from datetime import date, timedelta
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from jobs.transforms.dense import dense_moments
 from schemas.dataset_spec import DatasetSpec
 from schemas.field_spec import BinningSpec, FieldSpec
 from schemas.tables.vocabularies import ADDED, EVICTED, PUBLISHED, TABLE
@@ -22,14 +23,17 @@ NO_BOUND = 2**31 - 1
 
 
 def first_changes(impressions: DataFrame, dataset: DatasetSpec) -> DataFrame:
-    """(field, value, id, change) of a lineage's first version, fitted on `impressions`: ids of values, and the bins of
-    numeric fields.
+    """(field, value, id, change) of a lineage's first version, fitted on `impressions`: ids of values, the bins of
+    numeric fields, and the moments of dense ones.
     """
     new = _numbered(_counts(impressions, stored_fields(dataset)))
     rows = new.where(F.col("id") <= _bound(dataset))
     bins = _bins(impressions, [f for f in dataset.fields if f.kind == "numeric"])
     if bins is not None:
         rows = rows.unionByName(bins)
+    moments = dense_moments(impressions, dataset.dense_fields)
+    if moments is not None:
+        rows = rows.unionByName(moments)
     return rows.withColumn("change", F.lit(ADDED))
 
 

@@ -1,7 +1,7 @@
 """Batch: the tensors of B impressions, as every model reads them.
 
-Shapes: B rows, S slots, L behaviours, A parts of a behaviour, K scenarios, F fields, D width, E = embedded width, V
-visits (row, scenario), J further labels (beside the main one).
+Shapes: B rows, S slots, Z dense values, L behaviours, A parts of a behaviour, K scenarios, F fields, D width, E =
+embedded width, V visits (row, scenario), J further labels (beside the main one).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ class Batch:
     and attributes as in `FieldLayout.behaviour_fields`, newest behaviour last, 0 = out of vocabulary or padding),
     hist_scenario_BL int16 (where each behaviour happened, -1 = padding, or in none of the model's K scenarios),
     scenario_B int64, label_B float32, shared_B bool (all False where no masks are read).
+    dense_BZ float32: the normalised values of the fields `FieldLayout.dense_names`; None where the data set has none.
 
     further_BJ float32: further labels; None where the data set has one label.
     num_shared: rows with shared_B where the host knows it; a step that needs it need not wait for the device then.
@@ -31,6 +32,7 @@ class Batch:
     shared_B: Tensor
     further_BJ: Tensor | None = None
     num_shared: int | None = None
+    dense_BZ: Tensor | None = None
 
     def __len__(self) -> int:
         return int(self.label_B.shape[0])
@@ -51,6 +53,7 @@ class Batch:
             scenario_B=self.scenario_B.to(device, non_blocking=True),
             label_B=self.label_B.to(device, non_blocking=True),
             shared_B=self.shared_B.to(device, non_blocking=True),
+            dense_BZ=None if self.dense_BZ is None else self.dense_BZ.to(device, non_blocking=True),
             further_BJ=None if self.further_BJ is None else self.further_BJ.to(device, non_blocking=True),
             num_shared=int(self.shared_B.sum()) if on_host and self.num_shared is None else self.num_shared,
         )

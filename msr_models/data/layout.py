@@ -31,6 +31,9 @@ class FieldLayout:
     live: of each field that evicts values, the ids that have rows, as ranges [first, end) in ascending order; empty for
     other fields, where every id up to num_rows - 1 has one, and altogether where no field evicts.
     roles: what each field is to a model (`EncodedField.role`); empty where nothing is known of any field.
+    dense_names: fields whose normalised value is an input beside their id, in the order of `Batch.dense_BZ`.
+    embedding_dims: of each field its `embedding_dim` of the data set, None where the model's counts; empty where no
+    field has one.
     """
 
     names: tuple[str, ...]
@@ -41,10 +44,17 @@ class FieldLayout:
     live: tuple[tuple[tuple[int, int], ...], ...] = ()
     attribute_fields: tuple[int, ...] = ()
     roles: tuple[Role, ...] = ()
+    embedding_dims: tuple[int | None, ...] = ()
+    dense_names: tuple[str, ...] = ()
 
     @property
     def num_fields(self) -> int:
         return len(self.names)
+
+    @property
+    def num_vectors(self) -> int:
+        """Vectors of a row: one per field, and one per dense value behind them."""
+        return len(self.names) + len(self.dense_names)
 
     @property
     def slot_starts(self) -> tuple[int, ...]:
@@ -78,6 +88,35 @@ class FieldLayout:
         """Names of the fields that have this role, in slot order."""
         return tuple(name for name, has in zip(self.names, self.roles, strict=False) if has == role)
 
+    @property
+    def own_dims(self) -> dict[str, int]:
+        """Field -> its `embedding_dim`, of the fields that have one."""
+        return {name: dim for name, dim in zip(self.names, self.embedding_dims, strict=False) if dim is not None}
+
+    def widths(self, width: int) -> tuple[int, ...]:
+        """Columns of each field's rows in a model of `width`: the field's own embedding_dim, never more than that."""
+        return tuple(min(self.own_dims.get(name, width), width) for name in self.names)
+
+    def with_own_dims(self, own_dims: Mapping[str, int]) -> FieldLayout:
+        """The same fields with these `own_dims`."""
+        dims = tuple(own_dims.get(name) for name in self.names)
+        return replace(self, embedding_dims=dims if any(dims) else ())
+
+    def without_dense(self) -> FieldLayout:
+        """Ids alone."""
+        return replace(self, dense_names=())
+
+    def table_of(self, fields: Sequence[int]) -> FieldLayout:
+        """The rows and slots of these fields alone, for a table of their own."""
+        return FieldLayout(
+            names=tuple(self.names[f] for f in fields),
+            num_slots=tuple(self.num_slots[f] for f in fields),
+            num_rows=tuple(self.num_rows[f] for f in fields),
+            item_field=0,
+            hist_length=0,
+            live=tuple(self.live[f] for f in fields) if self.live else (),
+        )
+
     def of_fields(self, names: Sequence[str]) -> FieldLayout:
         """The layout of these fields alone, in this order; behaviours lose the attributes that are not among them.
 
@@ -95,7 +134,8 @@ class FieldLayout:
             hist_length=self.hist_length,
             attribute_fields=tuple(list(names).index(name) for name in self.behaviour_names[1:] if name in names),
             roles=tuple(self.roles[i] for i in at) if self.roles else (),
-        )
+            dense_names=tuple(name for name in self.dense_names if name in names),
+        ).with_own_dims(self.own_dims)
 
     def has_all_ids(self, f: int) -> bool:
         """Whether id and row are the same in field f: it does not evict."""
@@ -128,7 +168,7 @@ class FieldLayout:
     def to_dict(self) -> dict[str, Any]:
         """For JSON metadata; `from_dict` reads it back."""
         raw = asdict(self)
-        for name in ("live", "roles"):
+        for name in ("live", "roles", "embedding_dims", "dense_names"):
             if not raw[name]:
                 del raw[name]
         return raw
@@ -145,6 +185,8 @@ class FieldLayout:
             live=tuple(tuple((int(first), int(end)) for first, end in ranges) for ranges in raw.get("live", ())),
             attribute_fields=tuple(raw["attribute_fields"]),
             roles=tuple(raw.get("roles", ())),
+            embedding_dims=tuple(raw.get("embedding_dims", ())),
+            dense_names=tuple(raw.get("dense_names", ())),
         )
 
 
@@ -164,7 +206,8 @@ def smallest_layout(dataset: DatasetSpec, ds: date = date.max) -> FieldLayout:
         hist_length=dataset.sequence.max_length,
         attribute_fields=tuple(names.index(name) for name in dataset.sequence.stored_fields[1:]),
         roles=tuple(f.role for f in fields),
-    )
+        dense_names=tuple(f.name for f in dataset.dense_fields),
+    ).with_own_dims({f.name: f.embedding_dim for f in fields if f.embedding_dim is not None})
 
 
 def layout_for(

@@ -28,7 +28,7 @@ def window_bytes(dataset: DatasetSpec, days: Sequence[date], *, versions: Mappin
     pinned = reader.pin_versions(dataset, None, versions)
     rows = sum(lake_reader.count_rows(dataset, reader.FEATURES, days, version=pinned[reader.FEATURES]).values())
     source = lake_reader.open_dataset(dataset, histories.SEQUENCES, [histories.ITEMS], pinned[histories.SEQUENCES])
-    slots = sum(f.max_values for f in dataset.encoded_fields)
+    slots = sum(f.max_values for f in dataset.encoded_fields) + len(dataset.dense_fields)
     behaviours = histories.count_items(source, days) * histories.bytes_per_behaviour(dataset)
     tensors = rows * (ROW_BYTES + 4 * slots + 4 * len(dataset.columns.further_labels)) + behaviours
     return int(tensors * LOADING_PEAK) + FIXED_BYTES

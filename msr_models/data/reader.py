@@ -36,7 +36,8 @@ FEATURES = "scenario_features"
 class Rows:
     """N impressions of one day in the order of its files; behaviours are [hist_start_N, hist_end_N) of `Histories`.
 
-    further_NJ float32: the further labels, J of them; J may be 0.
+    further_NJ float32: the further labels, J of them; J may be 0. dense_NZ float32: None where the data set has no
+    dense fields.
     """
 
     key_N: Array
@@ -46,6 +47,7 @@ class Rows:
     label_N: Array
     further_NJ: Array
     slot_ids_NS: Array
+    dense_NZ: Array | None
     hist_start_N: Array
     hist_end_N: Array
     rank_N: Array | None
@@ -95,7 +97,8 @@ class WindowReader:
         self._fields = fields = dataset.encoded_fields_on(self._known_on)
         self._columns = ["scenario_id", "instance_id", "user_key", "label", "hist_end", "vocabulary_version"]
         self._label_columns = list(dataset.columns.label_columns.values())
-        self._columns += [*self._label_columns, *(f.column for f in fields)]
+        self._dense = [f.dense_column for f in dataset.dense_fields]
+        self._columns += [*self._label_columns, *(f.column for f in fields), *self._dense]
         self._source = lake_reader.open_dataset(dataset, FEATURES, self._columns, self.table_versions[FEATURES])
         self.histories = Histories(dataset, self.days, self.table_versions[SEQUENCES], allocate)
         self._ranks: Ranks | None = None
@@ -116,6 +119,11 @@ class WindowReader:
     def num_rows(self) -> int:
         """Rows of all days, from the Delta log."""
         return sum(self.rows_D.values())
+
+    @property
+    def num_dense(self) -> int:
+        """Z, the number of dense values."""
+        return len(self._dense)
 
     @property
     def num_further(self) -> int:
@@ -203,7 +211,9 @@ class WindowReader:
         slots_NS = self._slots(piece)
         key_N = row_keys(instance_N, ds)
         further = [numbers(piece, column, np.float32) for column in self._label_columns]
-        self._digest.add(key_N, [user_N, scenario_N, label_N, hist_end_N, slots_NS, *further])
+        dense_NZ = self._dense_values(piece) if self._dense else None
+        dense = [] if dense_NZ is None else [dense_NZ]
+        self._digest.add(key_N, [user_N, scenario_N, label_N, hist_end_N, slots_NS, *further, *dense])
         rank_N = None
         if self._ranks and masks:
             rank_N = self._ranks.join(ds, masks, instance_N)
@@ -216,6 +226,7 @@ class WindowReader:
             label_N=label_N,
             further_NJ=np.stack(further, axis=1) if further else np.zeros((len(label_N), 0), dtype=np.float32),
             slot_ids_NS=slots_NS,
+            dense_NZ=dense_NZ,
             hist_start_N=start_N,
             hist_end_N=end_N,
             rank_N=rank_N,
@@ -236,6 +247,16 @@ class WindowReader:
             slots_NS[:, at : at + f.max_values] = ids_NV
             at += f.max_values
         return slots_NS
+
+    def _dense_values(self, piece: pa.RecordBatch) -> Array:
+        dense_NZ = np.stack([numbers(piece, column, np.float32) for column in self._dense], axis=1)
+        if not np.isfinite(dense_NZ).all():
+            wrong = self._dense[int(np.flatnonzero(~np.isfinite(dense_NZ).all(0))[0])]
+            raise TrainingError(
+                f"{self.dataset.name}/{FEATURES}, {wrong}: a value is not a finite number; rebuild the days: "
+                f"{self._build(FEATURES, *self.days)}"
+            )
+        return dense_NZ
 
     def _check_ids(self, layout: FieldLayout, newest: str) -> None:
         largest = tuple(rows - 1 for rows in layout.num_rows)

@@ -5,7 +5,7 @@ of (seed, ds, instance_id): nothing depends on how files lie. In an epoch the bu
 each is loaded while the one before it trains, permuted by another hash, and batches run on over the buckets' borders.
 
 A row is W 32-bit words, so that a batch gathers a row in one piece: S slots, scenario, label, hist_start (2), hist_end
-(2), rank (2), key (2), J further labels.
+(2), rank (2), key (2), J further labels, Z dense values.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ class Spill:
     place: str
     scenario_names: tuple[str, ...]
     num_slots: int
+    num_dense: int
     has_ranks: bool
     rows_P: tuple[int, ...]
     labels_K2: Array
@@ -65,7 +66,8 @@ class Spill:
     def load(self, bucket: int) -> Tensor:
         """Rows of one bucket as int32 [N, W], in no particular order."""
         words = np.fromfile(_bucket_path(self.folder, bucket), dtype=np.int32)
-        return torch.from_numpy(words.reshape(-1, self.num_slots + TAIL_WORDS + len(self.further_J2K)))
+        behind = len(self.further_J2K) + self.num_dense
+        return torch.from_numpy(words.reshape(-1, self.num_slots + TAIL_WORDS + behind))
 
 
 class StreamedRows(TrainingData):
@@ -182,7 +184,8 @@ class StreamedRows(TrainingData):
         if self._ratio is not None and self.spill.has_ranks:
             shared_B = torch.from_numpy(at_ratio(_words(rows_BW, slots + RANK, np.float64), self._ratio))
         spill, length = self.spill, self.facts.layout.hist_length
-        further = rows_BW[:, slots + TAIL_WORDS :].contiguous().view(torch.float32)
+        behind = rows_BW[:, slots + TAIL_WORDS :].contiguous().view(torch.float32)
+        further, dense = behind.tensor_split([len(self.spill.further_J2K)], dim=1)
         ids_BLA, scenario_BL = gather_behaviours(spill.hist_ids_HA, spill.hist_scenario_H, start_B, end_B, length)
         return Batch(
             slot_ids_BS=rows_BW[:, :slots].contiguous(),
@@ -192,6 +195,7 @@ class StreamedRows(TrainingData):
             label_B=torch.from_numpy(_words(rows_BW, slots + LABEL, np.float32)),
             shared_B=shared_B,
             further_BJ=further if further.shape[1] else None,
+            dense_BZ=dense if spill.num_dense else None,
         )
 
 
@@ -224,7 +228,7 @@ def open_streamed_rows(
             versions=versions,
             known_on=known_on,
         )
-        row_bytes = (reader.num_slots + TAIL_WORDS + reader.num_further) * WORD
+        row_bytes = (reader.num_slots + TAIL_WORDS + reader.num_further + reader.num_dense) * WORD
         num_buckets = max(1, -(-reader.num_rows // bucket_rows))
         require_streamable(
             Path(made.name),
@@ -240,6 +244,7 @@ def open_streamed_rows(
                 place=f"{dataset.name} in {reader.days[0]} .. {reader.days[-1]}",
                 scenario_names=dataset.scenario.names,
                 num_slots=reader.num_slots,
+                num_dense=reader.num_dense,
                 has_ranks=reader.has_ranks,
                 rows_P=rows_P,
                 labels_K2=labels_K2,
@@ -290,8 +295,9 @@ def _hashed(key_N: Array, seed: int, epoch: int) -> Array:
 def _pack(rows: Rows) -> Array:
     """int32 [N, W]."""
     num_rows, slots = rows.slot_ids_NS.shape
-    rows_NW = np.empty((num_rows, slots + TAIL_WORDS + rows.further_NJ.shape[1]), dtype=np.int32)
-    rows_NW[:, slots + TAIL_WORDS :] = rows.further_NJ.view(np.int32)
+    behind = [rows.further_NJ, *([] if rows.dense_NZ is None else [rows.dense_NZ])]
+    rows_NW = np.empty((num_rows, slots + TAIL_WORDS + sum(part.shape[1] for part in behind)), dtype=np.int32)
+    rows_NW[:, slots + TAIL_WORDS :] = np.concatenate(behind, axis=1).view(np.int32)
     rows_NW[:, :slots] = rows.slot_ids_NS
     rows_NW[:, slots + SCENARIO] = rows.scenario_N
     rows_NW[:, slots + LABEL] = rows.label_N.view(np.int32)

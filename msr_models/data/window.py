@@ -33,7 +33,7 @@ class Window:
     row n are hist_ids_HA[hist_start_N[n] : hist_end_N[n]] (int32, item and attributes; pointers int32 where H allows)
     in the scenarios hist_scenario_H (int16), both behind a padding (0 and -1) as a place to point at; day_N int32
     indexes `days`; user_key_N with day_N names a session. further_NJ float32: labels beside the main one, in the order
-    of further_labels; None without any.
+    of further_labels; None without any. dense_NZ float32: the values of layout.dense_names; None without any.
     """
 
     dataset_name: str
@@ -48,6 +48,7 @@ class Window:
     scenario_N: Tensor
     label_N: Tensor
     slot_ids_NS: Tensor
+    dense_NZ: Tensor | None = None
     hist_ids_HA: Tensor = field(repr=False)
     hist_scenario_H: Tensor = field(repr=False)
     hist_start_N: Tensor
@@ -83,6 +84,7 @@ class Window:
             label_B=take(self.label_N, rows),
             shared_B=take(self.shared_N, rows),
             further_BJ=None if self.further_NJ is None else take(self.further_NJ, rows),
+            dense_BZ=None if self.dense_NZ is None else take(self.dense_NZ, rows),
         )
 
     def _behaviours(self, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,11 +114,13 @@ class Window:
         starts = [self.layout.slot_starts[self.layout.names.index(name)] for name in names]
         slots = [start + n for start, width in zip(starts, layout.num_slots, strict=True) for n in range(width)]
         parts = [self.layout.behaviour_names.index(name) for name in layout.behaviour_names]
+        values = [self.layout.dense_names.index(name) for name in layout.dense_names]
         hist_ids_HA = self.hist_ids_HA if len(parts) == self.hist_ids_HA.shape[1] else self.hist_ids_HA[:, parts]
         return replace(
             self,
             layout=layout,
             slot_ids_NS=self.slot_ids_NS[:, slots].contiguous(),
+            dense_NZ=self.dense_NZ[:, values].contiguous() if self.dense_NZ is not None and values else None,
             hist_ids_HA=hist_ids_HA.contiguous(),
         )
 
@@ -209,6 +213,7 @@ def load_window(
         scenario_N=torch.from_numpy(columns.scenario_N),
         label_N=torch.from_numpy(columns.label_N),
         slot_ids_NS=torch.from_numpy(columns.slot_ids_NS),
+        dense_NZ=None if columns.dense_NZ is None else torch.from_numpy(columns.dense_NZ),
         hist_ids_HA=torch.from_numpy(reader.histories.ids_HA),
         hist_scenario_H=torch.from_numpy(reader.histories.scenario_H),
         hist_start_N=torch.from_numpy(columns.hist_start_N),
@@ -234,6 +239,8 @@ class _Columns:
         self.label_N: Array = np.empty(rows, dtype=np.float32)
         self.further_NJ: Array = np.empty((rows, reader.num_further), dtype=np.float32)
         self.slot_ids_NS: Array = np.empty((rows, reader.num_slots), dtype=np.int32)
+        dense = reader.num_dense
+        self.dense_NZ: Array | None = np.empty((rows, dense), dtype=np.float32) if dense else None
         self.hist_start_N: Array = np.empty(rows, dtype=pointer)
         self.hist_end_N: Array = np.empty(rows, dtype=pointer)
         self.rank_N: Array | None = np.empty(rows, dtype=np.float64) if reader.has_ranks else None
@@ -255,6 +262,8 @@ class _Columns:
         # A row's slots as one value: three times as fast as numpy's loop over them.
         row_of_slots = np.dtype((np.void, rows.slot_ids_NS.strides[0]))
         self.slot_ids_NS.view(row_of_slots)[at_N, 0] = rows.slot_ids_NS.view(row_of_slots)[:, 0]
+        if self.dense_NZ is not None:
+            self.dense_NZ[at_N] = rows.dense_NZ
         self.hist_start_N[at_N] = rows.hist_start_N
         self.hist_end_N[at_N] = rows.hist_end_N
         if self.rank_N is not None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from msr_models.data.batch import Batch
 from msr_models.models.base import MultiScenarioModel
-from msr_models.modules.embedding import FieldEmbedding
+from msr_models.modules.field_vectors import FieldVectors
 from msr_models.modules.routing import Routing
 
 
@@ -28,7 +28,7 @@ class Pooled(MultiScenarioModel):
         self.learning_rate_scale = network.learning_rate_scale
 
     @property
-    def embedding(self) -> FieldEmbedding:
+    def embedding(self) -> FieldVectors:
         return self.network.embedding
 
     def embed(self, batch: Batch) -> Tensor:

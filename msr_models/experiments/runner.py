@@ -113,8 +113,8 @@ class ExperimentRunner:
     def find_shared(self, backbone: str, seed: int, **changes: Any) -> Trial:
         """The trial of one search on the training rows, rejected or accepted (see its record).
 
-        Its arrays: `probs` [N], the share probability of every row, and `embedding` [R, D], the table that the selector
-        reads. changes: search settings that replace this runner's.
+        Its arrays: `probs` [N], the share probability of every row, and `embedding` [R, D], the vectors that the
+        selector reads. changes: search settings that replace this runner's.
         """
         spec = self.search_spec(backbone, seed, changes)
         settings = {**self.conditions("search"), "spec": spec.model_dump(mode="json", exclude=_NOT_SEARCHED)}
@@ -201,7 +201,10 @@ class ExperimentRunner:
             "seconds": seconds,
             **made_now(started),
         }
-        return record, {"probs": result.probs_N, "embedding": result.selector.embedding.weight.detach().cpu().numpy()}
+        embedding, num_fields = result.selector.embedding, self.split.train.layout.num_fields
+        with torch.no_grad():
+            vectors_RD = torch.cat([embedding.vectors_of(f) for f in range(num_fields)])
+        return record, {"probs": result.probs_N, "embedding": vectors_RD.cpu().numpy()}
 
 
 def measure(split: Split, probs_N: Floats) -> dict[str, dict[str, float | int | None]]:

@@ -144,7 +144,7 @@ def between_share(vectors_ME: Floats, group_M: Ints) -> float:
 
 def selector_vectors(window: Window, table_RD: NDArray[np.float32], rows: Ints) -> Floats:
     """Field vectors of these rows, [M, F * D], from a search's embedding table."""
-    embedding = FieldEmbedding(window.layout, table_RD.shape[1], torch.Generator().manual_seed(0))
+    embedding = FieldEmbedding(window.layout.without_dense(), table_RD.shape[1], torch.Generator().manual_seed(0))
     with torch.no_grad():
         embedding.weight.copy_(torch.from_numpy(table_RD))
         batch = window.batch(torch.from_numpy(rows).to(window.label_N.device)).to("cpu")

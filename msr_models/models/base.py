@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from msr_models.data.batch import Batch
 from msr_models.data.layout import FieldLayout
 from msr_models.models.config import TowerConfig
-from msr_models.modules.embedding import FieldEmbedding
+from msr_models.modules.field_vectors import FieldVectors
 from msr_models.modules.inputs import InputLayer
 from msr_models.modules.routing import Routing
 from msr_models.modules.wide_part import WidePart
@@ -83,13 +83,13 @@ class MultiScenarioModel(nn.Module, ABC):
         self.register_buffer("has_base_rates", torch.tensor(False))
 
     @property
-    def embedding(self) -> FieldEmbedding:
-        """The embedding table of the fields."""
+    def embedding(self) -> FieldVectors:
+        """The embeddings of the fields."""
         return self.inputs.embedding
 
     @property
-    def embeddings(self) -> tuple[FieldEmbedding, ...]:
-        """All embedding tables of the fields, of the same layout: a search's selector keeps copies, side by side."""
+    def embeddings(self) -> tuple[FieldVectors, ...]:
+        """All embeddings of the fields, of the same layout: a search's selector keeps copies, side by side."""
         return (self.embedding,)
 
     @property

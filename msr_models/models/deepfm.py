@@ -31,8 +31,9 @@ class DeepFM(EmbeddingModel[DeepFMConfig]):
     read their pooled vector (sequence_pooling), the linear part the mean of their weights, each the sum over item and
     attributes, under `din` too, because attention needs vectors; with `none` no part reads them.
     w_k: linear weights of scenario k, a second table [rows, K] that starts at zero, so that an id never seen in k adds
-    nothing there, and an update leaves those of other scenarios alone. The MLP's bias serves as theirs. The pairwise
-    part has no parameters of its own and is computed once per row.
+    nothing there, and an update leaves those of other scenarios alone. A dense value has a weight per scenario too, and
+    its vector among the v_f. The MLP's bias serves as theirs. The pairwise part has no parameters of its own and is
+    computed once per row.
 
     >>> model = build_model("deepfm", {"hidden": [64]}, layout, num_scenarios=3, seed=1)
     >>> logits_B = model(batch)
@@ -42,9 +43,12 @@ class DeepFM(EmbeddingModel[DeepFMConfig]):
         self, config: DeepFMConfig, layout: FieldLayout, num_scenarios: int, generator: torch.Generator
     ) -> None:
         super().__init__(config, layout, num_scenarios, generator)
-        self.linear = FieldEmbedding(layout, num_scenarios, generator)
+        self.linear = FieldEmbedding(layout.without_dense(), num_scenarios, generator)
         nn.init.zeros_(self.linear.weight)
         self.linear.columns_are_scenarios = True
+        self.linear_dense_KZ: nn.Parameter | None = None
+        if layout.dense_names:
+            self.linear_dense_KZ = nn.Parameter(torch.zeros(num_scenarios, len(layout.dense_names)))
         self.towers = StackedTowers(num_scenarios, self.embedded_width, config.hidden, config.dropout, generator)
 
     def network_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
@@ -64,5 +68,7 @@ class DeepFM(EmbeddingModel[DeepFMConfig]):
             linear_BK = self.linear.fields(batch).sum(1)
             if self.config.sequence_pooling != "none":
                 linear_BK = linear_BK + self.linear.pooled_history(batch)
+            if self.linear_dense_KZ is not None and batch.dense_BZ is not None:
+                linear_BK = linear_BK + batch.dense_BZ @ self.linear_dense_KZ.t()
             vectors_BFD = e_BE.view(-1, self.inputs.num_vectors, self.config.embedding_dim)
             return linear_BK + second_order(vectors_BFD)[:, None]

@@ -61,7 +61,7 @@ class DFFM(MultiScenarioModel):
         self.inputs = InputLayer(layout, config.embedding_dim, "none", generator)
         self.embedded_width = self.inputs.total_width
         self.interaction = MicroMlp(num_scenarios, config.embedding_dim, config.micro_widths, generator)
-        self.pairs = PairwiseProducts(layout.num_fields)
+        self.pairs = PairwiseProducts(layout.num_vectors)
         self.attention: ScenarioAttention | None = None
         visit_width = self.pairs.num_pairs
         if config.sequence_pooling != "none":

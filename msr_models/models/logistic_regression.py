@@ -34,10 +34,10 @@ class LogisticRegression(MultiScenarioModel):
     """logit = Σ_f w[id_f] (+ mean over behaviours of w[item]) + bias_k; p = σ(logit) (McMahan et al. 2013, section 2).
 
     w: one weight per id of every field, [rows of the table, 1], common to all scenarios (a multi-valued field counts
-    with the mean of its ids); bias_K: one per scenario. All start at zero. No towers: scenarios differ in their bias
-    only, and it learns the main label alone. `embed` returns the terms of the sum, one column per field (and one for
-    the behaviours). Rows in memory are fitted at once to the optimum (training/regression.py), streamed ones by the
-    trainer's steps.
+    with the mean of its ids), and one per dense value, which it is multiplied with; bias_K: one per scenario. All start
+    at zero. No towers: scenarios differ in their bias only, and it learns the main label alone. `embed` returns the
+    terms of the sum, one column per field (and one per dense value, one for the behaviours). Rows in memory are fitted
+    at once to the optimum (training/regression.py), streamed ones by the trainer's steps.
 
     >>> model = build_model("logistic_regression", {"sequence_pooling": "none"}, layout, num_scenarios=3, seed=1)
     >>> logits_B = model(batch)
@@ -52,7 +52,7 @@ class LogisticRegression(MultiScenarioModel):
         super().__init__(num_scenarios)
         self.learning_rate_scale = config.learning_rate_scale
         self.inputs = InputLayer(layout, 1, config.sequence_pooling, generator)
-        nn.init.zeros_(self.embedding.weight)
+        self.inputs.table.adopt(torch.zeros_like(self.inputs.table.rows_of_terms()))
         self.bias_K = nn.Parameter(torch.zeros(num_scenarios))
 
     def embed(self, batch: Batch) -> Tensor:
@@ -64,5 +64,5 @@ class LogisticRegression(MultiScenarioModel):
     @torch.no_grad()
     def adopt(self, weight_R: Tensor, bias_K: Tensor) -> None:
         """Take over fitted weights; the biases add up."""
-        self.embedding.weight.copy_(weight_R[:, None])
+        self.inputs.table.adopt(weight_R[:, None])
         self.bias_K.add_(bias_K.to(self.bias_K.device))

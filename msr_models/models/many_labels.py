@@ -11,7 +11,7 @@ from torch import Tensor
 
 from msr_models.data.batch import Batch
 from msr_models.models.base import MultiScenarioModel, VisitLogits, base_rate_logits
-from msr_models.modules.embedding import FieldEmbedding
+from msr_models.modules.field_vectors import FieldVectors
 from msr_models.modules.routing import Routing
 
 
@@ -64,7 +64,7 @@ class ManyLabels(MultiScenarioModel):
         self.register_buffer("further_base_logit_JK", torch.zeros(len(labels.further), num_scenarios))
 
     @property
-    def embedding(self) -> FieldEmbedding:
+    def embedding(self) -> FieldVectors:
         return self.network.embedding
 
     @property

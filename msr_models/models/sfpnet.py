@@ -64,7 +64,7 @@ class SFPNet(MultiScenarioModel):
         super().__init__(num_scenarios)
         require_behaviours(layout, "model 'sfpnet'")
         self.config, without = config, config.without
-        num_fields, width = layout.num_fields, config.embedding_dim
+        num_fields, width = layout.num_vectors, config.embedding_dim
         self.inputs = InputLayer(layout, width, "none", generator)
         self.scenario_KS = scenario_vectors(num_scenarios, width, generator)
         self.blocks = ModuleList(
@@ -89,8 +89,8 @@ class SFPNet(MultiScenarioModel):
 
     def network_logits(self, e_BE: Tensor, batch: Batch, routing: Routing) -> Tensor:
         layout = self.embedding.layout
-        vectors_BID = e_BE.view(-1, layout.num_fields + layout.hist_length, self.config.embedding_dim)
-        x, v = torch.split(vectors_BID, [layout.num_fields, layout.hist_length], dim=1)
+        vectors_BID = e_BE.view(-1, layout.num_vectors + layout.hist_length, self.config.embedding_dim)
+        x, v = torch.split(vectors_BID, [layout.num_vectors, layout.hist_length], dim=1)
         real, parts = self.embedding.history_mask(batch), self.embedding.target_parts(batch)
         visits = Visits(routing.scenario_V, routing.row_index_V)
         for block in self.blocks:

@@ -14,7 +14,7 @@ from msr_models.data.layout import FieldLayout
 from msr_models.models.base import MultiScenarioModel
 from msr_models.models.config import Dropout, ModelConfig, Size, Widths
 from msr_models.models.registry import build_model, register
-from msr_models.modules.embedding import FieldEmbedding
+from msr_models.modules.field_vectors import FieldVectors
 from msr_models.modules.inputs import SequencePooling
 from msr_models.modules.module_list import ModuleList
 from msr_models.modules.routing import Routing
@@ -59,12 +59,12 @@ class ScenarioCopies(MultiScenarioModel):
         self.learning_rate_scale = copies[0].learning_rate_scale
 
     @property
-    def embedding(self) -> FieldEmbedding:
+    def embedding(self) -> FieldVectors:
         """The table of the first copy; each copy has its own."""
         return self.copies[0].embedding
 
     @property
-    def embeddings(self) -> tuple[FieldEmbedding, ...]:
+    def embeddings(self) -> tuple[FieldVectors, ...]:
         """Those of all copies: the first one alone knows the rows of one scenario only."""
         return tuple(copy.embedding for copy in self.copies)
 
@@ -126,6 +126,7 @@ def score_with(
         scenario_B=torch.zeros_like(row_V),
         label_B=batch.label_B.index_select(0, row_V),
         shared_B=torch.zeros_like(row_V, dtype=torch.bool),
+        dense_BZ=None if batch.dense_BZ is None else batch.dense_BZ.index_select(0, row_V),
     )
     visits = end - start
     own = Routing(

@@ -10,19 +10,16 @@ from torch import Tensor, nn
 
 from msr_models.data.batch import Batch
 from msr_models.data.layout import FieldLayout
-from msr_models.modules.id_rows import IdRows
-
-# Small whatever the number of ids: a vector of noise that an id has before its first rows must not count
-INITIAL_STD = 0.01
+from msr_models.modules.field_vectors import INITIAL_STD, FieldVectors
 
 
-class FieldEmbedding(nn.Module):
+class FieldEmbedding(FieldVectors):
     """Slot ids [B, S] -> one vector of width D per field, in field order.
 
     Id 0 of a single-valued field is a trainable out-of-vocabulary row. In a multi-valued field it is padding, which no
-    mean counts (the mean of nothing is zeros). A behaviour is the sum of the vectors of its known parts (item and
-    attributes, ids above 0), each from its own field's rows; one without a known part is padding. Ids without a row
-    (evicted, or of a newer vocabulary than the model's) count as 0. Initial weights: N(0, INITIAL_STD²).
+    mean counts (the mean of nothing is zeros). Ids without a row (evicted, or of a newer vocabulary than the model's)
+    count as 0. All fields have rows of width D, whatever the layout's embedding_dims (see MixedEmbedding). Initial
+    weights: N(0, INITIAL_STD²).
     row_gradient, set by the trainer's optimiser: the gradient is a sparse tensor of the rows that were looked up
     (padding may count as id 0) instead of a tensor of the table's size. columns_are_scenarios: an optimiser leaves
     columns of a row without a gradient alone.
@@ -33,14 +30,11 @@ class FieldEmbedding(nn.Module):
     part_row_start_A: Tensor
 
     def __init__(self, layout: FieldLayout, width: int, generator: torch.Generator) -> None:
-        super().__init__()
-        self.layout = layout
-        self.width = width
+        super().__init__(layout, width)
         self.row_gradient = False
         self.columns_are_scenarios = False
         self.weight = nn.Parameter(torch.empty(layout.total_rows, width))
         nn.init.normal_(self.weight, std=INITIAL_STD, generator=generator)
-        self.id_rows = IdRows(layout)
         slots = torch.tensor(layout.num_slots)
         self.register_buffer(
             "slot_row_start_S",
@@ -54,11 +48,11 @@ class FieldEmbedding(nn.Module):
         )
         part_starts = [layout.row_starts[f] for f in layout.behaviour_fields]
         self.register_buffer("part_row_start_A", torch.tensor(part_starts, dtype=torch.int32), persistent=False)
+        self.make_dense(generator)
 
-    def fields(self, batch: Batch) -> Tensor:
-        """[B, F, D]."""
-        ids_BS = self._slot_rows(batch.slot_ids_BS)
-        e_BSD = self._look_up(ids_BS + self.slot_row_start_S)
+    def of_slots(self, slot_ids_BS: Tensor) -> Tensor:
+        ids_BS = self._slot_rows(slot_ids_BS)
+        e_BSD = self.look_up(ids_BS + self.slot_row_start_S)
         if self.layout.total_slots == self.layout.num_fields:
             return e_BSD
         parts: list[Tensor] = []
@@ -69,19 +63,12 @@ class FieldEmbedding(nn.Module):
         return torch.cat(parts, dim=1)
 
     def history(self, batch: Batch) -> Tensor:
-        """Vectors of the behaviours, [B, L, D]; undefined where `history_mask` is False."""
         ids_BLA = self._history_ids(batch)
         if len(self.layout.behaviour_fields) == 1:
-            return self._look_up(ids_BLA.squeeze(2) + self.layout.row_starts[self.layout.item_field])
-        return (self._look_up(ids_BLA + self.part_row_start_A) * (ids_BLA > 0)[..., None]).sum(2)
-
-    def history_mask(self, batch: Batch) -> Tensor:
-        """[B, L] bool: False where no part of the behaviour is known, as in padding."""
-        known_BLA = self._history_ids(batch) > 0
-        return known_BLA.squeeze(2) if known_BLA.shape[2] == 1 else known_BLA.any(2)
+            return self.look_up(ids_BLA.squeeze(2) + self.layout.row_starts[self.layout.item_field])
+        return (self.look_up(ids_BLA + self.part_row_start_A) * (ids_BLA > 0)[..., None]).sum(2)
 
     def pooled_history(self, batch: Batch) -> Tensor:
-        """Mean of the behaviours' vectors, [B, D]; zeros where the layout keeps none."""
         if self.layout.hist_length == 0:
             return self.weight.new_zeros(len(batch), self.width)
         if self.weight.device.type != "cpu":
@@ -92,22 +79,22 @@ class FieldEmbedding(nn.Module):
             rows_BL = (self._history_ids(batch).squeeze(2) + padding).long()
             return F.embedding_bag(rows_BL, self.weight, mode="mean", padding_idx=padding, sparse=self.row_gradient)
         # Several padding rows: weights leave them out, which is also several times as fast as padding_idx
-        rows_BN, share_BN = self._history_terms(batch)
-        share_BN = share_BN.to(self.weight.dtype)  # a selector scores in float64
-        return F.embedding_bag(rows_BN, self.weight, mode="sum", per_sample_weights=share_BN, sparse=self.row_gradient)
+        return self.weighted_sum(*self._history_terms(batch))
 
-    def pooled_history_by_scenario(self, batch: Batch, num_scenarios: int) -> Tensor:
-        """Mean of the behaviours that happened in each scenario, [B, K, D]; zeros where none did."""
-        scenarios_K = torch.arange(num_scenarios, device=batch.hist_scenario_BL.device)
-        is_in_BKL = (batch.hist_scenario_BL[:, None] == scenarios_K[:, None]) & self.history_mask(batch)[:, None]
-        share_BKL = is_in_BKL / is_in_BKL.sum(2, keepdim=True).clamp(min=1)
-        return torch.bmm(share_BKL.to(self.weight.dtype), self.history(batch))
+    def weighted_sum(self, rows_BN: Tensor, factor_BN: Tensor) -> Tensor:
+        """Σ_n factor * row of the table, [B, D]; rows int64. Terms with the factor 0 add nothing."""
+        factor_BN = factor_BN.to(self.weight.dtype)  # a selector scores in float64
+        if self.weight.device.type != "cpu":  # the gradient of a bag would wait there
+            return torch.bmm(factor_BN[:, None], self.look_up(rows_BN)).squeeze(1)
+        return F.embedding_bag(rows_BN, self.weight, mode="sum", per_sample_weights=factor_BN, sparse=self.row_gradient)
+
+    def vectors_of(self, f: int) -> Tensor:
+        start = self.layout.row_starts[f]
+        return self.weight[start : start + self.layout.num_rows[f]]
 
     def history_in_scenario(self, batch: Batch, row_V: Tensor, scenario_V: Tensor, num_scenarios: int) -> Tensor:
-        """Mean of the behaviours of row row_V[v] that happened in scenario_V[v], [V, D]; zeros where none did."""
         if self.weight.device.type != "cpu":
-            pooled_BKD = self.pooled_history_by_scenario(batch, num_scenarios)
-            return pooled_BKD.flatten(0, 1).index_select(0, row_V * num_scenarios + scenario_V)
+            return super().history_in_scenario(batch, row_V, scenario_V, num_scenarios)
         # The same from those behaviours alone, on average one K-th; on a GPU their number would have to be waited for
         ids_VLA = self._history_ids(batch).index_select(0, row_V)
         is_in_VL = batch.hist_scenario_BL.index_select(0, row_V) == scenario_V[:, None]
@@ -119,28 +106,10 @@ class FieldEmbedding(nn.Module):
         )
         return sums_VD / keep_VLA.any(2).sum(1).clamp(min=1)[:, None]
 
-    def target(self, vectors_RFD: Tensor, parts_RA: Tensor) -> Tensor:
-        """What a behaviour with the row's own item would be, [R, D]: the sum of the row's `target_parts`.
-
-        vectors_RFD: the fields' vectors, as they are or after a model's layers.
-        """
-        fields = self.layout.behaviour_fields
-        if len(fields) == 1:
-            return vectors_RFD[:, fields[0]]
-        vectors_RAD = torch.stack([vectors_RFD[:, f] for f in fields], dim=1)
-        return (vectors_RAD * parts_RA[..., None]).sum(1)
-
-    def target_parts(self, batch: Batch) -> Tensor:
-        """[B, A] bool: the known parts of the row's own item; all of them where none is known."""
-        slots = [self.layout.slot_starts[f] for f in self.layout.behaviour_fields]
-        ids_BA = torch.stack([batch.slot_ids_BS[:, slot] for slot in slots], dim=1)
-        is_known_BA = self._part_rows(ids_BA) > 0
-        return is_known_BA | ~is_known_BA.any(1, keepdim=True)
-
     def terms(self, batch: Batch, *, with_behaviours: bool) -> tuple[Tensor, Tensor]:
         """(rows int64, factors fp32), [B, J] each: their products with the rows' vectors sum up to those of `fields`.
 
-        with_behaviours: and `pooled_history`. Padding has the factor 0.
+        with_behaviours: and `pooled_history`. Padding has the factor 0. Rows behind the table's are those of dense_ZD.
         """
         ids_BS = self._slot_rows(batch.slot_ids_BS)
         rows, weights = [(ids_BS + self.slot_row_start_S).long()], [torch.ones(ids_BS.shape, device=ids_BS.device)]
@@ -151,9 +120,25 @@ class FieldEmbedding(nn.Module):
             rows_BN, share_BN = self._history_terms(batch)
             rows.append(rows_BN)
             weights.append(share_BN)
+        if batch.dense_BZ is not None and self.dense_ZD is not None:
+            behind_Z = torch.arange(len(self.dense_ZD), device=ids_BS.device) + self.layout.total_rows
+            rows.append(behind_Z.expand_as(batch.dense_BZ))
+            weights.append(batch.dense_BZ)
         return torch.cat(rows, dim=1), torch.cat(weights, dim=1)
 
-    def _look_up(self, rows: Tensor) -> Tensor:
+    def rows_of_terms(self) -> Tensor:
+        """What the rows of `terms` name: the table, and dense_ZD behind it; a copy where there are dense values."""
+        return self.weight if self.dense_ZD is None else torch.cat([self.weight, self.dense_ZD])
+
+    @torch.no_grad()
+    def adopt(self, rows_RD: Tensor) -> None:
+        """Take over the rows that `rows_of_terms` gives."""
+        self.weight.copy_(rows_RD[: len(self.weight)])
+        if self.dense_ZD is not None:
+            self.dense_ZD.copy_(rows_RD[len(self.weight) :])
+
+    def look_up(self, rows: Tensor) -> Tensor:
+        """Rows of the table [...] -> [..., D]."""
         if not self.row_gradient:
             return F.embedding(rows, self.weight)
         vectors: Tensor = _LookUp.apply(self.weight, rows.long())  # type: ignore[no-untyped-call]  # untyped in torch
@@ -171,23 +156,7 @@ class FieldEmbedding(nn.Module):
     def _history_terms(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """(rows of the table int64, factors fp32), [B, L * A] each, of the mean of the behaviours' vectors."""
         ids_BLA = self._history_ids(batch)
-        known_BLA = ids_BLA > 0
-        share_BLA = known_BLA / known_BLA.any(2).sum(1).clamp(min=1)[:, None, None]
-        return (ids_BLA + self.part_row_start_A).flatten(1).long(), share_BLA.flatten(1)
-
-    def _history_ids(self, batch: Batch) -> Tensor:
-        """[B, L, A]: rows of the behaviours' parts within their fields, 0 where unknown."""
-        return self._part_rows(batch.hist_ids_BLA)
-
-    def _part_rows(self, ids: Tensor) -> Tensor:
-        """Ids of a behaviour's parts [..., A] -> rows within their fields."""
-        fields = self.layout.behaviour_fields
-        if ids.shape[-1] != len(fields):
-            raise ValueError(f"behaviours have {ids.shape[-1]} parts, the model reads {self.layout.behaviour_names}")
-        if len(fields) == 1:
-            rows: Tensor = self.id_rows(ids, fields[0])
-            return rows
-        return torch.stack([self.id_rows(ids[..., a], f) for a, f in enumerate(fields)], dim=-1)
+        return (ids_BLA + self.part_row_start_A).flatten(1).long(), self._history_shares(ids_BLA).flatten(1)
 
 
 class _LookUp(torch.autograd.Function):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from msr_models.data.batch import Batch
 from msr_models.data.layout import FieldLayout
 from msr_models.modules.embedding import FieldEmbedding
+from msr_models.modules.mixed_embedding import make_vectors
 from msr_models.modules.target_attention import TargetAttention
 from schemas.errors import TrainingError
 
@@ -17,7 +18,7 @@ SequencePooling = Literal["mean", "din", "din_mean", "none"]
 
 
 class InputLayer(nn.Module):
-    """[B, inputs, D]: the vectors of the fields in order, then one vector of the behaviours.
+    """[B, inputs, D]: the vectors of the fields in order, those of dense values, then one vector of the behaviours.
 
     pooling: `mean` of the behaviours' vectors; `din`, their sum weighted by target attention with the row's item as
     query, composed of item and attributes as a behaviour is; `din_mean`, that sum over the number of behaviours;
@@ -30,10 +31,16 @@ class InputLayer(nn.Module):
         if attends:
             require_behaviours(layout, f"sequence_pooling {pooling!r}")
         self.pooling = pooling
-        self.embedding = FieldEmbedding(layout, width, generator)
+        self.embedding = make_vectors(layout, width, generator)
         self.attention = TargetAttention(width, generator, is_mean=pooling == "din_mean") if attends else None
-        self.num_vectors = layout.num_fields + (pooling != "none")
+        self.num_vectors = layout.num_vectors + (pooling != "none")
         self.width = width
+
+    @property
+    def table(self) -> FieldEmbedding:
+        """The one table of vectors of width 1: no field's embedding_dim is below it."""
+        assert isinstance(self.embedding, FieldEmbedding)
+        return self.embedding
 
     @property
     def total_width(self) -> int:
@@ -58,7 +65,7 @@ class InputLayer(nn.Module):
         Not for pooling `din`, whose factors depend on the vectors.
         """
         assert self.attention is None
-        return self.embedding.terms(batch, with_behaviours=self.pooling == "mean")
+        return self.table.terms(batch, with_behaviours=self.pooling == "mean")
 
     def _behaviours(self, batch: Batch, fields_BFD: Tensor) -> Tensor:
         if self.attention is None:

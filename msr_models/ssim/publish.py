@@ -39,6 +39,8 @@ ShareRates = dict[str, dict[str, float | None]]
 def shared_set_id(window: Window, spec: SearchSpec) -> str:
     """<backbone>-<window end>-<8 hex digits of rows and configuration>."""
     config = spec.model_dump_json(exclude=_NOT_IN_ID)
+    if dims := window.layout.own_dims:
+        config += json.dumps(dims, sort_keys=True)
     digest = short_digest(f"{window.dataset_name}|{config}|{window.fingerprint}", 8)
     return f"{spec.backbone}-{window.days[-1]:%Y%m%d}-{digest}"
 

@@ -46,7 +46,7 @@ SCALE_ROWS = 4096
 def learn_gate_from_reference(state: SearchState) -> None:
     """Keep the towers as they are; the gate learns which rows they disagree over (formula: see this module)."""
     state.selector.adopt_embeddings(*state.embeddings, standardise=True)
-    state.selector.embedding.weight.requires_grad_(True)
+    state.selector.embedding.requires_grad_(True)
     state.make_selector_optimiser()
     excess_N = _excess(state)
     # In units of its mean, so that lambda means the same on every log
@@ -70,7 +70,7 @@ def learn_gate_from_reference(state: SearchState) -> None:
     every_row = torch.arange(len(state.window), device=state.rows.device)
     for epoch in range(1, state.spec.epochs + 1):
         state.epoch("gate", epoch, state.spec.epochs, every_row, step)
-    state.selector.embedding.weight.requires_grad_(False)
+    state.selector.embedding.requires_grad_(False)
 
 
 @torch.no_grad()

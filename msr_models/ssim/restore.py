@@ -76,7 +76,8 @@ def restore_file(dataset: DatasetSpec, repeated: SearchToRepeat, scorer: Scorer,
         if sha256 != row.selector_sha256:
             raise SharedSetError(
                 f"{repeated.fault}; its search gives another selector here (sha256 {sha256}): it was made by other "
-                "code, on another machine, or with other --threads or --device; repeat it as it was, or "
+                "code, on another machine, with another embedding_dim of a field, --threads or --device; repeat it as "
+                "it was, or "
                 f"{_instead(dataset, row)}"
             )
         curves_file(fresh).replace(curves_file(path))

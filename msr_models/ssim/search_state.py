@@ -15,6 +15,7 @@ from msr_models.data.order import epoch_batches, num_batches
 from msr_models.data.window import Window
 from msr_models.models.base import MultiScenarioModel
 from msr_models.models.registry import build_model, known_models, model_class, parse_options
+from msr_models.modules.mixed_embedding import MixedEmbedding
 from msr_models.ssim.gate import Gate
 from msr_models.ssim.selector import Selector
 from msr_models.training.optimiser import Optimiser, OptimiserConfig
@@ -42,6 +43,11 @@ class SearchState:
         device = window.label_N.device
         self.model = _backbone(window, spec).to(device)
         self.embeddings = self.model.embeddings
+        if len(self.embeddings) > 1 and any(isinstance(part, MixedEmbedding) for part in self.embeddings):
+            raise TrainingError(
+                f"search.backbone {spec.backbone!r} keeps embeddings per scenario, whose rows must be of one width: "
+                "leave embedding_dim out of the data set's fields, or take another backbone"
+            )
         self.selector = Selector(
             window.layout,
             sum(table.width for table in self.embeddings),

@@ -13,18 +13,19 @@ from torch import Tensor, nn
 
 from msr_models.data.batch import Batch
 from msr_models.data.layout import FieldLayout
-from msr_models.modules.embedding import FieldEmbedding
+from msr_models.modules.field_vectors import FieldVectors
+from msr_models.modules.mixed_embedding import make_vectors
 from msr_models.modules.stacked import StackedLinear
 from schemas.pipeline_spec import TrunkKind
 
 
-def field_vectors(embedding: FieldEmbedding, batch: Batch) -> Tensor:
-    """e of eq. 7 before concatenation: vectors of all fields and the mean of the behaviours, [B, F + 1, D]."""
+def field_vectors(embedding: FieldVectors, batch: Batch) -> Tensor:
+    """e of eq. 7 before concatenation: vectors of all fields and the mean of the behaviours, [B, F + Z + 1, D]."""
     return torch.cat([embedding.fields(batch), embedding.pooled_history(batch)[:, None]], dim=1)
 
 
-def vectors_of_tables(embeddings: Sequence[FieldEmbedding], batch: Batch) -> Tensor:
-    """`field_vectors` of several tables side by side, [B, F + 1, sum of the widths]."""
+def vectors_of_tables(embeddings: Sequence[FieldVectors], batch: Batch) -> Tensor:
+    """`field_vectors` of several tables side by side, [B, F + Z + 1, sum of the widths]."""
     return torch.cat([field_vectors(embedding, batch) for embedding in embeddings], dim=2)
 
 
@@ -58,9 +59,9 @@ class Selector(nn.Module):
         super().__init__()
         self.trunk = trunk
         self.scenario_heads = scenario_heads
-        self.embedding = FieldEmbedding(layout, width, generator)
-        self.embedding.weight.requires_grad_(False)
-        num_inputs = layout.num_fields + 1
+        self.embedding = make_vectors(layout, width, generator)
+        self.embedding.requires_grad_(False)
+        num_inputs = layout.num_vectors + 1
         blocks, in_width = (num_inputs, width) if trunk == "field_wise" else (1, num_inputs * width)
         sizes = [in_width, *hidden]
         self.layers = nn.ModuleList(StackedLinear(blocks, i, o, generator) for i, o in pairwise(sizes))
@@ -73,23 +74,25 @@ class Selector(nn.Module):
         self.register_buffer("input_scale_F", torch.ones(num_inputs))
 
     @torch.no_grad()
-    def adopt_embeddings(self, *trained: FieldEmbedding, standardise: bool) -> None:
-        """Take a copy of the trained tables, side by side; `standardise`: scale each field's vectors to unit spread.
+    def adopt_embeddings(self, *trained: FieldVectors, standardise: bool) -> None:
+        """Take a copy of trained embeddings, side by side; `standardise`: scale each field's vectors to unit spread.
 
-        Tables of many rows start and stay small (Xavier), and would reach the trunk as almost nothing.
+        Tables of many rows start and stay small, and would reach the trunk as almost nothing.
         """
-        weight_RD = torch.cat([table.weight for table in trained], dim=1)
-        self.embedding.weight.copy_(weight_RD)
+        if len(trained) == 1:
+            self.embedding.load_state_dict(trained[0].state_dict())
+        else:
+            for name, own in self.embedding.named_parameters():
+                own.copy_(torch.cat([part.get_parameter(name) for part in trained], dim=1))
         if not standardise:
             return
-        layout = self.embedding.layout
-        spread = [
-            float(weight_RD[start : start + rows].std(correction=0))
-            for start, rows in zip(layout.row_starts, layout.num_rows, strict=True)
-        ]
+        vectors, layout = self.embedding, self.embedding.layout
+        spread = [float(vectors.vectors_of(f).std(correction=0)) for f in range(layout.num_fields)]
+        # A dense value is of unit spread
+        of_dense = [] if vectors.dense_ZD is None else vectors.dense_ZD.square().mean(1).sqrt().tolist()
         # The last input is made of behaviours, each the sum of a vector per part
         of_behaviours = math.hypot(*(spread[f] for f in layout.behaviour_fields))
-        self.input_scale_F.copy_(1.0 / torch.tensor([*spread, of_behaviours]).clamp(min=1e-6))
+        self.input_scale_F.copy_(1.0 / torch.tensor([*spread, *of_dense, of_behaviours]).clamp(min=1e-6))
 
     def forward(self, vectors_BFD: Tensor, scenario_B: Tensor) -> Tensor:
         """Share logits [B] of each row's own head, from `field_vectors`."""

@@ -154,6 +154,9 @@ def _require_same_settings(dataset: DatasetSpec, day: date, run: RecordedRun, pl
         "chain_start": str(first_trainable_day(dataset, day)),
     }
     made = {name: getattr(run.manifest, name) for name in wanted if name != "chain_start"}
+    known = dataset.encoded_fields_on(plan.validation_days[-1])  # others came in since
+    wanted["fields"] = {f"{f.name}.embedding_dim": f.embedding_dim for f in known if f.embedding_dim is not None}
+    made["fields"] = {f"{name}.embedding_dim": dim for name, dim in run.manifest.embedding_dims.items()}
     if appends(tuple(made["scenarios"]), tuple(planned.scenarios)):  # new ones start from those that are there
         wanted["scenarios"] = made["scenarios"]
     made["chain_start"] = _chain_start(run.manifest)

@@ -66,7 +66,7 @@ class RunManifest:
     read, which decides their order. trainer: TrainerConfig as a dict.
     metrics: what the run measured, to compare a repetition with; calibration_sha256: likewise, of its calibration.json.
     scenarios_without_rows: had no training rows, so that their own weights are those that the run started from.
-    predecessor: null where the run started from scratch.
+    predecessor: null where the run started from scratch. embedding_dims: of the fields that have one of their own.
     """
 
     format: int = FORMAT
@@ -99,10 +99,13 @@ class RunManifest:
     scenarios_without_rows: list[str] = field(default_factory=list)
     start: Start = "scratch"
     predecessor: Predecessor | None = None
+    embedding_dims: Mapping[str, int] = field(default_factory=dict)
 
     def identity(self) -> str:
         """`<model>-<ds>-<12 hex digits>`: the same for the same inputs, whatever the clock or the file layout."""
         inputs = {name: getattr(self, name) for name in _IDENTITY}
+        if self.embedding_dims:
+            inputs |= {"embedding_dims": self.embedding_dims}
         if self.predecessor is not None:
             inputs |= {"predecessor": [self.predecessor.run_id, self.predecessor.checkpoint_sha256]}
             if self.predecessor.new_scenario_start is not None:
@@ -135,6 +138,8 @@ def parse_manifest(text: str, where: str) -> RunManifest:
     except ValueError as error:
         raise TrainingError(f"{where} cannot be read ({error}); give a run's manifest.json") from error
     known = {f.name for f in fields(RunManifest)}
+    if isinstance(raw, dict):
+        raw = {"embedding_dims": {}, **raw}  # runs made before fields could have one
     if not isinstance(raw, dict) or set(raw) != known or raw["format"] != FORMAT:
         wrong = sorted(set(raw) ^ known) if isinstance(raw, dict) else type(raw).__name__
         raise TrainingError(

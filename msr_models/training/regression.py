@@ -60,7 +60,7 @@ class Design:
     @classmethod
     def of(cls, inputs: InputLayer, base_logit_K: Tensor, data: ResidentRows) -> Design:
         """Of all rows of `data`; inputs: vectors of width 1."""
-        num_rows, num_scenarios = inputs.embedding.weight.shape[0], len(base_logit_K)
+        num_rows, num_scenarios = len(inputs.table.rows_of_terms()), len(base_logit_K)
         parts, labels, scenarios = [], [], []
         for rows in torch.split(data.rows, ROWS):
             batch = data.window.batch(rows).to(base_logit_K.device)
@@ -110,7 +110,7 @@ def fit_path(
         log.info(f"{name} linear: fitted on every {every}th of {data.num_rows:,} rows".lstrip())
     sample = ResidentRows(data.window, data.rows[::every])
     design, held_out = (Design.of(inputs, base_logit_K, rows) for rows in (sample, validation))
-    weight = inputs.embedding.weight.detach().cpu().double().numpy().ravel()
+    weight = inputs.table.rows_of_terms().detach().cpu().double().numpy().ravel()
     num_rows, num_scenarios = len(weight), len(base_logit_K)
     start = np.concatenate([weight, np.zeros(num_scenarios)])
     is_penalised = np.arange(len(start)) < num_rows

@@ -26,6 +26,7 @@ def prepare(
     Scenarios without rows are logged. Returns what was fitted.
     """
     is_fresh = not model.has_base_rates
+    _tell_wider_fields(model, name)
     rows_K, positives_K = data.label_counts()
     model.start_from_base_rates(rows_K, positives_K)
     if isinstance(model, ManyLabels):
@@ -46,6 +47,16 @@ def prepare(
     model.wide.adopt(fit.weight_R)
     model.base_logit_K.add_(fit.bias_K.to(model.base_logit_K.device))
     return fit
+
+
+def _tell_wider_fields(model: MultiScenarioModel, name: str) -> None:
+    width = model.embedding.width
+    wider = [f"{field} ({dim})" for field, dim in model.embedding.layout.own_dims.items() if dim > width]
+    if wider and width > 1:
+        log.warning(
+            f"{name} embedding_dim of {', '.join(wider)} is above the model's {width}, which counts: raise the model's "
+            "embedding_dim and narrow the other fields".lstrip()
+        )
 
 
 def _tell_rare_labels(model: ManyLabels, further_J2K: Tensor, name: str) -> None:

@@ -117,6 +117,7 @@ def plan_arm(data: TargetData, choice: ModelChoice, ratio: float, *, world: int,
         code_version=code_version(),
         package_versions=package_versions(),
         metrics={},
+        embedding_dims=data.layout.own_dims,
     )
     if plan.predecessor is not None:
         before = find_predecessor(data.dataset, plan.predecessor, manifest)
@@ -140,7 +141,7 @@ def train_arm(
     card = ModelCard(
         model=planned.model,
         options=dict(planned.options),
-        layout=data.layout,
+        layout=data.layout.with_own_dims(planned.embedding_dims),
         scenarios=tuple(planned.scenarios),
         seed=trainer.seed,
         dataset=planned.dataset,

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from msr_models.models.base import MultiScenarioModel
 from msr_models.modules.embedding import FieldEmbedding
+from msr_models.modules.mixed_embedding import MixedEmbedding
 from msr_models.training.checkpoint import ModelCard, load_checkpoint
 from msr_models.training.growth import NewFields, NewScenarios
 from schemas.errors import TrainingError
@@ -59,8 +60,9 @@ def carry_over(
         before, card_before = middle, between
     start = None if start_scenario is None else card_before.scenarios.index(start_scenario)
     scenarios = NewScenarios(card_before.num_scenarios, card.num_scenarios, start)
-    weights = _grown_weights(model, before, scenarios, NewFields(card_before.layout, card.layout))
-    tables, tables_before = _tables(model), _tables(before)
+    names = _names_before(model, before)
+    weights = _grown_weights(model, before, names, scenarios, NewFields(card_before.layout, card.layout))
+    tables, tables_before = _tables(model), {names.get(name, name): part for name, part in _tables(before).items()}
     rows_of = {f"{name}.weight" if name else "weight" for name in tables}
     for name, weight in model.state_dict().items():
         if name not in rows_of:
@@ -73,13 +75,23 @@ def carry_over(
 
 
 def _grown_weights(
-    model: MultiScenarioModel, before: MultiScenarioModel, scenarios: NewScenarios, fields: NewFields
+    model: MultiScenarioModel,
+    before: MultiScenarioModel,
+    names: dict[str, str],
+    scenarios: NewScenarios,
+    fields: NewFields,
 ) -> dict[str, Tensor]:
     """The weights of `before` in the shapes of `model`; embedding tables keep their rows and may get columns."""
     fresh, old = model.state_dict(), before.state_dict()
+    for was, now in names.items():
+        old[f"{now}.weight"] = old.pop(f"{was}.weight")
     tables = {f"{name}.weight" if name else "weight" for name in _tables(model)}
+    of_new_fields = _of_new_fields(model, fields.before.names)
     grown: dict[str, Tensor] = {}
     for name, weight in fresh.items():
+        if name not in old and name in of_new_fields:
+            grown[name] = weight
+            continue
         if name not in old:
             grown[name] = _mean([old[source] for source in scenarios.source_names(name, old)], name)
             continue
@@ -91,6 +103,27 @@ def _grown_weights(
         else:
             grown[name] = fields.grow(name, old[name], wanted)
     return grown
+
+
+def _names_before(model: MultiScenarioModel, before: MultiScenarioModel) -> dict[str, str]:
+    """Name of a table of `before` -> its name now, where the first field with an embedding_dim came in since."""
+    known, names = _tables(before), {}
+    for name, part in model.named_modules():
+        if isinstance(part, MixedEmbedding) and name in known:
+            names[name] = f"{name}.tables.{part.width}"
+    return names
+
+
+def _of_new_fields(model: MultiScenarioModel, known: Sequence[str]) -> set[str]:
+    """Names of weights that fields beside `known` have to themselves: projections, and tables of their widths."""
+    found = set()
+    for name, part in model.named_modules():
+        if isinstance(part, MixedEmbedding):
+            found |= {f"{name}.projection_{field}" for field in part.layout.names if field not in known}
+            for own, table in part.tables.items():
+                if isinstance(table, FieldEmbedding) and not set(table.layout.names) & set(known):
+                    found.add(f"{name}.tables.{own}.weight")
+    return found
 
 
 def _mean(sources: Sequence[Tensor], name: str) -> Tensor:
@@ -119,6 +152,13 @@ def require_same_model(card: ModelCard, before: ModelCard) -> None:
                 f"the checkpoint to start from has {what} {old!r}, this run has {new!r}; train the days before again "
                 f"with the settings of today, {REMEDY}"
             )
+    for name in before.layout.names:
+        dims = [one.layout.own_dims.get(name, "not set") for one in (before, card)]
+        if dims[0] != dims[1]:
+            raise TrainingError(
+                f"the checkpoint to start from has fields.{name}.embedding_dim {dims[0]}, this run has {dims[1]}; "
+                f"train the days before again with the settings of today, {REMEDY}"
+            )
     for f, name in enumerate(before.layout.names):
         now = card.layout.names.index(name)
         # Evicted ids leave no row behind; the largest id of all is then unknown here, and nothing can be compared
@@ -135,7 +175,8 @@ def _fields(card: ModelCard) -> list[list[str | int]]:
     """What a model's inputs mean: names and slots of the fields, and the parts of a behaviour."""
     layout = card.layout
     named: list[list[str | int]] = [[n, s] for n, s in zip(layout.names, layout.num_slots, strict=True)]
-    return [*named, ["behaviours", *layout.behaviour_names]]
+    dense: list[list[str | int]] = [["dense", *layout.dense_names]] if layout.dense_names else []
+    return [*named, *dense, ["behaviours", *layout.behaviour_names]]
 
 
 def _tables(model: MultiScenarioModel) -> dict[str, FieldEmbedding]:

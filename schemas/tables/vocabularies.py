@@ -23,7 +23,8 @@ TABLE = TableSpec(
         Column(
             name="value",
             type=pa.string(),
-            doc="raw value; for a numeric field the lower edge of the bin; published: fingerprint of fields with since",
+            doc="raw value; for a numeric field the lower edge of the bin; for `<field>:moments` mean (id 1) and "
+            "deviation (id 2) of a dense field; published: fingerprint of fields with since",
         ),
         Column(name="id", type=pa.int32(), doc="1 .. n within the field; 0 is out of vocabulary and not stored"),
         Column(name="change", type=pa.string(), doc="added; evicted: the id is never used again; or published"),

@@ -72,6 +72,9 @@ CONTENT: dict[str, Change] = {
     "fields.kind": put("fields.3", {"name": "paid", "source": "paid"}),
     "fields.min_count": put("fields.1.min_count", 3),
     "fields.binning.edges": put("fields.3.binning", {"edges": [10, 50]}),
+    "fields.dense.transform": put("fields.3.dense", {"transform": "log1p"}),
+    "fields.dense.normalise": put("fields.3.dense", {"normalise": "none"}),
+    "fields.dense.clip": put("fields.3.dense", {"clip": 3}),
     "fields.binning.quantiles": put("fields.3.binning", {"quantiles": 3}),
     "fields.separator": put("fields.4.separator", "b"),
     "fields.max_values": put("fields.4.max_values", 2),
@@ -100,6 +103,7 @@ NO_CONTENT: dict[str, Change] = {
     "source.path": put("source.path", "moved/{ds}.csv"),
     "days.end": put("days.end", "2026-03-21"),
     "days.allow_empty": put("days.allow_empty", True),
+    "fields.embedding_dim": put("fields.0.embedding_dim", 4),
 }
 READERS = ("audit", "search", "training", "retain")  # whole blocks: the steps of the tables do not know them
 REFUSED = {"name"}  # another data set with tables of its own

@@ -144,13 +144,15 @@ def test_ids_keep_their_vectors_and_new_ones_are_fresh(spec: DatasetSpec) -> Non
     )
     assert new_card.layout.num_rows[0] == old_card.layout.num_rows[0] + 1
     fresh = build_model(new_card.model, new_card.options, new_card.layout, new.num_scenarios, new_card.seed)
-    assert torch.equal(new.embedding.weight[NUM_USERS + 4], fresh.embedding.weight[NUM_USERS + 4])
+    assert torch.equal(
+        new.embedding.get_parameter("weight")[NUM_USERS + 4], fresh.embedding.get_parameter("weight")[NUM_USERS + 4]
+    )
     assert old_card.layout.num_rows[0] == NUM_USERS + 4
     start, start_old = new_card.layout.row_starts[1], old_card.layout.row_starts[1]
     assert start == start_old + 1
-    items = new.embedding.weight[start : start + NUM_ITEMS + 1]
-    distance = (items - old.embedding.weight[start_old : start_old + NUM_ITEMS + 1]).abs().mean()
-    from_scratch = (items - fresh.embedding.weight[start : start + NUM_ITEMS + 1]).abs().mean()
+    items = new.embedding.get_parameter("weight")[start : start + NUM_ITEMS + 1]
+    distance = (items - old.embedding.get_parameter("weight")[start_old : start_old + NUM_ITEMS + 1]).abs().mean()
+    from_scratch = (items - fresh.embedding.get_parameter("weight")[start : start + NUM_ITEMS + 1]).abs().mean()
     assert distance < 0.5 * from_scratch
 
 

@@ -21,6 +21,10 @@ LAYOUT = FieldLayout(
 
 # The same, but a behaviour has a price beside its item
 WITH_ATTRIBUTE = replace(LAYOUT, attribute_fields=(3,))
+# The same, with two dense values: the price, and one more that has no other use here
+WITH_DENSE = replace(WITH_ATTRIBUTE, dense_names=("price", "age"))
+# The same without, with rows of their own width for all fields but the tags
+WITH_DIMS = replace(WITH_ATTRIBUTE, embedding_dims=(4, 7, None, 2))
 
 
 def random_batch(
@@ -45,6 +49,7 @@ def random_batch(
     shared_B = torch.rand(rows, generator=generator) < share
     for f in layout.attribute_fields:
         history.append(torch.randint(0, layout.num_rows[f], history[0].shape, generator=generator))
+    dense = len(layout.dense_names)
     hist_ids_BLA = torch.stack(history, dim=2).to(torch.int32)
     happened_BL = torch.randint(0, num_scenarios, history[0].shape, generator=generator)
     return Batch(
@@ -54,6 +59,7 @@ def random_batch(
         scenario_B=present[order % len(present)],
         label_B=label_B,
         shared_B=shared_B,
+        dense_BZ=torch.randn((rows, dense), generator=generator).clamp(-5, 5) if dense else None,
     )
 
 
@@ -66,4 +72,5 @@ def take(batch: Batch, rows: torch.Tensor) -> Batch:
         scenario_B=batch.scenario_B[rows],
         label_B=batch.label_B[rows],
         shared_B=batch.shared_B[rows],
+        dense_BZ=None if batch.dense_BZ is None else batch.dense_BZ[rows],
     )

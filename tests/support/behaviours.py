@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from msr_models.data.batch import Batch
-from msr_models.modules.embedding import FieldEmbedding
+from msr_models.modules.field_vectors import FieldVectors
 from tests.support.batches import LAYOUT, WITH_ATTRIBUTE, random_batch
 
 
@@ -23,25 +23,25 @@ def batch_with_gaps(rows: int, num_scenarios: int = 3, share: float = 0.0) -> Ba
     return dataclasses.replace(batch, hist_ids_BLA=ids_BLA)
 
 
-def behaviours_in_scenario(embedding: FieldEmbedding, batch: Batch, row: int, k: int) -> list[Tensor]:
+def behaviours_in_scenario(embedding: FieldVectors, batch: Batch, row: int, k: int) -> list[Tensor]:
     """Vectors of the row's behaviours of scenario k that have a known part, oldest first."""
     happened_L = batch.hist_scenario_BL[row]
     ids_BLA = torch.where((happened_L == k)[:, None], batch.hist_ids_BLA, 0)
     return behaviours_of_row(embedding, dataclasses.replace(batch, hist_ids_BLA=ids_BLA), row)
 
 
-def behaviours_of_row(embedding: FieldEmbedding, batch: Batch, row: int) -> list[Tensor]:
+def behaviours_of_row(embedding: FieldVectors, batch: Batch, row: int) -> list[Tensor]:
     """Vectors of the row's behaviours that have a known part, oldest first."""
     layout, found = embedding.layout, []
     for ids in batch.hist_ids_BLA[row].tolist():
         fields = zip(layout.behaviour_fields, ids, strict=True)
-        parts = [embedding.weight[layout.row_starts[f] + i] for f, i in fields if 0 < i < layout.num_rows[f]]
+        parts = [embedding.vectors_of(f)[i] for f, i in fields if 0 < i < layout.num_rows[f]]
         if parts:
             found.append(torch.stack(parts).sum(0))
     return found
 
 
-def target_of_row(embedding: FieldEmbedding, batch: Batch, row: int, vectors_FD: Tensor) -> Tensor:
+def target_of_row(embedding: FieldVectors, batch: Batch, row: int, vectors_FD: Tensor) -> Tensor:
     """The sum of the row's own item and attributes among its fields' vectors: known ones, all where none is."""
     layout = embedding.layout
     ids = {f: int(batch.slot_ids_BS[row, layout.slot_starts[f]]) for f in layout.behaviour_fields}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from msr_models.data.layout import FieldLayout
 from msr_models.models.base import MultiScenarioModel
 from msr_models.models.registry import build_model
 from msr_models.modules.embedding import FieldEmbedding
@@ -12,9 +13,9 @@ from tests.support.batches import LAYOUT
 SCENARIOS = 5
 
 
-def build(name: str, seed: int = 1, num_scenarios: int = SCENARIOS) -> MultiScenarioModel:
+def build(name: str, seed: int = 1, num_scenarios: int = SCENARIOS, layout: FieldLayout = LAYOUT) -> MultiScenarioModel:
     """In the phase in which it ends, with default options."""
-    model = build_model(name, {}, LAYOUT, num_scenarios, seed)
+    model = build_model(name, {}, layout, num_scenarios, seed)
     if model.pretraining_epochs:
         model.end_pretraining()
     generator = torch.Generator().manual_seed(9)

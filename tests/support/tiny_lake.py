@@ -174,6 +174,8 @@ def tiny_day(dataset: DatasetSpec, ds: date, rows: int, seed: int = 0) -> tuple[
     for field in dataset.encoded_fields:
         if field.is_statistic:
             columns[field.column] = rng.integers(0, 18, rows).astype(np.int32)
+    for dense in dataset.dense_fields:
+        columns[dense.dense_column] = rng.normal(size=rows).clip(-5, 5).astype(np.float32)
     lists = [rng.integers(1, NUM_ITEMS + 1, lengths[u]) for u in users]
     sequences: dict[str, object] = {
         "ds": [str(ds)] * len(users),

@@ -11,7 +11,7 @@ from msr_models.data.batch import Batch
 from msr_models.data.layout import FieldLayout
 from msr_models.models.deepfm import DeepFM
 from msr_models.models.registry import build_model
-from msr_models.modules.embedding import FieldEmbedding
+from msr_models.modules.field_vectors import FieldVectors
 from tests.support.batches import LAYOUT, WITH_ATTRIBUTE, random_batch
 from tests.support.behaviours import batch_with_gaps, behaviours_of_row, target_of_row
 
@@ -26,17 +26,17 @@ def build(layout: FieldLayout = LAYOUT, **options: object) -> DeepFM:
     return model
 
 
-def vectors_of_row(table: FieldEmbedding, batch: Batch, row: int) -> list[torch.Tensor]:
+def vectors_of_row(table: FieldVectors, batch: Batch, row: int) -> list[torch.Tensor]:
     """The row's field vectors by hand: user, item, mean of tags, price, mean of behaviours."""
-    start = LAYOUT.row_starts
+    of_user, of_item, of_tags, of_price = (table.vectors_of(f) for f in range(LAYOUT.num_fields))
 
     def mean(real: list[torch.Tensor]) -> torch.Tensor:
-        return torch.stack(real).sum(0) / len(real) if real else torch.zeros_like(table.weight[0])
+        return torch.stack(real).sum(0) / len(real) if real else torch.zeros(table.width)
 
     user, item, *tags, price = batch.slot_ids_BS[row].tolist()
-    single = [table.weight[start[0] + user], table.weight[start[1] + item]]
-    tags_mean = mean([table.weight[start[2] + i] for i in tags if i > 0])
-    return [*single, tags_mean, table.weight[start[3] + price], mean(behaviours_of_row(table, batch, row))]
+    single = [of_user[user], of_item[item]]
+    tags_mean = mean([of_tags[i] for i in tags if i > 0])
+    return [*single, tags_mean, of_price[price], mean(behaviours_of_row(table, batch, row))]
 
 
 def attended(model: DeepFM, batch: Batch, row: int) -> torch.Tensor:

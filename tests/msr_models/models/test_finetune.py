@@ -113,7 +113,7 @@ def test_the_trainer_makes_the_copies_behind_the_pretraining_epochs(
     aucs, seen = iter([0.9, 0.8, 0.6, 0.7]), list[tuple[float, bool]]()
 
     def scripted(model: Finetune, *_: object) -> Validated:
-        weights = [c.embedding.weight.detach() for c in model.copies]
+        weights = [c.embedding.get_parameter("weight").detach() for c in model.copies]
         seen.append((float((weights[0] - weights[1]).abs().max()), bool(model.is_pretrained)))
         return scored(next(aucs))
 
@@ -186,4 +186,6 @@ def test_a_model_of_the_day_before_goes_on_with_its_copies(window: Window) -> No
     assert model.pretraining_epochs == 0
     result = fit(window, model, config=CONFIG.model_copy(update={"max_epochs": 1}))
     assert result.epochs == 1
-    assert not torch.equal(model.copies[0].embedding.weight, model.copies[1].embedding.weight)
+    assert not torch.equal(
+        model.copies[0].embedding.get_parameter("weight"), model.copies[1].embedding.get_parameter("weight")
+    )

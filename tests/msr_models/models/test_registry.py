@@ -65,7 +65,7 @@ def test_logistic_regression_is_a_sum_of_weights() -> None:
     assert isinstance(model, LogisticRegression)
     assert model(batch).abs().max() == 0 and not model.has_towers
     with torch.no_grad():
-        model.embedding.weight.copy_(torch.arange(LAYOUT.total_rows)[:, None].float())
+        model.embedding.get_parameter("weight").copy_(torch.arange(LAYOUT.total_rows)[:, None].float())
         model.bias_K.copy_(torch.tensor([100.0, 200.0, 300.0]))
     ids, starts = batch.slot_ids_BS.float(), LAYOUT.row_starts
     tags = ids[:, 2:5]

@@ -64,7 +64,9 @@ def test_the_copies_share_no_weight_and_start_apart() -> None:
     model = build()
     places = {parameter.data_ptr() for parameter in model.parameters()}
     assert len(places) == len(list(model.parameters())) == 3 * len(list(model.copies[0].parameters()))
-    assert not torch.equal(model.copies[0].embedding.weight, model.copies[1].embedding.weight)
+    assert not torch.equal(
+        model.copies[0].embedding.get_parameter("weight"), model.copies[1].embedding.get_parameter("weight")
+    )
 
 
 def test_a_copys_penalty_counts_with_the_share_of_its_visits(monkeypatch: pytest.MonkeyPatch) -> None:

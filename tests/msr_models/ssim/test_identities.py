@@ -37,7 +37,14 @@ SPEC = SearchSpec(
     backbone_options={"dropout": 0.4},
 )
 CONFIG = TrainerConfig(
-    batch_size=96, max_epochs=2, patience=2, learning_rate=0.01, weight_decay=1e-6, seed=3, embedding_update="dense"
+    batch_size=96,
+    max_epochs=2,
+    patience=2,
+    learning_rate=0.01,
+    weight_decay=1e-6,
+    seed=3,
+    embedding_update="dense",
+    weight_average=None,
 )
 OPTIONS: dict[str, Any] = {"embedding_dim": 4, "hidden": [16, 8]}
 

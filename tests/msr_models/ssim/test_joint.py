@@ -202,6 +202,6 @@ def test_a_wrong_backbone_option_is_refused_by_the_backbones_config(window: Wind
 
 def test_the_selector_keeps_the_embeddings_it_was_trained_with(window: Window, plain: SearchResult) -> None:
     state = _state(window)
-    first = state.model.embedding.weight
-    assert not torch.equal(plain.selector.embedding.weight, first), "the trained ones, not the first"
+    first = state.model.embedding.get_parameter("weight")
+    assert not torch.equal(plain.selector.embedding.get_parameter("weight"), first), "the trained ones, not the first"
     assert np.array_equal(score_rows(plain.selector, window), plain.probs_N)

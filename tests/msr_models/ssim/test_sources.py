@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from msr_models.models.finetune import Finetune
 from msr_models.models.registry import known_models, model_class
 from msr_models.models.single_task import ScenarioCopies
+from msr_models.modules.embedding import FieldEmbedding
 from msr_models.ssim import search as search_module
 from msr_models.ssim.joint import learn_jointly
 from msr_models.ssim.search import run_search
@@ -76,23 +78,37 @@ def test_a_search_runs_from_every_source(name: str, form: str, warm: list[Tensor
     assert result.selector.embedding.width == 8 * (3 if issubclass(model_class(name), ScenarioCopies) else 1)
 
 
+def _tables(state: SearchState) -> list[FieldEmbedding]:
+    assert isinstance(state.model, ScenarioCopies)
+    tables = [copy.embedding for copy in state.model.copies]
+    assert all(isinstance(table, FieldEmbedding) for table in tables)
+    return [table for table in tables if isinstance(table, FieldEmbedding)]
+
+
+def test_copies_with_rows_of_their_own_width_are_refused() -> None:
+    """Their projections do not lie side by side."""
+    window = planted_log(rows=400, users=30, items=20, shares=(3, 2, 1)).window
+    layout = window.layout.with_own_dims({window.layout.names[0]: 2})
+    with pytest.raises(TrainingError, match=r"search.backbone 'single_task'.*embedding_dim"):
+        SearchState(replace(window, layout=layout), SearchSpec(backbone="single_task", **SMALL))
+
+
 @pytest.mark.parametrize("name", ["single_task", "finetune"])
 def test_the_selector_reads_and_trains_the_tables_of_all_copies(name: str) -> None:
     """The first copy's alone has seen the rows of one scenario."""
     window = planted_log(rows=400, users=30, items=20, shares=(3, 2, 1)).window
     state = SearchState(window, SearchSpec(backbone=name, objective="joint", **SMALL))
-    assert isinstance(state.model, ScenarioCopies)
-    tables = [copy.embedding for copy in state.model.copies]
+    tables = _tables(state)
     batch = window.batch(torch.arange(64))
     for table in tables:
         table.row_gradient = False  # so that autograd keeps it
     state.selector(vectors_of_tables(state.embeddings, batch), batch.scenario_B).sum().backward()
     assert all(table.weight.grad is not None and table.weight.grad.abs().max() > 0 for table in tables)
     state = SearchState(window, state.spec)
-    assert isinstance(state.model, ScenarioCopies)
-    tables = [copy.embedding for copy in state.model.copies]
+    tables = _tables(state)
     learn_jointly(state)
-    assert torch.equal(state.selector.embedding.weight, torch.cat([table.weight for table in tables], dim=1))
+    adopted = state.selector.embedding.get_parameter("weight")
+    assert torch.equal(adopted, torch.cat([table.weight for table in tables], dim=1))
     assert not torch.equal(tables[0].weight, tables[1].weight)
 
 

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from msr_models.data.window import Window
+from msr_models.ssim.publish import shared_set_id
 from msr_models.ssim.ranks import rank_pct
 from msr_models.ssim.search import SearchResult, run_search
 from msr_models.ssim.store import Scorer, load_scorer, make_scorer, save_scorer
@@ -41,6 +43,37 @@ def saved(tmp_path: Path, window: Window, result: SearchResult) -> tuple[Path, s
     scorer = make_scorer("set-1", window, result)
     path = tmp_path / "selector.pt"
     return path, save_scorer(path, scorer, SPEC, {"curves": result.curves}), scorer
+
+
+@pytest.mark.parametrize("objective", ["reference", "joint"])
+def test_a_selector_of_narrow_rows_comes_back(objective: str, window: Window, tmp_path: Path) -> None:
+    """A field's embedding_dim reaches the selector, its file, and the set's id."""
+    narrow = replace(window, layout=replace(window.layout, embedding_dims=(3, None)))
+    spec = SPEC.model_copy(update={"objective": objective})
+    found = run_search(narrow, spec)
+    assert found.selector.state_dict()["embedding.tables.3.weight"].shape == (window.layout.num_rows[0], 3)
+    assert not np.array_equal(found.probs_N, run_search(window, spec).probs_N)
+    scorer = make_scorer("set-1", narrow, found)
+    sha256 = save_scorer(tmp_path / "selector.pt", scorer, spec, {})
+    loaded = load_scorer(tmp_path / "selector.pt", sha256)
+    assert loaded.masks(narrow).equals(scorer.masks(narrow)) and loaded.masks(window).equals(scorer.masks(window))
+    assert shared_set_id(narrow, spec) != shared_set_id(window, spec)
+
+
+@pytest.mark.parametrize("objective", ["reference", "joint"])
+def test_a_selector_reads_dense_values(objective: str, window: Window, tmp_path: Path) -> None:
+    dense_NZ = torch.randn(len(window), 1, generator=torch.Generator().manual_seed(0))
+    dense = replace(window, layout=replace(window.layout, dense_names=("item",)), dense_NZ=dense_NZ)
+    spec = SPEC.model_copy(update={"objective": objective})
+    found = run_search(dense, spec)
+    scorer = make_scorer("set-1", dense, found)
+    loaded = load_scorer(tmp_path / "selector.pt", save_scorer(tmp_path / "selector.pt", scorer, spec, {}))
+    assert loaded.masks(dense).equals(scorer.masks(dense))
+    other = replace(dense, dense_NZ=dense_NZ + 1)
+    assert not loaded.masks(other).equals(scorer.masks(dense)), "a score depends on the value"
+    if objective == "reference":  # x w has the spread of w where x has unit spread
+        table = found.selector.embedding.dense_ZD
+        assert table is not None and found.selector.input_scale_F.shape == (window.layout.num_fields + 2,)
 
 
 def test_a_loaded_selector_scores_with_the_same_bits(window: Window, saved: tuple[Path, str, Scorer]) -> None:

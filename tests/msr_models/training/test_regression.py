@@ -49,17 +49,17 @@ def test_the_fit_is_a_minimum(window: Window, strength: float, centre: float, mo
     monkeypatch.setattr(regression, "ITERATIONS", 2000)
     model, data = fresh(window), rows_of(window, 0)
     with torch.no_grad():
-        model.embedding.weight.fill_(centre)
+        model.embedding.get_parameter("weight").fill_(centre)
     model.start_from_base_rates(*data.label_counts())
     fit = fit_path(model.inputs, model.base_logit_K, data, rows_of(window, 1), TrainerConfig())
-    start = model.embedding.weight.detach().clone()
+    start = model.embedding.get_parameter("weight").detach().clone()
     model.adopt(fit.weight_R, fit.bias_K)
     batch = window.batch(data.rows)
     loss = F.binary_cross_entropy_with_logits(model(batch), batch.label_B, reduction="sum")
-    loss = loss + strength / 2 * (model.embedding.weight - start).square().sum()
-    for gradient in torch.autograd.grad(loss, [model.embedding.weight, model.bias_K]):
+    loss = loss + strength / 2 * (model.embedding.get_parameter("weight") - start).square().sum()
+    for gradient in torch.autograd.grad(loss, [model.embedding.get_parameter("weight"), model.bias_K]):
         assert float(gradient.abs().max()) < 0.1
-    assert not torch.equal(model.embedding.weight, start)
+    assert not torch.equal(model.embedding.get_parameter("weight"), start)
 
 
 def test_the_strength_that_validates_best_is_kept_and_the_path_ends_behind_it(
@@ -72,7 +72,7 @@ def test_the_strength_that_validates_best_is_kept_and_the_path_ends_behind_it(
         config = TrainerConfig(select_on="auc")
         fit = fit_path(model.inputs, model.base_logit_K, data, validation, config)
     assert fit.place == 2 and next(scores) == 9.0
-    assert model.embedding.weight.abs().max() == 0, "the model is left as it was"
+    assert model.embedding.get_parameter("weight").abs().max() == 0, "the model is left as it was"
     model.adopt(fit.weight_R, fit.bias_K)
     design = Design.of(model.inputs, model.base_logit_K, validation)
     weights = np.concatenate([fit.weight_R.double().numpy(), fit.bias_K.double().numpy()])
