@@ -9,6 +9,9 @@ options of MODEL) and name them in --models or --base; `all` includes no variant
 
   python -m jobs.research.compare_models --data movielens_fixed:history=0 --models all --seeds 3 --base shared_bottom \\
       --options jobs/research/movielens_fixed.yaml --out results/movielens_fixed
+--floors boosted_trees adds gradient-boosted trees on the same ids (scikit-learn). --against BASE,BASE adds a table of
+every model's gains over these, with intervals and costs (worth.md).
+
   python -m jobs.research.compare_models --data movielens_fixed --models optmsm/no_priors,optmsm/no_all --base optmsm \\
       --options jobs/research/ablations.yaml --out results/ablations
 """
@@ -18,6 +21,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
@@ -32,7 +36,9 @@ from jobs.research.options import (
     open_runner,
     usable_models,
 )
+from jobs.research.worth import worth
 from lake.files import write_text
+from msr_models.experiments.boosted_trees import BOOSTED_TREES, train_boosted_trees
 from msr_models.experiments.comparison import MEAN, Comparison, Line
 from msr_models.experiments.runner import ExperimentRunner
 from msr_models.experiments.trials import Trial
@@ -47,6 +53,14 @@ EXTRA = ("parameters", "samples/s", "epochs")
 class CompareOptions(RunnerOptions):
     models: str = Field(default="all", description="all, or names separated by commas; see --options for variants")
     base: str = Field(default="shared_bottom", description="model or variant to compare the others with")
+    floors: Literal["none", "boosted_trees"] = Field(
+        default="none", description="boosted_trees: gradient-boosted trees on the same ids too, of every seed"
+    )
+    against: str = Field(
+        default="",
+        title="NAMES",
+        description="also write gains over these, with costs; models or boosted_trees",
+    )
 
 
 def compare(options: CompareOptions) -> None:
@@ -60,11 +74,17 @@ def compare(options: CompareOptions) -> None:
         trials = train_all(runner, models, options.seed_numbers, skipped, skip=skip)
     if base not in trials:
         raise TrainingError(f"the base {base!r} cannot be trained: {skipped[base]}; give another --base")
+    if options.floors == BOOSTED_TREES:
+        trials[BOOSTED_TREES] = [train_boosted_trees(runner, seed) for seed in options.seed_numbers]
+    against = bases_of(options.against, list(trials))
     log.info(f"comparing {len(trials)} models by {options.resamples} resamples of the users")
     base_of = dict.fromkeys(trials, base)
-    lines = Comparison(runner.split, trials, base_of, resamples=options.resamples).lines()
+    comparison = Comparison(runner.split, trials, base_of, resamples=options.resamples)
+    lines = comparison.lines()
     lines += novelty_lines(runner.split, trials, base_of, resamples=options.resamples)
     write(options.out, runner, trials, lines, base, skipped)
+    if against:
+        write_worth(options.out, comparison, against, trials)
 
 
 def train_all(
@@ -87,6 +107,24 @@ def train_all(
                 skipped[model] = str(error)
                 del trials[model]
     return trials
+
+
+def bases_of(text: str, groups: Sequence[str]) -> list[str]:
+    """The names of --against. Raises TrainingError for one that is not compared."""
+    names = list(dict.fromkeys(filter(None, text.split(","))))
+    if unknown := [name for name in names if name not in groups]:
+        raise TrainingError(f"--against {unknown[0]!r} is not compared; give one of {', '.join(groups)}")
+    return names
+
+
+def write_worth(
+    folder: Path, comparison: Comparison, bases: Sequence[str], trials: Mapping[str, Sequence[Trial]]
+) -> None:
+    """worth.md and worth.csv."""
+    text, lines = worth(comparison, bases, trials)
+    tables.write_csv(folder / "worth.csv", lines)
+    write_text(folder / "worth.md", text)
+    print(text, flush=True)
 
 
 def write(

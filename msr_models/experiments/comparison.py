@@ -110,17 +110,22 @@ class Comparison:
 
     def lines(self) -> list[Line]:
         """Per group, in order: its scenarios, then mean, all, s_gauc, logloss."""
-        return [self._line(group, metric) for group in self.groups for metric in (*self.names, LOGLOSS)]
+        metrics = (*self.names, LOGLOSS)
+        return [self._line(group, metric, self.base_of.get(group)) for group in self.groups for metric in metrics]
+
+    def against(self, base: str, metric: str) -> list[Line]:
+        """One metric of every other group, compared with `base` whatever base_of says."""
+        return [self._line(group, metric, base) for group in self.groups if group != base]
 
     def values(self, group: str, metric: str) -> list[float | None]:
         """One number per seed."""
         return [_value(trial, metric) for trial in self.groups[group]]
 
-    def _line(self, group: str, metric: str) -> Line:
+    def _line(self, group: str, metric: str, base: str | None) -> Line:
         values = [v for v in self.values(group, metric) if v is not None]
         if len(values) < len(self.groups[group]):
             return Line(group=group, metric=metric, seeds=len(values), mean=None)
-        line, base = line_of(group, metric, values), self.base_of.get(group)
+        line = line_of(group, metric, values)
         if base is None or base == group:
             return line
         others = [v for v in self.values(base, metric) if v is not None]

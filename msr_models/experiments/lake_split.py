@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lake import reader as lake_reader
 from msr_models.data.columns import find_in
@@ -20,8 +22,8 @@ from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
 
 
-def lake_split(dataset: DatasetSpec, ds: date | None, name: str) -> Split:
-    """The split of `ds` (None: the newest published day) in memory.
+def lake_split(dataset: DatasetSpec, ds: date | None, name: str, *, rows: int | None = None) -> Split:
+    """The split of `ds` (None: the newest published day) in memory; rows: at most this many training rows.
 
     Raises TrainingError if features of days before it are missing.
     """
@@ -36,7 +38,7 @@ def lake_split(dataset: DatasetSpec, ds: date | None, name: str) -> Split:
     plan = DayPlan(ds=ds, train_days=days[0], validation_days=days[1], predecessor=None)
     with load_target_data(dataset, plan, None, ReadOptions(loading="resident")) as data:
         window = data.validation.window
-        train = select_rows(window, window.counted(window.rows_of(plan.train_days)))
+        train = select_rows(window, _evenly(window.counted(window.rows_of(plan.train_days)), rows))
         validation = select_rows(window, data.validation.rows)
         return Split(
             name=name,
@@ -45,6 +47,13 @@ def lake_split(dataset: DatasetSpec, ds: date | None, name: str) -> Split:
             test=data.test.window,
             shareable_N=_truth(dataset, train) if dataset.source.adapter == "generated" else None,
         )
+
+
+def _evenly(rows_N: Tensor, wanted: int | None) -> Tensor:
+    """At most `wanted` of these positions, evenly spaced and in their order: the same ones in every run."""
+    if wanted is None or wanted >= len(rows_N):
+        return rows_N
+    return rows_N[torch.arange(wanted) * len(rows_N) // wanted]
 
 
 def _truth(dataset: DatasetSpec, window: Window) -> NDArray[np.bool_] | None:

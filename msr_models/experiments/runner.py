@@ -95,7 +95,7 @@ class ExperimentRunner:
             shared_N=torch.from_numpy(shared_N).to(self.split.train.label_N.device),
             start=None if base is None else _weights(base),
         )
-        return self._get(key, lambda: self._fit(model, task, key, base))
+        return self.stored(key, lambda: self._fit(model, task, key, base))
 
     def trainer_of(self, model: str) -> TrainerConfig:
         """The model's trainer settings: this runner's, where its own replace none."""
@@ -120,7 +120,7 @@ class ExperimentRunner:
         settings = {**self.conditions("search"), "spec": spec.model_dump(mode="json", exclude=_NOT_SEARCHED)}
         code = code_digest([model_class(spec.backbone).__module__, _SEARCHES])
         key = TrialKey(label=f"search-{file_name(backbone)}-s{seed}", settings=settings, code=code)
-        return self._get(key, lambda: self._search(backbone, spec))
+        return self.stored(key, lambda: self._search(backbone, spec))
 
     def search_spec(self, backbone: str, seed: int, changes: Mapping[str, Any]) -> SearchSpec:
         """This runner's search settings with the changes and the backbone's options."""
@@ -148,7 +148,8 @@ class ExperimentRunner:
         made_by = {"threads": torch.get_num_threads(), "device": self.device, "versions": package_versions()}
         return {"kind": kind, "data": self.split.fingerprint, **made_by}
 
-    def _get(self, key: TrialKey, make: Callable[[], tuple[dict[str, Any], Arrays]]) -> Trial:
+    def stored(self, key: TrialKey, make: Callable[[], tuple[dict[str, Any], Arrays]]) -> Trial:
+        """The store's trial of this key, made if there is none; counted and logged."""
         trial, was_there = self.store.get(key, make)
         self.done, self.made = self.done + 1, self.made + (not was_there)
         of = f"/{self.expected}" if self.expected >= self.done else ""
@@ -176,7 +177,7 @@ class ExperimentRunner:
             "epochs_run": (found.rows_passed + (base.record["epochs_run"] * rows if base else 0)) / rows,
             "validation_auc": found.validation_auc,
             "test": measure(self.split, found.test_probs),
-            **_made(started),
+            **made_now(started),
         }
         weights = {f"weight.{name}": value for name, value in found.weights.items()}
         return record, {"test_probs": found.test_probs, **weights}
@@ -198,7 +199,7 @@ class ExperimentRunner:
             "curves": list(result.curves),
             "epochs_run": float(spec.warmup_epochs + spec.epochs),
             "seconds": seconds,
-            **_made(started),
+            **made_now(started),
         }
         embedding, num_fields = result.selector.embedding, self.split.train.layout.num_fields
         with torch.no_grad():
@@ -226,11 +227,14 @@ def measure(split: Split, probs_N: Floats) -> dict[str, dict[str, float | int | 
 def _in_short(record: Mapping[str, Any]) -> str:
     if record["kind"] == "search":
         return f"{record['status']} {record['reason']}".strip() + f", shares {record['share_rate']:.1%}"
+    if "test" not in record:
+        return f"validation {record['validation_auc'] or float('nan'):.4f}"
     mean = record["test"]["all"]["mean_scenario_auc"]
     return f"test mean AUC {'none' if mean is None else f'{mean:.4f}'}"
 
 
-def _made(started: float) -> dict[str, Any]:
+def made_now(started: float) -> dict[str, Any]:
+    """Parts of a record that say when and by what it was made; started: of time.perf_counter."""
     wall = time.perf_counter() - started
     return {"wall_seconds": wall, "code_version": code_version(), "at": datetime.now(UTC).isoformat(timespec="seconds")}
 

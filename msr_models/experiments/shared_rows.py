@@ -120,7 +120,7 @@ def project(runner: ExperimentRunner, backbone: str, seed: int, ratio: float, ro
     shared_M = shared_N[sample]
     if shared_M.all() or not shared_M.any():
         raise TrainingError(f"ratio {ratio} shares all rows or none; give one between 0 and 1")
-    vectors_ME = _vectors(runner.split.train, found.array("embedding"), sample)
+    vectors_ME = selector_vectors(runner.split.train, found.array("embedding"), sample)
     centred_ME = vectors_ME - vectors_ME.mean(0)
     _, spread, axes = np.linalg.svd(centred_ME, full_matrices=False)
     scenario_M = runner.split.train.scenario_N.cpu().numpy()[sample].astype(np.int64)
@@ -142,7 +142,8 @@ def between_share(vectors_ME: Floats, group_M: Ints) -> float:
     return between / total if total else 0.0
 
 
-def _vectors(window: Window, table_RD: NDArray[np.float32], rows: Ints) -> Floats:
+def selector_vectors(window: Window, table_RD: NDArray[np.float32], rows: Ints) -> Floats:
+    """Field vectors of these rows, [M, F * D], from a search's embedding table."""
     embedding = FieldEmbedding(window.layout.without_dense(), table_RD.shape[1], torch.Generator().manual_seed(0))
     with torch.no_grad():
         embedding.weight.copy_(torch.from_numpy(table_RD))

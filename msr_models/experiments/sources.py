@@ -44,10 +44,14 @@ class Planted(Spec):
 
 
 class Lake(Spec):
-    """A data set of the lake, split as daily training splits it. ds: test day, by default the newest published one."""
+    """A data set of the lake, split as daily training splits it. ds: test day, by default the newest published one.
+
+    rows: this many of the training rows, evenly spaced over the window; validation and test keep all of theirs.
+    """
 
     dataset: str
     ds: date | None = None
+    rows: Annotated[int, Field(ge=10)] | None = None
 
 
 Source = MovieLensFixed | Planted | Lake
@@ -72,7 +76,7 @@ def open_split(text: str) -> Split:
     """Read the split that `text` names. Raises TrainingError or SourceError if it cannot be read."""
     source = parse_source(text)
     if isinstance(source, Lake):
-        return lake_split(load_dataset(source.dataset), source.ds, text)
+        return lake_split(load_dataset(source.dataset), source.ds, text, rows=source.rows)
     if isinstance(source, Planted):
         return planted_split(
             rows=source.rows,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from xml.etree import ElementTree
@@ -13,7 +14,9 @@ import torch
 from jobs.cli import parse
 from jobs.research import compare_models, ssim_experiments
 from jobs.research.options import named_models, read_model_options
+from jobs.research.worth import beats
 from msr_models.experiments import runner as runner_module
+from msr_models.experiments.comparison import Line
 from msr_models.experiments.settings import with_settings
 from msr_models.experiments.sources import trainer_defaults
 from msr_models.experiments.variants import registered_name
@@ -88,6 +91,33 @@ def test_a_model_that_the_rows_cannot_feed_is_named_or_skipped(
 
 def _few(text: str) -> list[str]:
     return ["logistic_regression", "sfpnet"] if text == "all" else [text]
+
+
+def test_trees_are_a_floor_and_gains_over_several_bases_are_written(tmp_path: Path) -> None:
+    against = ["shared_bottom", "boosted_trees"]
+    run(tmp_path, "--models", "mmoe", "--seeds", "2", "--floors", "boosted_trees", "--against", ",".join(against))
+    out = tmp_path / "out"
+    with (out / "worth.csv").open(encoding="utf-8") as file:
+        rows = {(r["group"], r["base"]): r for r in csv.DictReader(file)}
+    groups = {"shared_bottom", "mmoe", "boosted_trees"}
+    assert set(rows) == {(group, base) for base in against for group in groups if group != base}
+    there, back = rows["boosted_trees", "shared_bottom"], rows["shared_bottom", "boosted_trees"]
+    assert float(there["difference"]) == pytest.approx(-float(back["difference"]))
+    assert float(there["users_low"]) == pytest.approx(-float(back["users_high"]))
+    with (out / "comparison.csv").open(encoding="utf-8") as file:
+        usual = {r["group"]: r for r in csv.DictReader(file) if r["metric"] == "mean"}
+    assert usual["boosted_trees"] == there, "the same numbers as in the table of all metrics"
+    text = (out / "worth.md").read_text(encoding="utf-8")
+    assert text.count("Better than ") == 2 and "| boosted_trees |" in text
+    with pytest.raises(TrainingError, match=r"--against 'star' is not compared; give one of shared_bottom, mmoe"):
+        run(tmp_path, "--models", "mmoe", "--seeds", "2", "--against", "star")
+
+
+def test_better_means_that_both_intervals_lie_above_0() -> None:
+    line = Line(group="a", metric="mean", seeds=5, mean=0.7, seeds_low=0.001, users_low=0.002)
+    assert beats(line)
+    for low in (-0.1, None):
+        assert not beats(replace(line, seeds_low=low)) and not beats(replace(line, users_low=low))
 
 
 def test_variants_are_compared_by_their_whole_names(tmp_path: Path) -> None:

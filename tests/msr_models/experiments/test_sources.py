@@ -38,6 +38,7 @@ def test_a_source_is_a_kind_with_settings() -> None:
     )
     assert parse_source("planted:seed=3") == Planted(seed=3)
     assert parse_source("lake:tiny,ds=2026-01-05") == Lake(dataset="tiny", ds=date(2026, 1, 5))
+    assert parse_source("lake:tiny,rows=500") == Lake(dataset="tiny", rows=500)
 
 
 @pytest.mark.parametrize(
@@ -102,6 +103,10 @@ def test_a_day_of_the_lake_is_split_as_its_daily_training_is(lake: Path) -> None
     assert torch.equal(
         split.validation.batch(rows).hist_ids_BLA, whole.batch(whole.rows_of(DAYS[2:3])[:5]).hist_ids_BLA
     )
+    fewer = lake_split(spec, None, "lake:tiny,rows=50", rows=50)
+    assert torch.equal(fewer.train.instance_id_N, split.train.instance_id_N[torch.arange(50) * len(split.train) // 50])
+    assert len(set(fewer.train.day_N.tolist())) == 2 and len(fewer.validation) == len(split.validation)
+    assert len(lake_split(spec, None, "lake:tiny", rows=10**6).train) == len(split.train)
     with pytest.raises(TrainingError, match=r"2026-01-03 lacks some of the 3 days with features before it"):
         lake_split(spec, DAYS[1], "lake:tiny")
     assert split.shareable_N is None, "no truth was written"
