@@ -215,14 +215,14 @@ TWO_LABELS = {"columns": spec()["columns"] | {"further_labels": {"paid": {"colum
         ({"raw": {"column": "paid"}}, {}, r"columns\.further_labels: 'raw' would name a column of predictions"),
         ({"Paid": {"column": "paid"}}, {}, r"columns\.further_labels\.Paid"),
         (
-            {"paid": {"colum": "paid"}},
+            {"paid": {"coluumn": "paid"}},
             {},
-            r"columns\.further_labels\.paid\.colum: unknown key with value 'paid'; did you mean 'column'\?",
+            r"columns\.further_labels\.paid\.coluumn: unknown key with value 'paid'; did you mean 'column'\?",
         ),
         (
             {"paid": {"column": "paid"}},
-            {"weights": {"payed": 2}},
-            r"training\.labels\.weights names 'payed'; columns\.further_labels has \['paid'\]: name one of them",
+            {"weights": {"paidd": 2}},
+            r"training\.labels\.weights names 'paidd'; columns\.further_labels has \['paid'\]: name one of them",
         ),
         ({}, {"esmm": True}, r"training\.labels\.esmm needs a label beside the main one: add columns\.further_labels"),
         (
