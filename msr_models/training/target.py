@@ -211,11 +211,11 @@ def _fit(
 
 
 def _trainer_config(planned: RunManifest) -> TrainerConfig:
-    known = set(TrainerConfig.model_fields)
-    if set(planned.trainer) != known and set(planned.trainer) | {"labels"} != known:
+    known, given = set(TrainerConfig.model_fields), {"labels", *planned.trainer}  # no labels: their default
+    if given != known:
         raise TrainingError(
             f"run {planned.run_id} was made by another version of the trainer (settings that differ: "
-            f"{sorted(set(planned.trainer) ^ known)}); repeat it with code {planned.code_version}, or train again"
+            f"{sorted(given ^ known)}); repeat it with code {planned.code_version}, or train again"
         )
     try:
         return validated(TrainerConfig, planned.trainer)

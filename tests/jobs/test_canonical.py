@@ -147,7 +147,7 @@ def test_a_further_label_is_read_as_the_main_one_is(spark: SparkSession) -> None
     assert details == [None, None, "bad_label paid=null", "bad_label kind=7"]
     assert canonical.impressions(
         canonical.classify(raw_frame(spark, [GOOD]), dataset, date.fromisoformat(DAY)), dataset
-    ).columns[9:11] == ["label_paid", "label_kept"]
+    ).columns[9:12] == ["weight", "label_paid", "label_kept"]
 
 
 def test_of_duplicates_the_same_one_stays_whatever_the_order(spark: SparkSession) -> None:

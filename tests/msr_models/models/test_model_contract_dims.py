@@ -120,6 +120,7 @@ WIDER = FieldLayout(
     hist_length=WITH_DIMS.hist_length,
     attribute_fields=(4,),
     embedding_dims=(4, 7, 6, None, 2),
+    roles=("user", "item", "feature", "feature", "feature"),
 )
 
 
