@@ -3,10 +3,7 @@
 Once per training the rows are read from Delta piece by piece, and each is written to one of P buckets drawn by a hash
 of (seed, ds, instance_id): nothing depends on how files lie. In an epoch the buckets come in an order of (seed, epoch),
 each is loaded while the one before it trains, permuted by another hash, and batches run on over the buckets' borders.
-
-A row is W 32-bit words, so that a batch gathers a row in one piece: S slots, scenario, label, hist_start (2), hist_end
-(2), rank (2), key (2), J further labels, Z dense values, and the weight where the data set has weights. Rows of weight
-0 are left out.
+How a row lies in its bucket: spill.py.
 """
 
 from __future__ import annotations
@@ -14,7 +11,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from types import TracebackType
@@ -24,14 +20,24 @@ import torch
 from torch import Tensor
 
 from msr_models.data.batch import Batch
-from msr_models.data.columns import Array
-from msr_models.data.digest import mix, mix_int
 from msr_models.data.gather import gather_behaviours, take
 from msr_models.data.memory import require_streamable
-from msr_models.data.reader import Rows, WindowFacts, WindowReader
-from msr_models.data.sampling import kept_rows
+from msr_models.data.reader import WindowFacts, WindowReader
 from msr_models.data.source import TrainingData, of_all_negatives
-from msr_models.data.tally import Tally
+from msr_models.data.spill import (
+    END,
+    KEY,
+    LABEL,
+    RANK,
+    SCENARIO,
+    START,
+    TAIL_WORDS,
+    WORD,
+    Spill,
+    hashed,
+    words,
+    write_buckets,
+)
 from msr_models.sets.masks import at_ratio
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
@@ -39,37 +45,6 @@ from schemas.pipeline_spec import RankScope
 
 # Rows of a bucket, on average. It decides the order of rows, so it must not depend on the machine's memory.
 BUCKET_ROWS = 1_000_000
-WORD = np.dtype(np.int32).itemsize
-# The epoch number that draws buckets; no training epoch has it.
-SPILLING = 2**64 - 1
-# Words behind the slots, where each begins and how many there are of all; a weight comes behind them.
-SCENARIO, LABEL, START, END, RANK, KEY, TAIL_WORDS = 0, 1, 2, 4, 6, 8, 10
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Spill:
-    """Buckets on disk. Behaviours are memory-mapped: rows point into them."""
-
-    folder: tempfile.TemporaryDirectory[str]
-    facts: WindowFacts
-    place: str
-    scenario_names: tuple[str, ...]
-    num_slots: int
-    num_further: int
-    num_dense: int
-    has_ranks: bool
-    has_weights: bool
-    rows_P: tuple[int, ...]
-    tally: Tally
-    hist_ids_HA: Tensor
-    hist_scenario_H: Tensor
-    negatives_kept: tuple[float, ...] | None = None
-
-    def load(self, bucket: int) -> Tensor:
-        """Rows of one bucket as int32 [N, W], in no particular order."""
-        words = np.fromfile(_bucket_path(self.folder, bucket), dtype=np.int32)
-        behind = self.num_further + self.num_dense + self.has_weights
-        return torch.from_numpy(words.reshape(-1, self.num_slots + TAIL_WORDS + behind))
 
 
 class StreamedRows(TrainingData):
@@ -182,17 +157,17 @@ class StreamedRows(TrainingData):
 
     def _load(self, bucket: int, skip: int, seed: int, epoch: int) -> tuple[Tensor, Tensor]:
         rows_NW = self.spill.load(bucket)
-        keys_N = _words(rows_NW, self.spill.num_slots + KEY, np.uint64)
-        order_N = np.argsort(_hashed(keys_N, seed, epoch))
+        keys_N = words(rows_NW, self.spill.num_slots + KEY, np.uint64)
+        order_N = np.argsort(hashed(keys_N, seed, epoch))
         return rows_NW, torch.from_numpy(order_N[skip:])
 
     def _batch(self, pieces: Sequence[Tensor]) -> Batch:
         rows_BW = pieces[0] if len(pieces) == 1 else torch.cat(list(pieces))
         slots = self.spill.num_slots
-        start_B, end_B = (torch.from_numpy(_words(rows_BW, slots + at, np.int64)) for at in (START, END))
+        start_B, end_B = (torch.from_numpy(words(rows_BW, slots + at, np.int64)) for at in (START, END))
         shared_B = torch.zeros(len(rows_BW), dtype=torch.bool)
         if self._ratio is not None and self.spill.has_ranks:
-            shared_B = torch.from_numpy(at_ratio(_words(rows_BW, slots + RANK, np.float64), self._ratio))
+            shared_B = torch.from_numpy(at_ratio(words(rows_BW, slots + RANK, np.float64), self._ratio))
         spill, length = self.spill, self.facts.layout.hist_length
         behind = rows_BW[:, slots + TAIL_WORDS :].contiguous().view(torch.float32)
         widths = [spill.num_further, spill.num_dense, int(spill.has_weights)]
@@ -203,7 +178,7 @@ class StreamedRows(TrainingData):
             hist_ids_BLA=ids_BLA,
             hist_scenario_BL=scenario_BL,
             scenario_B=rows_BW[:, slots + SCENARIO].long(),
-            label_B=torch.from_numpy(_words(rows_BW, slots + LABEL, np.float32)),
+            label_B=torch.from_numpy(words(rows_BW, slots + LABEL, np.float32)),
             shared_B=shared_B,
             further_BJ=further if further.shape[1] else None,
             dense_BZ=dense if spill.num_dense else None,
@@ -251,7 +226,7 @@ def open_streamed_rows(
             bucket_bytes=-(-reader.num_rows // num_buckets) * (row_bytes + 24),
             memory_gb=memory_gb,
         )
-        rows_P, tally = _write_buckets(reader, made, num_buckets, seed, negatives_kept)
+        rows_P, tally = write_buckets(reader, made, num_buckets, seed, negatives_kept)
         return StreamedRows(
             Spill(
                 folder=made,
@@ -273,76 +248,3 @@ def open_streamed_rows(
     except BaseException:  # also on Ctrl-C: the buckets lie on disk
         made.cleanup()
         raise
-
-
-def _write_buckets(
-    reader: WindowReader,
-    folder: tempfile.TemporaryDirectory[str],
-    num_buckets: int,
-    seed: int,
-    negatives_kept: tuple[float, ...] | None,
-) -> tuple[tuple[int, ...], Tally]:
-    """(rows of each bucket, counts of the rows)."""
-    rows_P, dataset = np.zeros(num_buckets, dtype=np.int64), reader.dataset
-    tally = Tally(dataset.num_scenarios, reader.num_further, has_weights=dataset.has_weights)
-    for bucket in range(num_buckets):
-        _bucket_path(folder, bucket).touch()
-    for ds in reader.days:
-        instances: list[Array] = []
-        for every in reader.rows_of_day(ds):
-            instances.append(every.instance_id_N)
-            rows = _trained(every, negatives_kept, seed)
-            tally.add(rows)
-            bucket_N = (_hashed(rows.key_N, seed, SPILLING) % np.uint64(num_buckets)).view(np.int64)
-            count_P = np.bincount(bucket_N, minlength=num_buckets)
-            rows_NW = np.take(_pack(rows), np.argsort(bucket_N, kind="stable"), axis=0)
-            ends_P = np.cumsum(count_P)
-            for bucket in np.flatnonzero(count_P).tolist():
-                with _bucket_path(folder, bucket).open("ab") as file:
-                    file.write(rows_NW[ends_P[bucket] - count_P[bucket] : ends_P[bucket]].data)
-            rows_P += count_P
-        reader.distinct(ds, instances)
-        tally.end_day()
-    return tuple(rows_P.tolist()), tally
-
-
-def _trained(rows: Rows, negatives_kept: tuple[float, ...] | None, seed: int) -> Rows:
-    """Without those of weight 0 and the negatives that are not kept."""
-    if rows.weight_N is not None:
-        rows = rows.take(np.flatnonzero(rows.weight_N))
-    if negatives_kept is None:
-        return rows
-    return rows.take(np.flatnonzero(kept_rows(rows.key_N, rows.scenario_N, rows.label_N, negatives_kept, seed)))
-
-
-def _hashed(key_N: Array, seed: int, epoch: int) -> Array:
-    """uint64 per row, another for each (seed, epoch)."""
-    return mix(key_N ^ np.uint64(mix_int(mix_int(seed) ^ epoch)))
-
-
-def _pack(rows: Rows) -> Array:
-    """int32 [N, W]."""
-    num_rows, slots = rows.slot_ids_NS.shape
-    behind = [rows.further_NJ, *([] if rows.dense_NZ is None else [rows.dense_NZ])]
-    behind += [] if rows.weight_N is None else [rows.weight_N[:, None]]
-    rows_NW = np.empty((num_rows, slots + TAIL_WORDS + sum(part.shape[1] for part in behind)), dtype=np.int32)
-    rows_NW[:, slots + TAIL_WORDS :] = np.concatenate(behind, axis=1).view(np.int32)
-    rows_NW[:, :slots] = rows.slot_ids_NS
-    rows_NW[:, slots + SCENARIO] = rows.scenario_N
-    rows_NW[:, slots + LABEL] = rows.label_N.view(np.int32)
-    rank_N = np.full(num_rows, np.nan) if rows.rank_N is None else rows.rank_N
-    for at, column in ((START, rows.hist_start_N), (END, rows.hist_end_N), (RANK, rank_N), (KEY, rows.key_N)):
-        rows_NW[:, slots + at : slots + at + 2] = column.view(np.int32).reshape(-1, 2)
-    if rows.weight_N is not None:
-        rows_NW[:, -1] = rows.weight_N.view(np.int32)
-    return rows_NW
-
-
-def _words(rows_NW: Tensor, at: int, dtype: type[np.generic]) -> Array:
-    """The column of `dtype` that begins at word `at`."""
-    words = np.ascontiguousarray(rows_NW.numpy()[:, at : at + np.dtype(dtype).itemsize // WORD])
-    return words.view(dtype)[:, 0]
-
-
-def _bucket_path(folder: tempfile.TemporaryDirectory[str], bucket: int) -> Path:
-    return Path(folder.name) / f"bucket-{bucket}"

@@ -18,8 +18,9 @@ from msr_models.experiments.pooled import Pooled
 from msr_models.experiments.split import Split, all_rows, one_scenario, select_rows
 from msr_models.models.base import MultiScenarioModel
 from msr_models.models.registry import build_model
+from msr_models.training.prediction import predict, validate
 from msr_models.training.state import Resume
-from msr_models.training.trainer import TrainResult, predict, train, validate
+from msr_models.training.trainer import TrainResult, train
 from schemas.errors import TrainingError
 from schemas.pipeline_spec import TrainerConfig
 

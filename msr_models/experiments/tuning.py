@@ -35,8 +35,9 @@ from msr_models.experiments.split import all_rows
 from msr_models.experiments.trials import TrialKey
 from msr_models.experiments.variants import file_name, registered_name
 from msr_models.models.registry import build_model, model_class
+from msr_models.training.prediction import predict
 from msr_models.training.state import Resume
-from msr_models.training.trainer import predict, train
+from msr_models.training.trainer import train
 from schemas.errors import TrainingError
 
 log = logging.getLogger(__name__)

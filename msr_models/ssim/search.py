@@ -23,7 +23,7 @@ from msr_models.ssim.reference import learn_gate_from_reference
 from msr_models.ssim.scoring import score_rows
 from msr_models.ssim.search_state import SearchState
 from msr_models.ssim.selector import Selector
-from msr_models.training.trainer import validate
+from msr_models.training.prediction import validate
 from schemas.errors import TrainingError
 from schemas.pipeline_spec import SearchSpec
 

@@ -27,11 +27,12 @@ from msr_models.models.registry import model_class
 from msr_models.training.chain import find_predecessor
 from msr_models.training.checkpoint import ModelCard
 from msr_models.training.manifest import RunManifest, code_version, package_versions
+from msr_models.training.prediction import predict_labels, validate
 from msr_models.training.predictions import prediction_rows
 from msr_models.training.processes import Processes
 from msr_models.training.state import Resume
 from msr_models.training.target_data import TargetData
-from msr_models.training.trainer import TrainResult, predict_labels, train, validate
+from msr_models.training.trainer import TrainResult, train
 from msr_models.training.warm_start import build_from_checkpoint
 from schemas.commands import command
 from schemas.dataset_spec import DatasetSpec

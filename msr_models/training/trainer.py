@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,26 +15,24 @@ from msr_models.data.batch import Batch
 from msr_models.data.order import batch_length, num_batches
 from msr_models.data.prefetch import Prefetch
 from msr_models.data.source import ResidentRows, TrainingData
-from msr_models.data.window import Window
-from msr_models.evaluation.blocks import Floats
 from msr_models.models.base import MultiScenarioModel
 from msr_models.models.logistic_regression import LogisticRegression
 from msr_models.training.optimiser import Optimiser, OptimiserConfig
+from msr_models.training.prediction import validate
 from msr_models.training.processes import Processes
 from msr_models.training.progress import EpochProgress
 from msr_models.training.schedule import Schedule
 from msr_models.training.start import prepare
 from msr_models.training.state import Best, Resume, TrainingState, random_states, restore_random_state
 from msr_models.training.step import make_step
-from msr_models.training.validation import Validated, validated
+from msr_models.training.validation import Validated
 from schemas.errors import TrainingError
-from schemas.pipeline_spec import CalibrationMethod, TrainerConfig
+from schemas.pipeline_spec import TrainerConfig
 
 log = logging.getLogger(__name__)
 
 # Steps between two checks of the loss: a check waits for the device.
 CHECK_EVERY = 50
-PREDICT_ROWS = 8192
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -290,31 +287,3 @@ def _checked_sum(losses: list[Tensor], epoch: int, batches_before: int) -> float
             f"the loss is not finite in epoch {epoch}, batch {batch}; lower training.learning_rate of the data set"
         )
     return float(values.double().sum())
-
-
-@torch.no_grad()
-def predict(model: MultiScenarioModel, window: Window, rows: Tensor) -> Floats:
-    """Probability of label 1 from each row's own scenario, float64, in the order of `rows`."""
-    model.eval()
-    device = next(model.parameters()).device
-    probs = [model(window.batch(part).to(device)).double().sigmoid() for part in torch.split(rows, PREDICT_ROWS)]
-    return np.asarray(torch.cat(probs).cpu().numpy())
-
-
-@torch.no_grad()
-def predict_labels(model: MultiScenarioModel, window: Window, rows: Tensor) -> Floats:
-    """As `predict`, of the main and the further labels: [N, 1 + J]."""
-    model.eval()
-    device = next(model.parameters()).device
-    parts = torch.split(rows, PREDICT_ROWS)
-    probs = [model.label_logits(window.batch(part).to(device)).double().sigmoid() for part in parts]
-    return np.asarray(torch.cat(probs).cpu().numpy())
-
-
-def validate(
-    model: MultiScenarioModel, window: Window, rows: Tensor, calibration: CalibrationMethod = "none"
-) -> Validated:
-    """Metrics on rows of a window; `calibration` is fitted on them."""
-    probs = predict(model, window, rows)
-    labels, scenarios = window.label_N[rows].cpu().numpy(), window.scenario_N[rows].cpu().numpy()
-    return validated(probs, labels, scenarios, window.num_scenarios, calibration, window.weights_of(rows))

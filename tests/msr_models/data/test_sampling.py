@@ -18,8 +18,9 @@ from msr_models.evaluation.calibration import fit_calibration
 from msr_models.evaluation.metrics import scenario_metrics
 from msr_models.models.registry import build_model
 from msr_models.training.chain import DayPlan
+from msr_models.training.prediction import predict
 from msr_models.training.target_data import ReadOptions, load_target_data
-from msr_models.training.trainer import predict, train
+from msr_models.training.trainer import train
 from schemas.pipeline_spec import Loading, TrainerConfig
 from tests.support.planted_log import planted_log
 from tests.support.tiny_lake import tiny_dataset, write_tiny_lake

@@ -20,7 +20,8 @@ from msr_models.experiments.runner import ExperimentRunner
 from msr_models.experiments.split import Split, all_rows, one_scenario, select_rows
 from msr_models.experiments.trials import TrialStore
 from msr_models.models.registry import build_model
-from msr_models.training.trainer import predict, train
+from msr_models.training.prediction import predict
+from msr_models.training.trainer import train
 from schemas.errors import TrainingError
 from schemas.pipeline_spec import SearchSpec, TrainerConfig
 

@@ -16,8 +16,9 @@ from msr_models.data.window import Window, load_window
 from msr_models.models.logistic_regression import LogisticRegression
 from msr_models.models.registry import build_model
 from msr_models.training import regression
+from msr_models.training.prediction import predict
 from msr_models.training.regression import Design, fit_path
-from msr_models.training.trainer import predict, train
+from msr_models.training.trainer import train
 from msr_models.training.validation import validated
 from schemas.pipeline_spec import TrainerConfig
 from tests.support.tiny_lake import tiny_dataset, write_tiny_lake

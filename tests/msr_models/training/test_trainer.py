@@ -16,8 +16,9 @@ from msr_models.data.window import Window, load_window
 from msr_models.models.base import MultiScenarioModel
 from msr_models.models.registry import build_model
 from msr_models.training import trainer
+from msr_models.training.prediction import predict, validate
 from msr_models.training.step import reuse_loss
-from msr_models.training.trainer import predict, train, validate
+from msr_models.training.trainer import train
 from msr_models.training.validation import Validated
 from schemas.errors import TrainingError
 from schemas.pipeline_spec import TowerReduction, TrainerConfig

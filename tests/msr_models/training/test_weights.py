@@ -22,11 +22,12 @@ from msr_models.models.logistic_regression import LogisticRegression
 from msr_models.models.registry import build_model
 from msr_models.training.chain import DayPlan
 from msr_models.training.optimiser import Optimiser
+from msr_models.training.prediction import validate
 from msr_models.training.processes import Processes
 from msr_models.training.regression import fit_path
 from msr_models.training.step import TrainStep
 from msr_models.training.target_data import ReadOptions, load_target_data
-from msr_models.training.trainer import train, validate
+from msr_models.training.trainer import train
 from schemas.dataset_spec import DatasetSpec
 from schemas.errors import TrainingError
 from schemas.pipeline_spec import Loading, LossBalance, TrainerConfig
