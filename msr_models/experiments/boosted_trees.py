@@ -22,6 +22,7 @@ from msr_models.evaluation.blocks import Floats, Ints
 from msr_models.evaluation.metrics import mean_scenario_auc
 from msr_models.experiments.code_digest import code_digest
 from msr_models.experiments.runner import ExperimentRunner, made_now, measure
+from msr_models.experiments.scikit import scikit, torch_threads
 from msr_models.experiments.split import Split
 from msr_models.experiments.trials import Arrays, Trial, TrialKey
 from schemas.errors import TrainingError
@@ -68,7 +69,8 @@ def _made(runner: ExperimentRunner, seed: int, grid: Sequence[TreeSettings]) -> 
     for point in grid:
         began = time.perf_counter()
         trees = _boosting(point, seed, design.is_categorical_X)
-        trees.fit(train_NX, design.label_N, X_val=validation_NX, y_val=_label(split.validation))
+        with torch_threads():
+            trees.fit(train_NX, design.label_N, X_val=validation_NX, y_val=_label(split.validation))
         seconds = time.perf_counter() - began
         score = _validation_auc(split, trees.predict_proba(validation_NX)[:, 1])
         if best is None or score > best[0]:
@@ -97,13 +99,7 @@ def _made(runner: ExperimentRunner, seed: int, grid: Sequence[TreeSettings]) -> 
 
 
 def _boosting(point: TreeSettings, seed: int, is_categorical_X: NDArray[np.bool_]) -> Any:
-    try:
-        from sklearn.ensemble import HistGradientBoostingClassifier
-    except ImportError as error:
-        raise TrainingError(
-            "scikit-learn is not installed; install the project's extra: pip install '.[train,tune]'"
-        ) from error
-    return HistGradientBoostingClassifier(
+    return scikit("ensemble").HistGradientBoostingClassifier(
         **asdict(point),
         categorical_features=is_categorical_X,
         early_stopping=True,

@@ -15,6 +15,7 @@ import torch
 from msr_models.evaluation.blocks import Floats, Ints
 from msr_models.experiments.code_digest import code_digest
 from msr_models.experiments.runner import ExperimentRunner, Mask
+from msr_models.experiments.scikit import scikit, torch_threads
 from msr_models.experiments.shared_rows import selector_vectors
 from msr_models.experiments.split import Split, all_rows
 from msr_models.experiments.trials import Arrays, Trial, TrialKey
@@ -134,11 +135,10 @@ def cloud_of(name: str, trial: Trial) -> Cloud:
 
 def tsne(vectors_ME: Floats, seed: int) -> Floats:
     """Two dimensions by t-SNE with a perplexity of 30 (less for few rows), the same for the same vectors and seed."""
-    manifold = _sklearn("manifold")
     perplexity = min(30.0, (len(vectors_ME) - 1) / 3)
-    points_M2: Floats = manifold.TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(
-        vectors_ME.astype(np.float32)
-    )
+    manifold = scikit("manifold").TSNE(perplexity=perplexity, init="pca", random_state=seed)
+    with torch_threads():
+        points_M2: Floats = manifold.fit_transform(vectors_ME.astype(np.float32))
     return points_M2.astype(np.float64)
 
 
@@ -149,20 +149,9 @@ def silhouette(vectors_ME: Floats, group_M: Ints) -> float | None:
     kept_M = is_some_M & np.isin(group_M, groups[counts >= LEAST_ROWS])
     if len(np.unique(group_M[kept_M])) < 2:
         return None
-    return float(_sklearn("metrics").silhouette_score(vectors_ME[kept_M], group_M[kept_M], metric="cosine"))
+    return float(scikit("metrics").silhouette_score(vectors_ME[kept_M], group_M[kept_M], metric="cosine"))
 
 
 def evenly(count: int, wanted: int) -> Ints:
     """At most `wanted` evenly spaced positions of 0 .. count - 1."""
     return np.unique(np.linspace(0, count - 1, min(wanted, count)).astype(np.int64))
-
-
-def _sklearn(part: str) -> Any:
-    import importlib
-
-    try:
-        return importlib.import_module(f"sklearn.{part}")
-    except ImportError as error:
-        raise TrainingError(
-            "scikit-learn is not installed; install the project's extra: pip install '.[train,tune]'"
-        ) from error

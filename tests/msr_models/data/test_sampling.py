@@ -83,6 +83,7 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.0, 0.3])
 @pytest.mark.parametrize("model_name", MODELS)
 def test_a_model_of_sampled_negatives_is_calibrated_on_the_full_log(
