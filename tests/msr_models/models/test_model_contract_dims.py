@@ -18,12 +18,12 @@ from msr_models.modules.mixed_embedding import MixedEmbedding
 from msr_models.training.checkpoint import ModelCard, load_checkpoint, save_checkpoint
 from msr_models.training.optimiser import Optimiser, OptimiserConfig
 from msr_models.training.processes import Processes
-from msr_models.training.step import GraphedStep, TrainStep, make_step, reuse_loss
+from msr_models.training.step import GraphedStep, TrainStep, make_step
 from msr_models.training.warm_start import carry_over
 from schemas.errors import TrainingError
 from schemas.pipeline_spec import Precision
 from tests.support.batches import WITH_ATTRIBUTE, WITH_DIMS, random_batch, take
-from tests.support.models import SCENARIOS, build
+from tests.support.models import SCENARIOS, build, require_gradients_by_row
 
 # Its vectors have width 1, which no field is narrower than
 WITH_VECTORS = sorted(set(known_models()) - {"logistic_regression"})
@@ -79,16 +79,7 @@ def test_scores_are_those_of_the_model_whose_tables_hold_the_projected_rows(name
 @pytest.mark.parametrize("name", WITH_VECTORS)
 def test_gradients_by_row_are_those_of_whole_tables(name: str) -> None:
     model, batch = build(name, layout=WITH_DIMS), random_batch(50, SCENARIOS, share=0.2, layout=WITH_DIMS)
-    by_row = copy.deepcopy(model)
-    tables = [part for part in by_row.modules() if isinstance(part, FieldEmbedding)]
-    for table in tables:
-        table.row_gradient = True
-    for one in (model, by_row):
-        torch.manual_seed(7)
-        reuse_loss(one.visit(batch), batch.label_B, batch.shared_B, SCENARIOS).mean().backward()
-    for (key, whole), part in zip(model.named_parameters(), by_row.parameters(), strict=True):
-        assert part.grad is not None and part.grad.is_sparse == any(part is table.weight for table in tables), key
-        torch.testing.assert_close(part.grad.to_dense(), whole.grad, atol=1e-6, rtol=1e-5)
+    require_gradients_by_row(model, batch)
 
 
 @pytest.mark.parametrize("name", known_models())
