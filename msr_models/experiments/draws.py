@@ -20,12 +20,16 @@ STARTUP_TRIALS = 5  # finished trials before the median is a standard
 
 
 def sampler_of_trial(
-    method: Method, parameters: Mapping[str, Parameter], seed: int, number: int
+    method: Method, parameters: Mapping[str, Parameter], seed: int, number: int, place: int = 0
 ) -> optuna.samplers.BaseSampler:
-    """The sampler of trial `number` alone: its draws do not depend on what this process drew before."""
+    """The sampler of trial `number` alone: its draws do not depend on what this process drew before.
+
+    place: of the parameter to draw by itself, from 1; a trial that was killed between two draws goes on with the
+    second one's. 0: of the draws that a trial makes together when it begins.
+    """
     if method == "grid":
         return _Grid({name: [encoded(c) for c in p.choices or ()] for name, p in parameters.items()}, seed=seed)
-    drawn = np.random.default_rng([seed, number]).integers(2**31)
+    drawn = np.random.default_rng([seed, number, place]).integers(2**31)
     return optuna.samplers.TPESampler(seed=int(drawn), multivariate=True, constant_liar=True)
 
 

@@ -157,7 +157,8 @@ class Tuning:
         return exclusive_if_free(self._lock(f"trial-{number}"))
 
     def _suggested(self, trial: optuna.Trial) -> optuna.Trial:
-        for name, parameter in self.space.parameters.items():
+        for place, (name, parameter) in enumerate(self.space.parameters.items(), start=1):
+            self.study.sampler = self._sampler(trial.number, place)
             suggest(trial, name, parameter)
         return trial
 
@@ -224,8 +225,8 @@ class Tuning:
         """The runner with a trial's settings, for figures of the test rows."""
         return replace(self.runner, trainer=drawn.trainer, trainers={}, options={self.model: drawn.options}, expected=0)
 
-    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        return sampler_of_trial(self.config.method, self.space.parameters, self.config.seed, number)
+    def _sampler(self, number: int, place: int = 0) -> optuna.samplers.BaseSampler:
+        return sampler_of_trial(self.config.method, self.space.parameters, self.config.seed, number, place)
 
     def _pruner(self) -> optuna.pruners.BasePruner:
         epochs = self.space.parameters.get("trainer.max_epochs")

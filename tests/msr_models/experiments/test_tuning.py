@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 
 from lake.lock import exclusive_if_free
 from msr_models.experiments import tuning as tuning_module
+from msr_models.experiments.draws import suggest
 from msr_models.experiments.planted_log import planted_split
 from msr_models.experiments.runner import ExperimentRunner
 from msr_models.experiments.search_space import Space, SpaceSpec, space_of
@@ -97,6 +98,34 @@ def test_a_killed_trial_is_run_again_and_the_study_is_the_same(
     resumed.work(7)
     assert made(resumed) == made(whole) and resumed.made == 4
     assert not list((tmp_path / "killed" / "resume").glob("*.pt"))
+
+
+@pytest.mark.parametrize("method", ["tpe", "grid"])
+@pytest.mark.parametrize("drawn", [0, 1, 2])
+def test_a_trial_that_was_killed_between_its_draws_draws_the_same_rest(
+    split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, drawn: int
+) -> None:
+    points = {"trainer": {"learning_rate": {"choices": [1e-3, 1e-2]}, "max_epochs": {"choices": [2, 3]}}}
+    space = SPACE if method == "tpe" else SPACE | points
+    whole, killed = (make_tuning(split, tmp_path / name, space, method=method) for name in ("whole", "killed"))
+    whole.work(4)
+    calls: list[int] = []
+
+    def deadly(trial: Any, *rest: Any) -> None:
+        calls.append(trial.number)
+        if calls.count(2) > drawn:
+            raise Killed
+        suggest(trial, *rest)
+
+    monkeypatch.setattr(tuning_module, "suggest", deadly)
+    with pytest.raises(Killed):
+        killed.work(4)
+    assert len(killed.trials()[2].params) == drawn
+    monkeypatch.undo()
+    resumed = make_tuning(split, tmp_path / "killed", space, method=method)
+    resumed.work(4)
+    assert [t.params for t in resumed.trials()] == [t.params for t in whole.trials()]
+    assert made(resumed) == made(whole)
 
 
 def _kill_in(monkeypatch: pytest.MonkeyPatch, trial: int, epochs_before: int) -> None:
