@@ -14,6 +14,7 @@ import torch
 
 from lake import reader as lake_reader
 from lake.arrow_writer import overwrite_partition
+from msr_models.data.batch import Batch
 from msr_models.data.further import count_further
 from msr_models.data.source import ResidentRows
 from msr_models.data.streamed import StreamedRows, open_streamed_rows
@@ -53,15 +54,18 @@ def test_a_window_has_the_labels_of_the_table(dataset: DatasetSpec, window: Wind
         expected = table[f"label_{name}"].to_numpy()
         assert 0 < expected.sum() < len(expected)
         assert np.array_equal(window.labels(j).numpy(), expected)
-        assert np.array_equal(window.batch(torch.arange(50)).further_BJ[:, j].numpy(), expected[:50])  # type: ignore[index]
+        further_BJ = window.batch(torch.arange(50)).further_BJ
+        assert further_BJ is not None and np.array_equal(further_BJ[:, j].numpy(), expected[:50])
     assert torch.equal(window.labels(), window.label_N)
 
 
 def test_streamed_rows_have_those_of_the_window(window: Window, streamed: StreamedRows) -> None:
-    def rows(batches: Iterator) -> torch.Tensor:  # type: ignore[type-arg]
-        parts = [
-            torch.cat([b.slot_ids_BS, b.scenario_B[:, None], b.label_B[:, None], b.further_BJ], 1) for b in batches
-        ]
+    def rows(batches: Iterator[Batch]) -> torch.Tensor:
+        parts = []
+        for batch in batches:
+            assert batch.further_BJ is not None
+            columns = [batch.slot_ids_BS, batch.scenario_B[:, None], batch.label_B[:, None], batch.further_BJ]
+            parts.append(torch.cat(columns, 1))
         return torch.cat(parts).double()
 
     mine = rows(streamed.batches(50, 3, 1))

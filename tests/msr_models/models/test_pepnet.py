@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -165,8 +166,8 @@ def test_an_unknown_gate_field_names_the_known_ones(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["ppnet", "pepnet"])
 def test_the_prior_is_found_by_role_whatever_the_fields_are_called(name: str) -> None:
-    def prior(**changes: object) -> tuple[str, ...]:
-        model = build_model(name, {}, dataclasses.replace(LAYOUT, **changes), 3, 1)  # type: ignore[arg-type]
+    def prior(**changes: Any) -> tuple[str, ...]:
+        model = build_model(name, {}, dataclasses.replace(LAYOUT, **changes), 3, 1)
         assert isinstance(model, PPNet | PEPNet)
         return model.prior.names
 
